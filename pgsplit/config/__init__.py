@@ -1,0 +1,1 @@
+"""Configuration: YAML text in, one immutable ``Config`` or a list of located mistakes out. Reads no file."""

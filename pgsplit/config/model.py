@@ -1,0 +1,140 @@
+"""The configuration as the rest of pgsplit sees it: immutable, complete, checked.
+
+The loader makes it from YAML in any of its shapes; the arbiter sends it to the workers as JSON.
+Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Consistency = Literal["eventual", "session", "global"]
+TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Address(Model):
+    """A TCP address (IPv4, IPv6 or a name), or with ``path`` a Unix socket (then host is '' and port names `.s.PGSQL.PORT`)."""
+
+    host: str
+    port: int
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class User(Model):
+    """An item of ``user_list``: ``secret`` is a clear password, ``md5<32 hex>`` or a ``SCRAM-SHA-256$…`` verifier."""
+
+    username: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"User(username={self.username!r}, secret='***')"
+
+    __str__ = __repr__
+
+
+class ServerTls(Model):
+    """Certificate chain and key that listeners show to clients (PEM file names)."""
+
+    certificate: str
+    key: str
+
+
+class UpstreamTls(Model):
+    """How an upstream's certificate is checked; without ``ca`` it is not (libpq's ``sslmode=require``)."""
+
+    ca: str | None = None
+    san: tuple[str, ...] = ()      # exact names, one of which the certificate must carry
+    sni: str | None = None
+
+
+class Listener(Model):
+    """One listening address and what it does: Envoy's listener with ``postgres_proxy`` and ``tcp_proxy``."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    stat_prefix: str
+    enable_sql_parsing: bool
+    downstream_ssl: TlsMode
+    upstream_ssl: Literal["DISABLE", "REQUIRE"]
+    split_rw: bool
+    read_cluster: str
+    write_cluster: str             # the read cluster's name when split_rw is off
+    users: tuple[User, ...]
+    tls: ServerTls | None
+    # routing settings: pgsplit.*, overridden by pgsplit.listeners.<name>.*
+    consistency: Consistency
+    read_fallback: Literal["primary", "error"]
+    unlisted_users: Literal["reject", "read_only"]
+    login_without_primary: bool
+    fence_wait: float
+    reask_buffer: int
+    reask_hold: float
+    client_login_timeout: float
+    max_statement_bytes: int       # a longer SQL text is not lexed: its first keyword sends it to the primary
+
+
+class Cluster(Model):
+    """Hosts that serve alike: Envoy's cluster."""
+
+    name: str
+    type: Literal["STATIC", "STRICT_DNS"]
+    lb_policy: Literal["ROUND_ROBIN"]
+    connect_timeout: float
+    endpoints: tuple[Address, ...]
+    tls: UpstreamTls
+    # pgsplit.*, overridden by pgsplit.clusters.<name>.*
+    dns_refresh: float
+    health_interval: float
+    health_timeout: float
+
+
+class Monitor(Model):
+    """Who pgsplit is when it checks a host's health: a listed user, and the database it connects to."""
+
+    username: str
+    database: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Monitor(username={self.username!r}, database={self.database!r}, secret='***')"
+
+    __str__ = __repr__
+
+
+class Process(Model):
+    """What concerns the processes and not the traffic."""
+
+    workers: int
+    run_dir: str
+    pidfile: str | None
+    log_level: Literal["debug", "info", "warning", "error", "critical"]
+    log_file: str | None
+    graceful_timeout: float        # TERM: how long sessions inside a transaction may take to finish
+    worker_timeout: float          # a worker whose heartbeat is older is replaced
+    backlog: int
+    statement_cache: int           # classified SQL texts kept a worker
+
+
+class Config(Model):
+    """A whole configuration. ``generation`` counts the reloads that took effect."""
+
+    generation: int
+    listeners: tuple[Listener, ...]
+    clusters: tuple[Cluster, ...]
+    admin: Address | None
+    monitor: Monitor
+    process: Process
+
+    def cluster(self, name: str) -> Cluster:
+        return next(c for c in self.clusters if c.name == name)
