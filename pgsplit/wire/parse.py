@@ -1,0 +1,55 @@
+"""Reading the bodies of the messages whose content pgsplit must know; all others are passed on unread."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from ..errors import ProtocolViolation, ServerError
+
+_U32 = struct.Struct(">I")
+
+
+class Fields(NamedTuple):
+    """What pgsplit needs of an ErrorResponse or NoticeResponse (PostgreSQL manual 55.8)."""
+
+    severity: str      # never localised when the server is 9.6 or newer
+    sqlstate: str
+    message: str
+
+
+def error_fields(body: bytes) -> Fields:
+    """Tolerant: a field that is absent or not UTF-8 is empty or replaced, since it decides nothing by itself."""
+    found: dict[bytes, str] = {}
+    for field in body.split(b"\0"):
+        if field:
+            found.setdefault(field[:1], field[1:].decode(errors="replace"))
+    return Fields(found.get(b"V") or found.get(b"S", ""), found.get(b"C", ""), found.get(b"M", ""))
+
+
+def server_error(body: bytes) -> ServerError:
+    """An upstream's ErrorResponse as an exception that still holds its bytes."""
+    fields = error_fields(body)
+    return ServerError(fields.sqlstate, fields.message, severity=fields.severity or "FATAL", raw=bytes(body))
+
+
+def parameter_status(body: bytes) -> tuple[str, str]:
+    name, start = cstring(body, 0)
+    return name, cstring(body, start)[0]
+
+
+def backend_key_data(body: bytes) -> tuple[int, bytes]:
+    if not 8 <= len(body) <= 260:
+        raise ProtocolViolation("invalid BackendKeyData message")
+    return _U32.unpack_from(body)[0], body[4:]
+
+
+def cstring(body: bytes, start: int) -> tuple[str, int]:
+    """The zero-terminated string at *start* and the position behind it.
+
+    :raises ProtocolViolation: when no terminator follows. Bytes that are not UTF-8 are kept as surrogates.
+    """
+    end = body.find(b"\0", start)
+    if end < 0:
+        raise ProtocolViolation("a string in a message lacks its terminator")
+    return body[start:end].decode(errors="surrogateescape"), end + 1
