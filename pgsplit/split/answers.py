@@ -1,0 +1,331 @@
+"""Upstream -> client: the primary's answers pass; a replica's are held until they are proven (G2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..wire import build
+from ..wire.framing import HEADER, message_end, skip
+from ..wire.messages import BACKEND, IDLE
+from ..wire.parse import error_fields, parameter_status
+from .batch import FLUSH, SYNC, Batch
+from .decision import Upstream
+from .observer import Observer
+from .replica_errors import explained_by_session, may_be_reasked, statements_own
+from .state import State
+from .step import MORE, Action, Step
+
+# Messages that decide nothing here; the rest is looked at one by one.
+PLAIN: Final = frozenset(b"DdT12t3ncsVIHv")
+ROWS: Final = frozenset(b"Dd")
+PLAIN_BEHIND_AHEAD: Final = PLAIN - frozenset(b"1")
+HELD_PLAIN: Final = frozenset(b"DdT12t3ncsVIH")
+HELD_QUIET: Final = HELD_PLAIN - ROWS
+
+READY: Final = ord("Z")
+ERROR: Final = ord("E")
+PARAMETER: Final = ord("S")
+NOTICE: Final = ord("N")
+NOTIFICATION: Final = ord("A")
+COMMAND: Final = ord("C")
+COPY_IN: Final = ord("G")
+COPY_BOTH: Final = ord("W")
+PARSE_COMPLETE: Final = ord("1")
+# What may be longer than an inbox and then passes in pieces.
+PIECEWISE: Final = frozenset(b"DdTtVNE")
+
+
+class Answers:
+    def __init__(self, state: State, observer: Observer) -> None:
+        self._state = state
+        self._observer = observer
+        self._left = 0            # of a message of the primary that passes in pieces: bytes to come
+        self._replica_left = 0
+        self._replica_drop = 0    # likewise of a replica's message that nobody gets
+        self._held = 0            # bytes of the replica's inbox that have been looked at
+        self.cancelled = False    # the client has cancelled what runs on the replica
+        self.promoted = False     # the replica is none any more
+        self.primary_name = Upstream.DEFAULT if state.sole else Upstream.ADDITIONAL
+
+    @property
+    def mid_message(self) -> bool:
+        """Part of a message has been passed on: nothing but its rest may follow."""
+        return bool(self._left or self._replica_left)
+
+    @property
+    def holding(self) -> bool:
+        """Rows are being held back: `reask_hold` runs."""
+        queue = self._state.replica
+        return bool(queue) and queue[0].rows and not queue[0].passing
+
+    @property
+    def mid_answer(self) -> bool:
+        """Part of a replica's answer has been passed on: nothing of the primary's may come in between."""
+        queue = self._state.replica
+        return bool(queue) and queue[0].passing
+
+    # --- the primary --------------------------------------------------------------------------------------
+
+    def primary(self, inbox: bytearray) -> Step:
+        """What to do with the primary's inbox. One PASS ends at most one batch: that is its `batch`.
+
+        :raises ProtocolViolation: for bytes that no PostgreSQL server sends.
+        """
+        state = self._state
+        end = len(inbox)
+        if state.opaque:
+            return Step(Action.PASS, end) if end else MORE
+        position = min(self._left, end)
+        self._left -= position
+        while not self._left and position < end:
+            ahead = bool(state.primary) and state.primary[0].ahead
+            position, count = skip(inbox, position, end, PLAIN_BEHIND_AHEAD if ahead else PLAIN)
+            if count:
+                self._observer.backend(count)
+            stop = message_end(inbox, position, end, BACKEND)
+            if stop < 0:
+                break
+            kind = inbox[position]
+            if stop > end:
+                if kind in PIECEWISE and stop - position > _INBOX:
+                    self._primary_says(kind, bytes(inbox[position + HEADER:end]))
+                    self._left = stop - end
+                    position = end
+                break
+            if kind == PARSE_COMPLETE:
+                if position:
+                    break
+                state.primary[0].ahead -= 1
+                return Step(Action.CUT, stop, 0)
+            body = bytes(inbox[position + HEADER:stop])
+            position = stop
+            batch = self._primary_says(kind, body)
+            if kind == COPY_BOTH:
+                state.opaque = True
+                break
+            if batch is not None:
+                return Step(Action.PASS, position, batch=batch)
+        return Step(Action.PASS, position) if position else MORE
+
+    def _primary_says(self, kind: int, body: bytes) -> Batch | None:
+        """Note what a message means; returns the batch that it ends."""
+        state = self._state
+        self._observer.backend(1)
+        if kind == READY:
+            return self._ready(body[0] if body else IDLE)
+        if kind == COMMAND:
+            self._observer.command(self.primary_name, body[:-1])
+        elif kind == PARAMETER:
+            state.parameter(*parameter_status(body))
+        elif kind == ERROR:
+            fields = error_fields(body)
+            self._observer.error(fields.severity, fields.sqlstate)
+            state.copying = False
+            if state.primary:
+                state.primary[0].failed = True
+                state.primary[0].ahead = 0
+        elif kind == NOTICE:
+            self._observer.notice(error_fields(body).severity)
+        elif kind == COPY_IN:
+            self._copy_in()
+        return None
+
+    def _ready(self, status: int) -> Batch | None:
+        state = self._state
+        state.copying = False
+        if not state.primary:
+            return None
+        batch = state.primary.popleft()
+        if state.segment is batch:
+            state.segment = None
+        if not state.primary:
+            state.copy_ends = 0
+        state.tx_wrote = status != IDLE and (state.tx_wrote or batch.wrote)
+        state.tx = status
+        if not batch.failed and len(batch.bound) == 1 and batch.bound[0].releases:
+            state.pins.clear()
+        return batch
+
+    def _copy_in(self) -> None:
+        """COPY FROM STDIN begins: the Sync behind its Execute is ignored by the server (manual 55.2.6)."""
+        state = self._state
+        if state.copy_ends:
+            state.copy_ends -= 1
+        else:
+            state.copying = True
+        if not state.primary or state.primary[0].kind != SYNC:
+            return
+        if len(state.primary) > 1 and state.primary[1].kind in (SYNC, FLUSH):
+            later = state.primary[1]
+            del state.primary[1]
+            state.primary[0].bound += later.bound
+            state.primary[0].wrote |= later.wrote
+            if later is state.segment:
+                state.segment = state.primary[0]
+                state.primary[0].kind = FLUSH
+        else:
+            state.primary[0].kind = FLUSH
+            state.segment = state.primary[0]
+
+    # --- the replica --------------------------------------------------------------------------------------
+
+    def replica(self, inbox: bytearray, give_up: bool) -> Step:
+        """What to do with the replica's inbox; *give_up*: the answer is too long or too old to be held further."""
+        state = self._state
+        end = len(inbox)
+        if self._replica_left:
+            size = min(self._replica_left, end)
+            self._replica_left -= size
+            return Step(Action.PASS, size) if size else MORE
+        if self._replica_drop:
+            size = min(self._replica_drop, end)
+            self._replica_drop -= size
+            return Step(Action.CUT, size) if size else MORE
+        while True:
+            self._skip_held(inbox, end)
+            position = self._held
+            stop = message_end(inbox, position, end, BACKEND)
+            too_long = stop - position > _INBOX and end - position >= _INBOX
+            if stop < 0 or (stop > end and not (too_long and inbox[position] == ERROR)):
+                return self._incomplete(inbox, stop, give_up)
+            kind = inbox[position]
+            if not state.replica or kind in (PARAMETER, NOTIFICATION):
+                self._idle_replica_says(kind, inbox, position, stop)
+                return Step(Action.CUT, stop - position, position)
+            if kind == READY:
+                return self._replica_ready(stop)
+            if kind == ERROR and not state.redirecting:
+                step = self._replica_error(bytes(inbox[position + HEADER:stop]), position, min(stop, end))
+                if step is not None:
+                    self._replica_drop = max(0, stop - end)
+                    return step
+                if stop > end:
+                    return self._incomplete(inbox, stop, True)
+            state.replica[0].messages += 1
+            state.replica[0].tags.append((kind, bytes(inbox[position + HEADER:stop])))
+            self._held = stop
+
+    def _skip_held(self, inbox: bytearray, end: int) -> None:
+        if not self._state.replica:
+            return
+        batch = self._state.replica[0]
+        position, count = skip(inbox, self._held, end, HELD_QUIET)
+        if position < end and inbox[position] in ROWS:
+            batch.rows = True
+            position, more = skip(inbox, position, end, HELD_PLAIN)
+            count += more
+        self._held = position
+        batch.messages += count
+
+    def _incomplete(self, inbox: bytearray, stop: int, give_up: bool) -> Step:
+        state = self._state
+        if not state.replica or state.redirecting:
+            if state.redirecting and self._held:
+                return self._cut_held()
+            return MORE
+        batch = state.replica[0]
+        if not batch.passing and not give_up:
+            return MORE
+        size, end = self._held, len(inbox)
+        if stop - size > _INBOX and inbox[size] in PIECEWISE:
+            self._replica_left = stop - end
+            size = end
+        return self._pass(batch, size) if size else MORE
+
+    def _cut_held(self) -> Step:
+        size, self._held = self._held, 0
+        return Step(Action.CUT, size, 0)
+
+    def _pass(self, batch: Batch, size: int, done: bool = False) -> Step:
+        """Pass on what is held; with its first bytes the batch leaves the client's inbox for good."""
+        consume = 0 if batch.passing else batch.size
+        self._state.asked -= consume
+        batch.passing = True
+        self._held = 0
+        self._count(batch)
+        return Step(Action.PASS, size, consume=consume, batch=batch if done else None)
+
+    def _count(self, batch: Batch) -> None:
+        self._observer.backend(batch.messages)
+        for kind, body in batch.tags:
+            if kind == COMMAND:
+                self._observer.command(Upstream.DEFAULT, body[:-1])
+            else:
+                fields = error_fields(body)
+                if kind == ERROR:
+                    self._observer.error(fields.severity, fields.sqlstate)
+                else:
+                    self._observer.notice(fields.severity)
+        batch.messages = 0
+        batch.tags.clear()
+
+    def _idle_replica_says(self, kind: int, inbox: bytearray, start: int, stop: int) -> None:
+        if kind == PARAMETER and parameter_status(bytes(inbox[start + HEADER:stop])) == ("in_hot_standby", "off"):
+            self.promoted = True
+
+    def _replica_ready(self, stop: int) -> Step:
+        state = self._state
+        batch = state.replica.popleft()
+        if not state.redirecting:
+            if batch.statement is not None:
+                state.unnamed = batch.statement
+                state.unnamed.default = True
+            self.cancelled = False
+            batch.messages += 1
+            return self._pass(batch, stop, done=True)
+        self._held = 0
+        if state.replica:
+            return Step(Action.CUT, stop, 0)
+        reason, state.redirecting = state.redirecting, ""
+        state.asked = 0
+        state.forced = reason
+        return Step(Action.CUT, stop, 0)
+
+    def _replica_error(self, body: bytes, position: int, stop: int) -> Step | None:
+        """None when the error is to be held and passed like the rest of the answer."""
+        batch = self._state.replica[0]
+        fields = error_fields(body)
+        if self.cancelled or explained_by_session(fields.sqlstate, fields.has_detail):
+            return None
+        if not batch.passing and (batch.effect_free or may_be_reasked(fields.sqlstate, batch.rows)):
+            self._state.redirecting = f"replica_error_{fields.sqlstate}"
+            self._observer.reasked(fields.sqlstate)
+            self._held = stop
+            return Step(Action.RETRY, batch=batch, data=fields.sqlstate.encode())
+        if statements_own(fields.sqlstate):
+            return None
+        text = build.error_response(
+            "ERROR", "40001", "the replica could not finish this statement; it may be run again",
+            detail=f"Part of the result had been passed on. The replica said {fields.sqlstate}: {fields.message}")
+        self._held = position + len(text)
+        return Step(Action.CUT, stop - position, position, data=text)
+
+    def replica_lost(self, why: str) -> Step:
+        """The replica's connection has ended. Its batches go to the primary; one that has begun to pass fails.
+
+        An ANSWER step holds the error that the client gets; CLOSE means that not even that can be said.
+        """
+        state = self._state
+        head = state.replica[0] if state.replica else None
+        state.replica.clear()
+        state.has_replica = False
+        state.redirecting = ""
+        state.asked = 0
+        self._held = 0
+        self._replica_drop = 0
+        if state.unnamed is not None:
+            state.unnamed.default = False
+        if head is None:
+            return MORE
+        if not head.passing:
+            state.forced = "replica_lost"
+            self._observer.reasked("08006")
+            return Step(Action.RETRY, batch=head, data=b"08006")
+        if self._replica_left:
+            return Step(Action.CLOSE)
+        error = build.error_response("ERROR", "08006", "the connection to the replica was lost during this statement",
+                                     detail=f"Part of the result had been passed on. {why}")
+        return Step(Action.ANSWER, data=error + build.ready_for_query(IDLE), batch=head)
+
+
+_INBOX: Final = 65536

@@ -1,0 +1,273 @@
+"""Client -> upstream: where each batch goes, and how its bytes get there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import ProtocolViolation
+from ..wire import build
+from ..wire.framing import HEADER, message_end
+from ..wire.messages import FRONTEND, IDLE
+from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft, Unnamed
+from .decision import Decision, Upstream
+from .facts import DOUBT, Facts, Verdict
+from .observer import Observer
+from .state import State
+from .step import MORE, WAIT, Action, Step
+
+READ_ONLY_ERROR: Final = build.error_response(
+    "ERROR", "25006", "this session may only read",
+    detail="pgsplit has no login at the primary for it: the user is not in user_list, or the primary is away.")
+
+
+class Requests:
+    """The states are *gathering* (a batch is not complete yet), *streaming* (its beginning has left for the
+    primary, the rest follows as it comes) and *skipping* (it was answered with our own error: nothing counts
+    until its Sync, as on a server).
+    """
+
+    def __init__(self, state: State, observer: Observer) -> None:
+        self._state = state
+        self._observer = observer
+        self._draft = Draft()
+        self._left = 0              # bytes still to come of a message whose beginning has left
+        self._skipping = False
+
+    @property
+    def between_batches(self) -> bool:
+        return not (self._left or self._draft.size or self._skipping or self._state.segment)
+
+    def next(self, inbox: bytearray, full: bool) -> Step:
+        """What to do with the client's inbox; *full*: no more is read until something leaves it.
+
+        :raises ProtocolViolation: for bytes the protocol does not allow.
+        """
+        state = self._state
+        if state.opaque:
+            return Step(Action.FORWARD, len(inbox)) if inbox else MORE
+        if state.redirecting:
+            return WAIT
+        if not state.asked and (self._left or state.segment is not None):
+            return self._stream(inbox)
+        if self._skipping:
+            return self._skip(inbox)
+        draft = self._draft
+        if not draft.size and len(inbox) > state.asked and inbox[state.asked] in COPY_TYPES:
+            return WAIT if state.asked else self._stream(inbox)
+        draft.gather(inbox, state.asked)
+        if not draft.end:
+            if not full:
+                return MORE
+            return WAIT if state.asked else self._too_large(inbox)
+        if draft.end == TERMINATE:
+            return WAIT if state.asked or state.primary else Step(Action.CLOSE)
+        return self._route(draft)
+
+    def asked(self, step: Step) -> None:
+        """The ASK step given last has been done."""
+        assert step.batch is not None and step.decision is not None
+        self._state.replica.append(step.batch)
+        self._state.asked += step.size
+        self._left_for(step.batch, step.decision)
+
+    # --- deciding ---------------------------------------------------------------------------------------
+
+    def _route(self, draft: Draft) -> Step:
+        state = self._state
+        bound = state.bound_facts(draft) if draft.end != FUNCTION_CALL else [DOUBT]
+        decision = self._decide(draft, bound)
+        batch = Batch(draft.end, draft.size, bound, decision.reason)
+        batch.requests = draft.requests
+        if draft.unnamed is not None:
+            batch.statement = Unnamed(draft.unnamed.message, state.text_facts(draft.unnamed.sql))
+        if decision.upstream is Upstream.DEFAULT:
+            return Step(Action.ASK, draft.size, state.asked, batch=batch, decision=decision)
+        if state.asked:
+            return WAIT
+        if state.read_only and state.tx == IDLE and any(facts.writes for facts in bound):
+            return self._refuse_write(draft)
+        return self._forward(draft, batch, decision)
+
+    def _decide(self, draft: Draft, bound: list[Facts]) -> Decision:
+        """The first rule that holds. The rule table has the words for each reason."""
+        state = self._state
+        primary = Upstream.ADDITIONAL
+        if state.sole:
+            return Decision(primary, "sole_upstream")
+        if state.forced:
+            return Decision(primary, state.forced)
+        if draft.end in _NEVER_A_READ:
+            return Decision(primary, _NEVER_A_READ[draft.end])
+        parsed = [state.text_facts(p.sql) for p in draft.parsed]
+        for facts in (*parsed, *bound):
+            if facts.verdict is Verdict.PRIMARY:
+                return Decision(primary, facts.reason, facts.detail)
+        if state.primary:
+            return Decision(primary, "pipelined_behind_primary")
+        if state.tx != IDLE:
+            return Decision(primary, "transaction_open")
+        for pin, cause in state.pins.items():
+            return Decision(primary, f"pinned_{pin}", cause)
+        if not bound:
+            return Decision(primary, "nothing_to_run")
+        if draft.obstacle:
+            return Decision(primary, draft.obstacle)
+        if draft.uses_earlier and not (state.unnamed is not None and state.unnamed.default):
+            return Decision(primary, "unnamed_statement_elsewhere")
+        if not state.has_replica:
+            return Decision(primary, "no_replica")
+        if all(facts.empty for facts in bound):
+            return Decision(state.last.upstream, "empty_query")
+        return Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail)
+
+    # --- sending ----------------------------------------------------------------------------------------
+
+    def _forward(self, draft: Draft, batch: Batch, decision: Decision) -> Step:
+        state = self._state
+        ahead = b""
+        if draft.uses_earlier and state.unnamed is not None and not state.unnamed.additional:
+            ahead = state.unnamed.parse
+            batch.ahead = 1
+            state.unnamed.additional = True
+        self._to_primary(draft, batch)
+        self._left_for(batch, decision)
+        if batch.statement is not None:
+            state.unnamed = batch.statement
+            state.unnamed.additional = True
+        return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision)
+
+    def _too_large(self, inbox: bytearray) -> Step:
+        """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
+        draft = self._draft
+        state = self._state
+        end = len(inbox)
+        start = draft.size                      # of the message that is not complete
+        kind = inbox[start] if start < end else FLUSH
+        bound = state.bound_facts(draft)
+        if kind in (QUERY, FUNCTION_CALL):
+            bound.append(DOUBT)
+        batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, "batch_too_large")
+        decision = Decision(Upstream.ADDITIONAL, batch.reason)
+        self._to_primary(draft, batch)
+        self._left_for(batch, decision)
+        if batch.kind != FLUSH:
+            self._left = message_end(inbox, start, end, FRONTEND) - end
+            return Step(Action.FORWARD, end, batch=batch, decision=decision)
+        if draft.unnamed is not None:
+            self._hold_unnamed(draft)
+        if start:
+            return Step(Action.FORWARD, start, batch=batch, decision=decision)
+        return self._stream(inbox)._replace(batch=batch, decision=decision)
+
+    def _to_primary(self, draft: Draft, batch: Batch) -> None:
+        state = self._state
+        batch.requests = draft.requests
+        state.note_statements(draft)
+        state.note_effects(batch.bound)
+        if batch.kind == FLUSH:
+            state.segment = batch
+        state.primary.append(batch)
+
+    def _left_for(self, batch: Batch, decision: Decision) -> None:
+        self._draft = Draft()
+        self._state.forced = ""
+        self._state.last = decision
+        self._observer.decided(decision)
+        self._observer.frontend(batch.requests)
+        if batch.kind == QUERY:
+            self._state.unnamed = None      # PostgreSQL manual 55.2.3: a simple Query destroys it
+
+    def _hold_unnamed(self, draft: Draft) -> None:
+        assert draft.unnamed is not None
+        facts = self._state.text_facts(draft.unnamed.sql)
+        self._state.unnamed = Unnamed(draft.unnamed.message, facts)
+        self._state.unnamed.additional = True
+
+    # --- streaming ----------------------------------------------------------------------------------------
+
+    def _stream(self, inbox: bytearray) -> Step:
+        """A batch is open on the primary, or COPY data flows: messages leave as they come, in pieces too."""
+        end = len(inbox)
+        position = min(self._left, end)
+        self._left -= position
+        while not self._left and position < end:
+            stop = message_end(inbox, position, end, FRONTEND)
+            if stop < 0:
+                break
+            kind = inbox[position]
+            if kind == PASSWORD:
+                raise ProtocolViolation("unexpected PasswordMessage: the session is logged in")
+            if kind == TERMINATE:
+                return Step(Action.FORWARD, position) if position else Step(Action.CLOSE)
+            if self._state.segment is None and kind not in COPY_TYPES:
+                break
+            if kind not in COPY_TYPES and stop > end and end - position < PIECE:
+                break
+            self._streamed(kind, inbox, position, min(stop, end))
+            self._left = max(0, stop - end)
+            position = min(stop, end)
+        return Step(Action.FORWARD, position) if position else MORE
+
+    def _streamed(self, kind: int, inbox: bytearray, start: int, end: int) -> None:
+        """Note what a message that is leaving means; the server ignores all but the end of COPY while it copies."""
+        state = self._state
+        self._observer.frontend(1)
+        if kind in _COPY_ENDS:
+            state.copy_ends += not state.copying
+            state.copying = False
+        elif state.copying or kind in COPY_TYPES:
+            pass
+        elif kind == SYNC:
+            assert state.segment is not None
+            state.segment.kind = SYNC
+            state.segment = None
+        elif kind in (QUERY, FUNCTION_CALL):
+            assert state.segment is not None
+            state.segment.kind = kind      # its ReadyForQuery is the one that ends the segment
+            self._add([DOUBT])
+            state.segment = None
+            state.unnamed = None
+        else:
+            self._streamed_extended(kind, bytes(inbox[start + HEADER:end]))
+
+    def _streamed_extended(self, kind: int, body: bytes) -> None:
+        draft = Draft()
+        draft.gather(bytearray(build.message(bytes((kind,)), body)), 0)
+        if draft.obstacle == "malformed_message":     # or cut off, since it leaves in pieces
+            self._add([DOUBT])
+            self._state.unnamed = None
+        self._add(self._state.bound_facts(draft))
+        self._state.note_statements(draft)
+        if draft.unnamed is not None:
+            self._hold_unnamed(draft)
+
+    def _add(self, bound: list[Facts]) -> None:
+        assert self._state.segment is not None
+        self._state.segment.bound += bound
+        self._state.segment.wrote |= any(facts.writes for facts in bound)
+        self._state.note_effects(bound)
+
+    # --- answering for the server -------------------------------------------------------------------------
+
+    def _refuse_write(self, draft: Draft) -> Step:
+        self._draft = Draft()
+        self._skipping = draft.end == FLUSH
+        data = READ_ONLY_ERROR if self._skipping else READ_ONLY_ERROR + build.ready_for_query(IDLE)
+        return Step(Action.ANSWER, draft.size, data=data)
+
+    def _skip(self, inbox: bytearray) -> Step:
+        end = len(inbox)
+        stop = message_end(inbox, 0, end, FRONTEND)
+        if stop < 0 or stop > end:
+            if len(inbox) > PIECE:
+                raise ProtocolViolation("message too long behind an error")
+            return MORE
+        if inbox[0] == TERMINATE:
+            return Step(Action.CLOSE)
+        self._skipping = inbox[0] != SYNC
+        return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(IDLE))
+
+
+PIECE: Final = 16384        # a message of which less than this has come is waited for before it leaves in pieces
+_COPY_ENDS: Final = frozenset(b"cf")
+_NEVER_A_READ: Final = {FUNCTION_CALL: "function_call_message", FLUSH: "flush_without_sync"}

@@ -1,0 +1,106 @@
+"""The splitter: every rule about what goes where, for one session; bytes in, steps out (DESIGN sections 4 to 8).
+
+It looks at the inboxes of the session's legs and says what to do next; the session does it. `Requests` rules what
+leaves the client, `Answers` what comes back; `State` is what both know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..wire.messages import IDLE
+from .answers import Answers
+from .batch import Batch
+from .decision import Decision, Upstream
+from .observer import Observer
+from .requests import Requests
+from .state import Classify, State
+
+
+class Splitter:
+    """One session's rules.
+
+    *has_replica*: a replica is connected now; it may come and go (`replica_connected`, `replica_lost`).
+    *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
+    *opaque*: a replication connection, of which nothing is read. *parameters*: the primary's ParameterStatus.
+    """
+
+    def __init__(self, classify: Classify, observer: Observer, *, has_replica: bool, sole: bool = False,
+                 read_only: bool = False, opaque: bool = False, parameters: Mapping[str, str] | None = None) -> None:
+        self._state = State(classify, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque)
+        self._requests = Requests(self._state, observer)
+        self._answers = Answers(self._state, observer)
+        for name, value in (parameters or {}).items():
+            self._state.parameter(name, value)
+        self.next = self._requests.next
+        self.asked = self._requests.asked
+        self.primary = self._answers.primary
+        self.replica = self._answers.replica
+        self.replica_lost = self._answers.replica_lost
+
+    @property
+    def idle(self) -> bool:
+        """Between batches and outside a transaction: the session may end without breaking anything."""
+        state = self._state
+        return state.tx == IDLE and not state.primary and not state.replica and self._requests.between_batches
+
+    @property
+    def tx(self) -> int:
+        return self._state.tx
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        return self._state.pins
+
+    @property
+    def last(self) -> Decision:
+        return self._state.last
+
+    @property
+    def async_commit(self) -> bool:
+        return self._state.async_commit
+
+    @property
+    def publishes(self) -> bool:
+        return self._state.publishes
+
+    @property
+    def holding(self) -> bool:
+        return self._answers.holding
+
+    @property
+    def mid_answer(self) -> bool:
+        return self._answers.mid_answer
+
+    @property
+    def mid_message(self) -> bool:
+        return self._answers.mid_message
+
+    @property
+    def running(self) -> Upstream | None:
+        """The upstream that works on a statement now, for a cancel."""
+        if self._state.replica:
+            return Upstream.DEFAULT
+        return Upstream.ADDITIONAL if self._state.primary else None
+
+    @property
+    def in_flight(self) -> list[Batch]:
+        """Batches sent and not answered."""
+        return [*self._state.replica, *self._state.primary]
+
+    @property
+    def promoted(self) -> bool:
+        """The replica has said that it is none any more."""
+        return self._answers.promoted
+
+    def refuse(self, reason: str) -> None:
+        """The ASK step given last cannot be done: its batch goes to the primary for *reason*."""
+        self._state.forced = reason
+
+    def cancelled(self) -> None:
+        """The client has cancelled what runs: its error is the client's, also a replica's."""
+        self._answers.cancelled = bool(self._state.replica)
+
+    def replica_connected(self) -> None:
+        self._state.has_replica = True
+        self._answers.promoted = False

@@ -1,0 +1,35 @@
+"""A step: what the splitter tells the session to do next. Tables of state × message end in one of these."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from .batch import Batch
+from .decision import Decision
+
+
+class Action(Enum):
+    MORE = auto()       # nothing to do until more bytes come
+    WAIT = auto()       # nothing to do until an upstream has answered what it was sent
+    FORWARD = auto()    # client -> additional: `data`, then the first `size` bytes of the client's inbox
+    ASK = auto()        # client -> default: a copy of `size` bytes at `start`; they stay in the inbox until proven
+    ANSWER = auto()     # drop `size` bytes of the client's inbox and send `data` to the client
+    CLOSE = auto()      # the client has said goodbye
+    PASS = auto()       # upstream -> client: the first `size` bytes; `consume` bytes of the client's inbox are done
+    CUT = auto()        # drop `size` bytes at `start` of the upstream's inbox, put `data` in their place
+    RETRY = auto()      # as CUT; the replica's answer is void and its batch goes to the primary
+
+
+class Step(NamedTuple):
+    action: Action
+    size: int = 0
+    start: int = 0
+    data: bytes = b""
+    consume: int = 0
+    batch: Batch | None = None
+    decision: Decision | None = None
+
+
+MORE = Step(Action.MORE)
+WAIT = Step(Action.WAIT)
