@@ -1,1 +1,1 @@
-"""The PostgreSQL wire protocol 3.x as bytes in and values out (PostgreSQL manual, chapter 55). Imports nothing above itself."""
+"""The PostgreSQL wire protocol 3.x as bytes in and values out (PostgreSQL manual, chapter 55)."""

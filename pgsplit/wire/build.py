@@ -17,7 +17,7 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def cstring(text: str) -> bytes:
-    return text.encode() + b"\0"
+    return text.encode(errors="surrogateescape") + b"\0"
 
 
 # --- frontend -----------------------------------------------------------------------------------
@@ -100,9 +100,10 @@ def notice_response(severity: str, sqlstate: str, text: str, *, detail: str | No
     return message(b"N", _fields(severity, sqlstate, text, detail, hint))
 
 
-def _fields(severity: str, sqlstate: str, text: str, detail: str | None, hint: str | None) -> bytes:
-    fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", text), ("D", detail), ("H", hint)]
-    return b"".join(code.encode() + cstring(value.replace("\0", "")) for code, value in fields if value is not None) + b"\0"
+def _fields(severity: str, sqlstate: str, primary: str, detail: str | None, hint: str | None) -> bytes:
+    fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", primary), ("D", detail), ("H", hint)]
+    present = [code.encode() + cstring(text.replace("\0", "")) for code, text in fields if text is not None]
+    return b"".join(present) + b"\0"
 
 
 def negotiate_protocol_version(minor: int, unrecognised: Sequence[str]) -> bytes:

@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def message_end(buffer: Buffer, start: int, end: int, catalogue: dict[int, Message]) -> int:
-    """Where the message that begins at *start* ends, which may lie beyond *end*; -1 while its header is incomplete.
+    """Where the message at *start* ends, which may lie beyond *end*; -1 while its header is incomplete.
 
     :raises ProtocolViolation: for a type that *catalogue* lacks, or a length the protocol does not allow.
     """
@@ -58,7 +58,7 @@ def skip(buffer: Buffer, start: int, end: int, passed: frozenset[int]) -> tuple[
 
 
 def messages(buffer: Buffer, catalogue: dict[int, Message], start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The complete messages of *buffer* as (type, body); for tests and short exchanges, not for the data path."""
+    """The complete messages of *buffer* as (type, body): for short exchanges, not for the data path."""
     end = len(buffer)
     while True:
         stop = message_end(buffer, start, end, catalogue)

@@ -16,15 +16,16 @@ class Fields(NamedTuple):
     severity: str      # never localised when the server is 9.6 or newer
     sqlstate: str
     message: str
+    has_detail: bool
 
 
 def error_fields(body: bytes) -> Fields:
-    """Tolerant: a field that is absent or not UTF-8 is empty or replaced, since it decides nothing by itself."""
+    """Tolerant: a field that is absent is empty, one that is not UTF-8 is read as well as it can be."""
     found: dict[bytes, str] = {}
     for field in body.split(b"\0"):
         if field:
             found.setdefault(field[:1], field[1:].decode(errors="replace"))
-    return Fields(found.get(b"V") or found.get(b"S", ""), found.get(b"C", ""), found.get(b"M", ""))
+    return Fields(found.get(b"V") or found.get(b"S", ""), found.get(b"C", ""), found.get(b"M", ""), b"D" in found)
 
 
 def server_error(body: bytes) -> ServerError:

@@ -30,7 +30,7 @@ class GSSENCRequest:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """*pid* and *key* as the client got them in BackendKeyData; the key has 4 bytes, up to 256 in protocol 3.2."""
+    """*pid* and *key* as BackendKeyData gave them; the key has 4 bytes, up to 256 in protocol 3.2."""
 
     pid: int
     key: bytes
@@ -90,10 +90,7 @@ def _parameters(rest: bytes) -> dict[str, str]:
     words = rest[:-1].split(b"\0")
     if words.pop() != b"" or len(words) % 2:
         raise ProtocolViolation("invalid startup packet layout: expected pairs of name and value")
-    try:
-        texts = [word.decode() for word in words]
-    except UnicodeDecodeError:
-        raise ProtocolViolation("startup packet is not valid UTF-8") from None
+    texts = [word.decode(errors="surrogateescape") for word in words]
     names = texts[0::2]
     if "" in names:
         raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
