@@ -68,7 +68,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     asked_for = next((word for word in words if not word.startswith("-")), None)
     for command in COMMANDS:
-        subparser = commands.add_parser(command.name, help=command.help, description=command.help[0].upper() + command.help[1:] + ".")
+        description = command.help[0].upper() + command.help[1:] + "."
+        subparser = commands.add_parser(command.name, help=command.help, description=description)
         subparser.set_defaults(module=command.module)
         if command.name == asked_for:
             import_module(command.module).add_arguments(subparser)
