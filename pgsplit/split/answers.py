@@ -44,6 +44,7 @@ class Answers:
         self._replica_drop = 0    # likewise of a replica's message that nobody gets
         self._held = 0            # bytes of the replica's inbox that have been looked at
         self.cancelled = False    # the client has cancelled what runs on the replica
+        self.goodbye = False      # the primary has ended the connection with a FATAL
         self.promoted = False     # the replica is none any more
         self.primary_name = Upstream.DEFAULT if state.sole else Upstream.ADDITIONAL
 
@@ -120,6 +121,7 @@ class Answers:
         elif kind == ERROR:
             fields = error_fields(body)
             self._observer.error(fields.severity, fields.sqlstate)
+            self.goodbye = fields.severity in ("FATAL", "PANIC")
             state.copying = False
             if state.primary:
                 state.primary[0].failed = True

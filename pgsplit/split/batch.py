@@ -29,13 +29,15 @@ COPY_TYPES: Final = frozenset(b"dcf")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "bound", "effect_free", "failed", "kind", "messages", "passing", "reason", "requests", "rows",
-                 "size", "started", "statement", "tags", "wrote")
+    __slots__ = ("ahead", "bound", "effect_free", "empty", "failed", "kind", "messages", "passing", "reason",
+                 "requests", "rows", "size", "sql", "started", "statement", "tags", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
         self.size = size              # bytes of the client's
         self.bound = bound            # the facts of each statement that it runs, in order
+        self.empty = bool(bound) and all(facts.empty for facts in bound)
+        self.sql: bytes | None = None  # the text, where there is just one
         self.reason = reason
         self.requests = 0             # messages of the client's
         self.wrote = any(facts.writes for facts in bound)
@@ -120,6 +122,13 @@ class Draft:
                 self._parse(bytes(inbox[position:stop]))
             else:
                 taker(self, bytes(inbox[position + HEADER:stop]))
+
+    @property
+    def sql(self) -> bytes | None:
+        """The text of a Query, or of the only Parse."""
+        if self.query is not None:
+            return self.query[:-1]
+        return self.parsed[0].sql if len(self.parsed) == 1 else None
 
     def _refuse(self, obstacle: str) -> None:
         self.obstacle = self.obstacle or obstacle

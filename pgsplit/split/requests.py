@@ -37,6 +37,11 @@ class Requests:
     def between_batches(self) -> bool:
         return not (self._left or self._draft.size or self._skipping or self._state.segment)
 
+    @property
+    def mid_batch(self) -> bool:
+        """The primary has the beginning of a message, a batch or a COPY, and waits for the client's rest."""
+        return bool(self._left) or self._state.segment is not None or self._state.copying
+
     def next(self, inbox: bytearray, full: bool) -> Step:
         """What to do with the client's inbox; *full*: no more is read until something leaves it.
 
@@ -78,6 +83,7 @@ class Requests:
         decision = self._decide(draft, bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.requests = draft.requests
+        batch.sql = draft.sql
         if draft.unnamed is not None:
             batch.statement = Unnamed(draft.unnamed.message, state.text_facts(draft.unnamed.sql))
         if decision.upstream is Upstream.DEFAULT:
@@ -224,7 +230,7 @@ class Requests:
         elif kind in (QUERY, FUNCTION_CALL):
             assert state.segment is not None
             state.segment.kind = kind      # its ReadyForQuery is the one that ends the segment
-            self._add([DOUBT])
+            self._add([state.query_facts(bytes(inbox[start + HEADER:end])) if kind == QUERY else DOUBT])
             state.segment = None
             state.unnamed = None
         else:

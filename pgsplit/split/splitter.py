@@ -89,6 +89,19 @@ class Splitter:
         return [*self._state.replica, *self._state.primary]
 
     @property
+    def sole(self) -> bool:
+        return self._state.sole
+
+    @property
+    def primary_said_goodbye(self) -> bool:
+        """Its FATAL, which names why it ends the connection, has been passed on."""
+        return self._answers.goodbye
+
+    @property
+    def mid_batch(self) -> bool:
+        return self._requests.mid_batch
+
+    @property
     def promoted(self) -> bool:
         """The replica has said that it is none any more."""
         return self._answers.promoted

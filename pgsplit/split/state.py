@@ -62,7 +62,7 @@ class State:
 
     def query_facts(self, body: bytes) -> Facts:
         """*body* of a Query: the text and its terminator."""
-        return self.text_facts(body[:-1]) if body.find(b"\0") == len(body) - 1 else DOUBT
+        return self.text_facts(body[:-1]) if body and body.find(b"\0") == len(body) - 1 else DOUBT
 
     def bound_facts(self, draft: Draft) -> list[Facts]:
         """The facts of what the draft runs; of a FunctionCall they are doubt."""

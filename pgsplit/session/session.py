@@ -1,0 +1,259 @@
+"""A session: the loop between the splitter, which rules, and the relay, which moves bytes (DESIGN sections 4 and 8)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from .. import log
+from ..errors import ProtocolViolation, ServerError
+from ..split.decision import Upstream
+from ..split.splitter import Splitter
+from ..split.step import Action, Step
+from ..wire import build
+from .leg import Leg
+from .pyrelay import Flow, PyRelay
+
+logger = log.get("pgsplit.session")
+
+RECONNECT_AFTER: Final = 1.0      # seconds between two attempts to get a replica for a session that has none
+LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
+
+
+class Freshness(Protocol):
+    """Answers the fence's question (DESIGN section 6) for this session's replica."""
+
+    def why_not(self, fence_ns: int) -> str:
+        """Empty when the replica is fresh as of a moment later than *fence_ns*; else the rule that says why not.
+
+        May sleep for as long as `fence_wait`.
+        """
+
+
+class Publish(Protocol):
+    def __call__(self, now_ns: int) -> None:
+        """Tell all sessions of this node that somebody was told of a commit."""
+
+
+class Session:
+    """*freshness* and *connect_replica* are the session's ways to its read cluster; *publish* is the board's."""
+
+    def __init__(self, relay: PyRelay, flow: Flow, splitter: Splitter, *, label: str, reask_buffer: int,
+                 reask_hold: float, freshness: Freshness, publish: Publish, lost_replica: Callable[[str], None],
+                 answered: Callable[[Upstream, int], None], remember_write: Callable[[bytes], None]) -> None:
+        self.relay = relay
+        self.flow = flow
+        self.splitter = splitter
+        self.label = label
+        self.fence_ns = time.monotonic_ns()
+        self.draining = False
+        self.terminated = ""
+        self._freshness = freshness
+        self._publish = publish
+        self._lost_replica = lost_replica
+        self._answered = answered
+        self._remember_write = remember_write
+        self._reask_buffer = reask_buffer
+        self._reask_hold = reask_hold
+        self._hold_until: float | None = None
+        self._ended = False
+        self._new_replica: Leg | None = None
+        if flow.default is not None:
+            flow.default.limit = reask_buffer
+
+    # --- called from other greenlets ----------------------------------------------------------------
+
+    def drain(self) -> None:
+        """End as soon as nothing is broken by it: between batches, outside a transaction."""
+        self.draining = True
+        self.relay.raise_(self.flow)
+
+    def terminate(self, why: str) -> None:
+        """End now; the client is told *why* in a FATAL 57P01."""
+        self.terminated = why
+        self.relay.raise_(self.flow)
+
+    def offer_replica(self, leg: Leg) -> None:
+        """A replica's connection, logged in, for a session that has lost its own."""
+        self._new_replica = leg
+        self.relay.raise_(self.flow)
+
+    # --- the loop -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the client until it leaves, or cannot be served any more. Closes all legs."""
+        try:
+            while not self._ended:
+                self._pump_replica()
+                self._pump_primary()
+                self._pump_client()
+                self._raised()
+                if not self._ended:
+                    self.relay.wait(self.flow, self._timeout())
+        except ProtocolViolation as error:
+            self._fail(error)
+        finally:
+            self._farewell()
+            self.relay.close(self.flow)
+
+    def _raised(self) -> None:
+        if self._ended:
+            return
+        if self.terminated or (self.draining and self.splitter.idle and not self.flow.client.inbox):
+            why = self.terminated or "terminating connection due to administrator command"
+            self._fail(ServerError("57P01", why, severity="FATAL"))
+        if self._new_replica is not None:
+            leg, self._new_replica = self._new_replica, None
+            leg.limit = self._reask_buffer
+            self.relay.attach_default(self.flow, leg)
+            self.splitter.replica_connected()
+            self.fence_ns = time.monotonic_ns()     # not older than what the session has seen elsewhere
+
+    def _timeout(self) -> float | None:
+        if not self.splitter.holding:
+            self._hold_until = None
+            return None
+        now = time.monotonic()
+        if self._hold_until is None:
+            self._hold_until = now + self._reask_hold
+        return max(0.0, self._hold_until - now)
+
+    # --- upstream -> client -----------------------------------------------------------------------------
+
+    def _pump_primary(self) -> None:
+        leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
+        assert leg is not None
+        while leg.inbox and not client.congested and not splitter.mid_answer:
+            publishes = splitter.publishes
+            step = splitter.primary(leg.inbox)
+            if step.action is Action.PASS:
+                now = time.monotonic_ns()
+                self.fence_ns = now
+                if publishes:
+                    self._publish(now)
+                self.relay.forward(leg, client, step.size)
+                if step.batch is not None:
+                    self._answered(Upstream.ADDITIONAL, now - step.batch.started)
+            elif step.action is Action.CUT:
+                self.relay.cut(leg, step.start, step.size)
+            else:
+                break
+        if leg.eof is not None and not splitter.mid_answer and not client.congested and not self._ended:
+            self._primary_ended(leg.eof)
+
+    def _primary_ended(self, why: str) -> None:
+        """The server's own last words have been passed on; where it had none the client is told."""
+        splitter = self.splitter
+        if splitter.primary_said_goodbye or splitter.mid_message:
+            self._ended = True
+            return
+        upstream = "replica" if splitter.sole else "primary"
+        lost = bool(splitter.in_flight) or not splitter.idle
+        detail = "What it was doing may or may not have taken effect." if lost else None
+        self._fail(ServerError("08006", f"the connection to the {upstream} was lost: it {why}", severity="FATAL",
+                               detail=detail))
+
+    def _pump_replica(self) -> None:
+        leg, client, splitter = self.flow.default, self.flow.client, self.splitter
+        if leg is None:
+            return
+        while leg.inbox and not client.congested:
+            late = self._hold_until is not None and time.monotonic() >= self._hold_until
+            step = splitter.replica(leg.inbox, late or len(leg.inbox) >= self._reask_buffer)
+            if step.action is Action.PASS:
+                self._hold_until = None
+                self.relay.forward(leg, client, step.size)
+                if step.consume:
+                    self.relay.consume(client, step.consume)
+                if step.batch is not None:
+                    self._answered(Upstream.DEFAULT, time.monotonic_ns() - step.batch.started)
+            elif step.action is Action.CUT:
+                self.relay.cut(leg, step.start, step.size, step.data)
+            elif step.action is Action.RETRY:
+                self._void(step)
+            else:
+                break
+        if leg.eof is not None and not client.congested:
+            self.drop_replica(f"the replica {leg.eof}")
+        elif splitter.promoted and not splitter.in_flight:
+            self.drop_replica("the host is no replica any more")
+
+    def _void(self, step: Step) -> None:
+        sqlstate = step.data.decode()
+        logger.debug("%s: the replica answered %s; the primary is asked", self.label, sqlstate)
+        if sqlstate == "25006" and step.batch is not None and step.batch.sql is not None:
+            self._remember_write(step.batch.sql)
+
+    def drop_replica(self, why: str) -> None:
+        """Do without the replica from now on; what it had not answered goes to the primary."""
+        step = self.splitter.replica_lost(why)
+        self.relay.attach_default(self.flow, None)
+        self._hold_until = None
+        if step.action is Action.ANSWER:
+            self.relay.send(self.flow.client, step.data)
+        elif step.action is Action.CLOSE:
+            self._ended = True
+        self._lost_replica(why)
+
+    # --- client -> upstream -----------------------------------------------------------------------------
+
+    def _pump_client(self) -> None:
+        client, primary, splitter = self.flow.client, self.flow.additional, self.splitter
+        assert primary is not None
+        while client.inbox and not primary.congested and not self._ended:
+            step = splitter.next(client.inbox, client.full)
+            if step.action is Action.FORWARD:
+                if step.batch is not None:
+                    step.batch.started = time.monotonic_ns()
+                if step.data:
+                    self.relay.send(primary, step.data)
+                if step.size:
+                    self.relay.forward(client, primary, step.size)
+            elif step.action is Action.ASK:
+                self._ask(step)
+            elif step.action is Action.ANSWER:
+                self.relay.consume(client, step.size)
+                if step.data:
+                    self.relay.send(client, step.data)
+            elif step.action is Action.CLOSE:
+                self._ended = True
+            else:
+                break
+        if client.eof is not None and (splitter.mid_batch or not splitter.in_flight) and not primary.congested:
+            self._ended = True
+
+    def _ask(self, step: Step) -> None:
+        assert step.batch is not None
+        why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns)
+        replica = self.flow.default
+        if why_not or replica is None or replica.eof is not None or replica.congested:
+            self.splitter.refuse(why_not or "no_replica")
+            return
+        client = self.flow.client
+        step.batch.started = time.monotonic_ns()
+        self.relay.send(replica, bytes(client.inbox[step.start:step.start + step.size]))
+        self.splitter.asked(step)
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def _fail(self, error: ServerError) -> None:
+        """Tell the client in a FATAL, where a message can still begin, and end."""
+        self._ended = True
+        if not self.splitter.mid_message:
+            self.relay.send(self.flow.client, build.error_response("FATAL", error.sqlstate, error.message,
+                                                                   detail=error.detail, hint=error.hint))
+
+    def _farewell(self) -> None:
+        """Goodbye to the servers, and the last bytes to a client that is still there."""
+        if not self.splitter.mid_batch:
+            for leg in (self.flow.default, self.flow.additional):
+                if leg is not None and leg.eof is None:
+                    self.relay.send(leg, build.TERMINATE)
+        client = self.flow.client
+        deadline = time.monotonic() + LINGER
+        while client.outbox and client.eof is None and (left := deadline - time.monotonic()) > 0:
+            self.relay.consume(client, len(client.inbox))
+            self.relay.wait(self.flow, left)
+        self.relay.shut_down(client)
+

@@ -1,0 +1,257 @@
+"""Conversations with a session, without a server: a script of what each side says and what it must have heard.
+
+The script runs through the real `Session` and `Splitter`; only the relay is a stand-in that feeds bytes, all at
+once or in pieces of any size, and collects what leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pgsplit.session.session import Session
+from pgsplit.split.decision import Decision, Upstream
+from pgsplit.split.facts import DOUBT, Facts, Tx, Verdict
+from pgsplit.split.splitter import Splitter
+from pgsplit.wire import build
+from pgsplit.wire.build import message
+
+
+def facts(sql: bytes) -> Facts:
+    """Just enough of a classifier for conversations; the real one has its own tests."""
+    text = sql.decode().strip().lower()
+    word = text.split(" ", 1)[0].rstrip(";")
+    if not word:
+        return Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, empty=True)
+    if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
+        hinted = "/*" in text
+        return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False)
+    if word == "begin":
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.BEGIN)
+    if word in ("commit", "rollback"):
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.END)
+    if word == "set":
+        return Facts(Verdict.PRIMARY, "session_setting", writes=False, session_effect="session_setting", detail=text)
+    if text == "discard all":
+        return Facts(Verdict.PRIMARY, "session_setting", writes=False, releases=True)
+    if word in ("insert", "update", "copy"):
+        return Facts(Verdict.PRIMARY, "write", commands=(word.upper(),))
+    return DOUBT
+
+
+class Side:
+    """A leg as the session sees it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inbox = bytearray()
+        self.outbox = b""
+        self.heard = bytearray()
+        self.eof: str | None = None
+        self.closed = False
+        self.limit = 65536
+        self.congested = False
+
+    @property
+    def full(self) -> bool:
+        return len(self.inbox) >= self.limit
+
+
+class Sides:
+    def __init__(self, replica: bool) -> None:
+        self.client = Side("client")
+        self.default: Side | None = Side("replica") if replica else None
+        self.additional = Side("primary")
+
+
+class Talk:
+    """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
+
+    def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
+                 buffer: int = 65536) -> None:
+        self.script: list[Callable[[], bool]] = []
+        self._make = dict(replica=replica, sole=sole, read_only=read_only)
+        self._hold = hold
+        self._buffer = buffer
+        self.stale = ""
+        self.commands: list[tuple[str, str]] = []
+        self.reasks: list[str] = []
+        self.decisions: list[Decision] = []
+        self.published = 0
+        self.lost: list[str] = []
+        self.remembered: list[bytes] = []
+
+    # --- the script -------------------------------------------------------------------------------------
+
+    def _feed(self, name: str, data: bytes) -> Talk:
+        left = bytearray(data)
+
+        def step() -> bool:
+            side = getattr(self.sides, name)
+            piece = left[:self._cut] if self._cut else bytes(left)
+            side.inbox += piece
+            del left[:len(piece)]
+            if not left:
+                left.extend(data)
+                return True
+            return False
+
+        self.script.append(step)
+        return self
+
+    def client(self, *messages: bytes) -> Talk:
+        return self._feed("client", b"".join(messages))
+
+    def replica(self, *messages: bytes) -> Talk:
+        return self._feed("default", b"".join(messages))
+
+    def primary(self, *messages: bytes) -> Talk:
+        return self._feed("additional", b"".join(messages))
+
+    def do(self, action: Callable[[], object]) -> Talk:
+        def step() -> bool:
+            action()
+            return True
+
+        self.script.append(step)
+        return self
+
+    def ends(self, name: str, why: str = "closed the connection") -> Talk:
+        return self.do(lambda: setattr(getattr(self.sides, name), "eof", why))
+
+    def expect(self, name: str, *messages: bytes) -> Talk:
+        """*name* has heard just these since the last time it was asked."""
+        expected = b"".join(messages)
+
+        def check() -> bool:
+            side = self._all[name]
+            assert bytes(side.heard) == expected, f"{name} heard {bytes(side.heard)!r}, not {expected!r}"
+            side.heard.clear()
+
+            return True
+
+        self.script.append(check)
+        return self
+
+    def expect_client(self, *messages: bytes) -> Talk:
+        return self.expect("client", *messages)
+
+    def expect_replica(self, *messages: bytes) -> Talk:
+        return self.expect("default", *messages)
+
+    def expect_primary(self, *messages: bytes) -> Talk:
+        return self.expect("additional", *messages)
+
+    # --- playing ------------------------------------------------------------------------------------------
+
+    def run(self, cut: int = 0) -> Session:
+        self._cut = cut
+        self.commands, self.reasks, self.decisions, self.lost, self.remembered = [], [], [], [], []
+        self.published = 0
+        self.sides = Sides(self._make["replica"])
+        self._all = {"client": self.sides.client, "additional": self.sides.additional}
+        if self.sides.default is not None:
+            self._all["default"] = self.sides.default
+        self._steps = iter(self.script)
+        self._now: Callable[[], bool] | None = None
+        splitter = Splitter(facts, self, has_replica=self._make["replica"], sole=self._make["sole"],
+                            read_only=self._make["read_only"])
+        self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
+                               reask_hold=self._hold, freshness=self, publish=self._publish,
+                               lost_replica=self.lost.append, answered=lambda upstream, ns: None,
+                               remember_write=self.remembered.append)
+        self.session.run()
+        for step in self._steps:      # what is looked at behind the session's end
+            assert step.__name__ == "check", "the session ended before the script"
+            step()
+        return self.session
+
+    def cuts(self, sizes: Iterable[int] = (0, 1, 2, 3, 5, 7)) -> None:
+        for cut in sizes:
+            self.run(cut)
+
+    # --- the relay's stand-in -------------------------------------------------------------------------------
+
+    def wait(self, flow: Sides, timeout: float | None = None) -> None:
+        if self._now is None:
+            self._now = next(self._steps, None)
+            if self._now is None:
+                self.session._ended = True
+                return
+        if self._now():
+            self._now = None
+
+    def send(self, leg: Side, data: bytes) -> None:
+        leg.heard += data
+
+    def forward(self, source: Side, destination: Side, size: int) -> None:
+        assert 0 < size <= len(source.inbox)
+        destination.heard += source.inbox[:size]
+        del source.inbox[:size]
+
+    def consume(self, leg: Side, size: int) -> None:
+        assert size <= len(leg.inbox)
+        del leg.inbox[:size]
+
+    def cut(self, leg: Side, start: int, size: int, data: bytes = b"") -> None:
+        assert start + size <= len(leg.inbox)
+        leg.inbox[start:start + size] = data
+
+    def attach_default(self, flow: Sides, leg: Side | None) -> None:
+        flow.default = leg
+
+    def raise_(self, flow: Sides) -> None: ...
+
+    def close(self, flow: Sides) -> None: ...
+
+    def shut_down(self, leg: Side) -> None: ...
+
+    # --- freshness, board, observer -----------------------------------------------------------------------------
+
+    def why_not(self, fence_ns: int) -> str:
+        return self.stale
+
+    def _publish(self, now: int) -> None:
+        self.published += 1
+
+    def frontend(self, messages: int) -> None: ...
+
+    def backend(self, messages: int) -> None: ...
+
+    def decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def command(self, upstream: Upstream, tag: bytes) -> None:
+        self.commands.append((upstream.text, tag.decode()))
+
+    def error(self, severity: str, sqlstate: str) -> None: ...
+
+    def notice(self, severity: str) -> None: ...
+
+    def reasked(self, sqlstate: str) -> None:
+        self.reasks.append(sqlstate)
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+Q = build.query
+S = build.SYNC
+X = build.TERMINATE
+I = build.ready_for_query(ord("I"))  # noqa: E741
+T = build.ready_for_query(ord("T"))
+FAILED = build.ready_for_query(ord("E"))
+ROW = message(b"T", b"\0\1?column?\0" + b"\0" * 18) + message(b"D", b"\0\1\0\0\0\1" + b"1")
+PARSED = message(b"1")
+BOUND = message(b"2")
+
+
+def done(tag: str) -> bytes:
+    return message(b"C", build.cstring(tag))
+
+
+def error(sqlstate: str, severity: str = "ERROR", detail: str | None = None) -> bytes:
+    return build.error_response(severity, sqlstate, "text", detail=detail)
+
+
+def batch(sql: str, *, name: str = "") -> bytes:
+    """Parse, Bind, Describe, Execute, Sync: what most drivers send for a statement with parameters."""
+    return build.parse(name, sql) + build.bind("", name) + build.describe() + build.execute() + S

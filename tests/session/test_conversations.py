@@ -1,0 +1,372 @@
+"""The session's rules as conversations. Each runs whole and cut into pieces of every small size."""
+
+from __future__ import annotations
+
+from pgsplit.wire import build
+from pgsplit.wire.build import message
+
+from .talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, batch, done, error
+
+
+def test_a_read_is_answered_by_the_replica():
+    talk = Talk()
+    talk.client(Q("select 1")).expect_replica(Q("select 1")).expect_primary()
+    talk.replica(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.client(X).expect_replica(X).expect_primary(X)
+    talk.cuts()
+    assert talk.commands == [("replica", "SELECT 1")]
+    assert [d.reason for d in talk.decisions] == ["read"]
+
+
+def test_a_write_goes_to_the_primary_and_is_published():
+    talk = Talk()
+    talk.client(Q("insert into t values (1)")).expect_primary(Q("insert into t values (1)")).expect_replica()
+    talk.primary(done("INSERT 0 1"), I).expect_client(done("INSERT 0 1"), I)
+    talk.cuts()
+    assert talk.published >= 1
+
+
+def test_an_extended_read_is_asked_whole_and_a_write_too():
+    talk = Talk()
+    talk.client(batch("select 1")).expect_replica(batch("select 1"))
+    talk.replica(PARSED, BOUND, ROW, done("SELECT 1"), I).expect_client(PARSED, BOUND, ROW, done("SELECT 1"), I)
+    talk.client(batch("insert into t values (1)")).expect_primary(batch("insert into t values (1)"))
+    talk.primary(PARSED, BOUND, message(b"n"), done("INSERT 0 1"), I)
+    talk.expect_client(PARSED, BOUND, message(b"n"), done("INSERT 0 1"), I)
+    talk.cuts()
+
+
+def test_an_open_transaction_keeps_reads_on_the_primary():
+    talk = Talk()
+    talk.client(Q("begin")).expect_primary(Q("begin")).primary(done("BEGIN"), T).expect_client(done("BEGIN"), T)
+    talk.client(Q("select 1")).expect_primary(Q("select 1")).expect_replica()
+    talk.primary(ROW, done("SELECT 1"), T).expect_client(ROW, done("SELECT 1"), T)
+    talk.client(Q("commit")).expect_primary(Q("commit")).primary(done("COMMIT"), I).expect_client(done("COMMIT"), I)
+    talk.client(Q("select 2")).expect_replica(Q("select 2")).replica(ROW, done("SELECT 1"), I)
+    talk.expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+    assert [d.reason for d in talk.decisions] == ["transaction_control", "transaction_open", "transaction_control",
+                                                  "read"]
+    assert talk.published == 0      # a transaction that only read tells nobody of a commit
+
+
+def test_a_commit_after_a_write_is_published_and_the_write_inside_is_not():
+    talk = Talk()
+    talk.client(Q("begin")).primary(done("BEGIN"), T)
+    talk.client(Q("insert into t values (1)")).primary(done("INSERT 0 1"), T)
+    talk.do(lambda: None)
+    talk.do(lambda: talk.marks.append(talk.published))
+    talk.client(Q("commit")).primary(done("COMMIT"), I)
+    for cut in (0, 1):
+        talk.marks = []
+        talk.run(cut)
+        assert talk.marks == [0]
+        assert talk.published >= 1
+
+
+def test_an_error_of_the_replica_is_asked_again_of_the_primary():
+    """Guarantee G2: the client sees the primary's answer only, also when rows had come."""
+    talk = Talk()
+    talk.client(Q("select f()")).expect_replica(Q("select f()"))
+    talk.replica(ROW, error("25006")).expect_client().replica(I)
+    talk.expect_primary(Q("select f()")).expect_client()
+    talk.primary(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+    assert talk.reasks == ["25006"]
+    assert talk.remembered == [b"select f()"]
+    assert talk.commands == [("primary", "SELECT 1")]
+
+
+def test_an_error_that_the_statement_itself_causes_comes_from_the_primary():
+    talk = Talk()
+    talk.client(batch("select 1/0")).replica(PARSED, BOUND, error("22012"), I)
+    talk.expect_replica(batch("select 1/0")).expect_primary(batch("select 1/0"))
+    talk.primary(PARSED, BOUND, error("22012"), I).expect_client(PARSED, BOUND, error("22012"), I)
+    talk.cuts()
+
+
+def test_a_time_out_that_the_session_asked_for_is_not_asked_again():
+    talk = Talk()
+    talk.client(Q("select pg_sleep(9)")).replica(error("57014"), I).expect_client(error("57014"), I).expect_primary()
+    talk.cuts()
+    assert talk.reasks == []
+
+
+def test_a_recovery_conflict_is():
+    talk = Talk()
+    talk.client(Q("select 1")).replica(error("40001", detail="rows removed"), I).expect_primary(Q("select 1"))
+    talk.primary(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_of_what_a_hint_sent_to_the_replica_only_errors_before_execution_are_asked_again():
+    sql = "select /* pgsplit: replica */ f()"
+    talk = Talk()
+    talk.client(Q(sql)).replica(ROW, error("25006"), I).expect_primary()
+    talk.run()
+    assert b"40001" in talk.sides.client.heard and talk.reasks == []
+    talk = Talk()
+    talk.client(Q(sql)).replica(error("25006"), I).expect_primary(Q(sql)).primary(ROW, done("SELECT 1"), I)
+    talk.expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_a_long_answer_is_passed_on_and_a_later_conflict_says_why():
+    rows = ROW * 3000
+    talk = Talk(buffer=65536)
+    talk.client(Q("select * from t")).replica(rows).do(lambda: talk.marks.append(len(talk.sides.client.heard)))
+    talk.replica(error("40001", detail="rows removed"), I)
+    talk.marks = []
+    talk.run(4096)
+    heard = bytes(talk.sides.client.heard)
+    assert talk.marks[0] > 60000
+    assert heard.startswith(ROW * 1000) and b"40001" in heard and heard.endswith(I)
+    assert b"Part of the result had been passed on" in heard
+
+
+def test_rows_are_not_held_for_longer_than_reask_hold():
+    talk = Talk(hold=0.0)
+    talk.client(Q("select 1")).replica(ROW).do(lambda: None).expect_client(ROW)
+    talk.replica(done("SELECT 1"), I).expect_client(done("SELECT 1"), I)
+    talk.run()
+
+
+def test_a_replica_that_is_lost_is_not_noticed():
+    talk = Talk()
+    talk.client(Q("select 1")).replica(ROW).ends("default").expect_client().expect_primary(Q("select 1"))
+    talk.primary(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.client(Q("select 2")).expect_primary(Q("select 2")).primary(ROW, done("SELECT 1"), I)
+    talk.cuts()
+    assert [d.reason for d in talk.decisions] == ["read", "replica_lost", "no_replica"]
+    assert len(talk.lost) == 1
+
+
+def test_a_replica_that_is_lost_in_the_middle_of_a_long_answer():
+    talk = Talk(buffer=200)
+    talk.client(Q("select 1")).replica(ROW * 10).ends("default").do(lambda: None)
+    talk.client(Q("insert into t values (1)")).expect_primary(Q("insert into t values (1)"))
+    talk.run()
+    heard = bytes(talk.sides.client.heard)
+    assert heard.startswith(ROW * 10) and b"08006" in heard and heard.endswith(I)
+
+
+def test_a_stale_replica_is_not_asked():
+    talk = Talk()
+    talk.stale = "no_fresh_replica"
+    talk.client(Q("select 1")).expect_primary(Q("select 1")).expect_replica()
+    talk.primary(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+    assert talk.decisions[0].reason == "no_fresh_replica"
+
+
+def test_a_changed_session_stays_on_the_primary_until_discard_all():
+    talk = Talk()
+    talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1")).expect_replica()
+    talk.primary(ROW, done("SELECT 1"), I)
+    talk.client(Q("discard all")).primary(done("DISCARD ALL"), I)
+    talk.client(Q("select 2")).expect_replica(Q("select 2")).replica(ROW, done("SELECT 1"), I)
+    talk.cuts()
+    assert [d.reason for d in talk.decisions] == ["session_setting", "pinned_session_setting", "session_setting", "read"]
+
+
+def test_pipelined_reads_are_asked_together_and_answered_in_order():
+    talk = Talk()
+    one, two = batch("select 1"), batch("select 2")
+    talk.client(one, two).expect_replica(one, two)
+    talk.replica(PARSED, BOUND, ROW, done("SELECT 1"), I).expect_client(PARSED, BOUND, ROW, done("SELECT 1"), I)
+    talk.replica(PARSED, BOUND, ROW, done("SELECT 2"), I).expect_client(PARSED, BOUND, ROW, done("SELECT 2"), I)
+    talk.cuts()
+
+
+def test_a_failed_read_in_a_pipeline_is_redone_and_the_others_follow_it():
+    talk = Talk()
+    one, two = Q("select 1"), Q("select 2")
+    talk.client(one, two).expect_replica(one, two)
+    talk.replica(error("40001", detail="x"), I, ROW, done("SELECT 2"), I).expect_client()
+    talk.expect_primary(one, two)      # behind a batch of the primary nothing waits for the replica
+    talk.primary(ROW, done("SELECT 1"), I, ROW, done("SELECT 2"), I)
+    talk.expect_client(ROW, done("SELECT 1"), I, ROW, done("SELECT 2"), I)
+    talk.cuts()
+
+
+def test_a_write_waits_for_the_reads_before_it():
+    talk = Talk()
+    talk.client(Q("select 1"), Q("insert into t values (1)")).expect_replica(Q("select 1")).expect_primary()
+    talk.replica(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.expect_primary(Q("insert into t values (1)"))
+    talk.cuts()
+
+
+def test_a_read_behind_a_write_does_not_wait():
+    talk = Talk()
+    talk.client(Q("insert into t values (1)"), Q("select 1"))
+    talk.expect_primary(Q("insert into t values (1)"), Q("select 1")).expect_replica()
+    talk.primary(done("INSERT 0 1"), I, ROW, done("SELECT 1"), I)
+    talk.expect_client(done("INSERT 0 1"), I, ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_flush_without_sync_keeps_the_batch_on_the_primary():
+    talk = Talk()
+    head = build.parse("", "select 1") + build.describe(b"S") + build.FLUSH
+    talk.client(head).expect_primary(head).primary(PARSED).expect_client(PARSED)
+    tail = build.bind() + build.execute() + S
+    talk.client(tail).expect_primary(tail).expect_replica()
+    talk.primary(BOUND, done("SELECT 1"), I).expect_client(BOUND, done("SELECT 1"), I)
+    talk.client(Q("select 2")).expect_replica(Q("select 2"))
+    talk.cuts()
+
+
+def test_a_query_without_sync_before_it_ends_the_segment():
+    talk = Talk()
+    head = build.parse("", "select 1") + build.bind() + build.execute()
+    talk.client(head, Q("select 2")).expect_primary(head, Q("select 2"))
+    talk.primary(PARSED, BOUND, done("SELECT 1"), ROW, done("SELECT 1"), I)
+    talk.client(Q("select 3")).expect_replica(Q("select 3"))
+    talk.cuts((0, 1))
+
+
+def test_copy_in_both_protocols():
+    talk = Talk()
+    go = message(b"G", b"\0\0\0")
+    data, end = message(b"d", b"1\n"), message(b"c")
+    talk.client(Q("copy t from stdin")).expect_primary(Q("copy t from stdin")).primary(go).expect_client(go)
+    talk.client(data, data, end).expect_primary(data, data, end).primary(done("COPY 2"), I)
+    talk.expect_client(done("COPY 2"), I)
+    copy = batch("copy t from stdin")
+    talk.client(copy).expect_primary(copy).primary(PARSED, BOUND, message(b"n"), go)
+    talk.expect_client(PARSED, BOUND, message(b"n"), go)
+    talk.client(data, end, S).expect_primary(data, end, S).primary(done("COPY 1"), I).expect_client(done("COPY 1"), I)
+    talk.client(Q("select 1")).expect_replica(Q("select 1"))
+    talk.cuts()
+
+
+def test_copy_in_whose_data_follows_without_waiting():
+    talk = Talk()
+    go = message(b"G", b"\0\0\0")
+    data, end = message(b"d", b"1\n"), message(b"c")
+    copy = batch("copy t from stdin")
+    talk.client(copy, data, end, S).expect_primary(copy, data, end, S)
+    talk.primary(PARSED, BOUND, go, done("COPY 1"), I)
+    talk.client(Q("select 1")).expect_replica(Q("select 1"))
+    talk.cuts()
+
+
+def test_copy_in_that_fails_half_way():
+    talk = Talk()
+    go = message(b"G", b"\0\0\0")
+    data, end = message(b"d", b"x\n"), message(b"c")
+    talk.client(Q("copy t from stdin")).primary(go).client(data).primary(error("22P02"), I)
+    talk.client(data, end).client(Q("select 1")).expect_replica(Q("select 1"))
+    talk.run()
+
+
+def test_a_batch_larger_than_the_inbox_streams_to_the_primary():
+    big = Q("insert into t values ('" + "x" * 200_000 + "')")
+    talk = Talk()
+    talk.client(big).expect_primary(big).primary(done("INSERT 0 1"), I).expect_client(done("INSERT 0 1"), I)
+    large = build.parse("", "insert into t values ($1)") + build.bind("", "", [b"x" * 200_000]) + build.execute() + S
+    talk.client(large).expect_primary(large).primary(PARSED, BOUND, done("INSERT 0 1"), I)
+    talk.run(8192)
+    assert talk.decisions[0].reason == "batch_too_large"
+
+
+def test_the_unnamed_statement_follows_the_session_to_the_primary():
+    talk = Talk()
+    first = batch("select 1")
+    again = build.bind() + build.execute() + S
+    talk.client(first).replica(PARSED, BOUND, ROW, done("SELECT 1"), I).expect_client(
+        PARSED, BOUND, ROW, done("SELECT 1"), I).expect_replica(first)
+    talk.client(batch("begin")).primary(PARSED, BOUND, done("BEGIN"), T).expect_client(PARSED, BOUND, done("BEGIN"), T)
+    talk.expect_primary(batch("begin"))
+    talk.cuts()
+    talk = Talk()
+    talk.client(first).replica(PARSED, BOUND, ROW, done("SELECT 1"), I).expect_client(
+        PARSED, BOUND, ROW, done("SELECT 1"), I)
+    talk.do(lambda: setattr(talk, "stale", "no_fresh_replica"))
+    talk.client(again).expect_primary(build.parse("", "select 1"), again)
+    talk.primary(PARSED, BOUND, done("SELECT 1"), I).expect_client(BOUND, done("SELECT 1"), I)
+    for cut in (0, 1, 3):
+        talk.stale = ""
+        talk.run(cut)
+
+
+def test_named_statements_live_on_the_primary():
+    talk = Talk()
+    talk.client(build.parse("s", "select 1"), S).expect_primary(build.parse("s", "select 1"), S)
+    talk.primary(PARSED, I)
+    use = build.bind("", "s") + build.execute() + S
+    talk.client(use).expect_primary(use).expect_replica()
+    talk.cuts()
+    assert talk.published == 0
+
+
+def test_what_a_replica_says_of_itself_never_reaches_the_client():
+    talk = Talk()
+    parameter = build.parameter_status("in_hot_standby", "on")
+    notice = build.notice_response("NOTICE", "00000", "hello")
+    talk.replica(parameter, notice).expect_client()
+    talk.client(Q("select 1")).replica(parameter, ROW, parameter, done("SELECT 1"), I)
+    talk.expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_what_the_primary_says_at_any_time_does():
+    talk = Talk()
+    said = build.parameter_status("TimeZone", "UTC") + message(b"A", b"\0\0\0\1chan\0\0") + \
+        build.notice_response("NOTICE", "00000", "hello")
+    talk.primary(said).expect_client(said)
+    talk.cuts()
+
+
+def test_a_fatal_of_the_primary_is_passed_on_and_ends_the_session():
+    talk = Talk()
+    fatal = error("57P01", "FATAL")
+    talk.primary(fatal).ends("additional")
+    talk.run()
+    assert bytes(talk.sides.client.heard) == fatal
+
+
+def test_a_primary_that_vanishes_is_reported_as_unknown():
+    talk = Talk()
+    talk.client(Q("insert into t values (1)")).ends("additional")
+    talk.run()
+    heard = bytes(talk.sides.client.heard)
+    assert b"SFATAL" in heard and b"C08006" in heard and b"may or may not have taken effect" in heard
+
+
+def test_a_bad_message_is_a_protocol_violation():
+    for bad in (b"\x00\x00\x00\x00\x04", b"Q\x00\x00\x00\x03", b"p\x00\x00\x00\x04", b"S\x00\x01\x00\x00"):
+        talk = Talk()
+        talk.client(bad)
+        talk.run()
+        assert b"C08P01" in bytes(talk.sides.client.heard)
+
+
+def test_a_client_that_vanishes_inside_a_message_does_not_complete_it():
+    """A Terminate behind half a message would become its rest."""
+    talk = Talk()
+    half = Q("insert into t values ('" + "x" * 100_000 + "')")[:-5]
+    talk.client(half).expect_primary(half).ends("client").do(lambda: None)
+    talk.script.pop()
+    talk.run()
+    assert bytes(talk.sides.additional.heard) == b""
+
+
+def test_a_session_that_may_only_read_refuses_writes_and_lives_on():
+    talk = Talk(replica=False, sole=True, read_only=True)
+    talk.client(Q("insert into t values (1)")).expect_primary()
+    talk.client(Q("select 1")).expect_primary(Q("select 1")).primary(ROW, done("SELECT 1"), I)
+    talk.run()
+    heard = bytes(talk.sides.client.heard)
+    assert b"this session may only read" in heard and heard.endswith(ROW + done("SELECT 1") + I)
+    assert talk.commands == [("replica", "SELECT 1")]
+
+
+def test_draining_waits_for_the_end_of_the_transaction():
+    talk = Talk()
+    talk.client(Q("begin")).primary(done("BEGIN"), T).do(lambda: talk.session.drain())
+    talk.client(Q("select 1")).expect_primary(Q("begin"), Q("select 1")).primary(FAILED)
+    talk.client(Q("rollback")).primary(done("ROLLBACK"), I)
+    talk.run()
+    assert b"C57P01" in bytes(talk.sides.client.heard)
