@@ -238,6 +238,8 @@ class PyRelay:
             if error.errno in _AGAIN:
                 return 0
             # The read side finds the end, after any last words that the peer still had for us.
+            if not leg.reader.active:
+                leg.eof = leg.eof or error.strerror or str(error)
             return len(data)
         leg.sent += sent
         return sent

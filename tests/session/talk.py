@@ -69,7 +69,7 @@ class Talk:
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536) -> None:
         self.script: list[Callable[[], bool]] = []
-        self._make = dict(replica=replica, sole=sole, read_only=read_only)
+        self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._hold = hold
         self._buffer = buffer
         self.stale = ""

@@ -166,7 +166,8 @@ def test_a_changed_session_stays_on_the_primary_until_discard_all():
     talk.client(Q("discard all")).primary(done("DISCARD ALL"), I)
     talk.client(Q("select 2")).expect_replica(Q("select 2")).replica(ROW, done("SELECT 1"), I)
     talk.cuts()
-    assert [d.reason for d in talk.decisions] == ["session_setting", "pinned_session_setting", "session_setting", "read"]
+    assert [d.reason for d in talk.decisions] == ["session_setting", "pinned_session_setting", "session_setting",
+                                                  "read"]
 
 
 def test_pipelined_reads_are_asked_together_and_answered_in_order():

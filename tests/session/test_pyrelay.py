@@ -1,0 +1,133 @@
+"""The relay on real sockets: order, back-pressure, the ends of legs, waking and time-outs."""
+
+from __future__ import annotations
+
+import socket
+
+import gevent
+import pytest
+from gevent import socket as gsocket
+
+from pgsplit.session.leg import LIMIT
+from pgsplit.session.pyrelay import Event, Flow, PyRelay
+
+
+class Ends:
+    """A flow over two socket pairs, and the far ends of both."""
+
+    def __init__(self) -> None:
+        self.relay = PyRelay()
+        near, far = socket.socketpair()
+        self.client = gsocket.socket(fileno=far.detach())
+        there, server = socket.socketpair()
+        self.server = gsocket.socket(fileno=server.detach())
+        self.left = self.relay.adopt("client", near)
+        self.right = self.relay.adopt("server", there)
+        self.flow: Flow = self.relay.open(self.left, None, self.right)
+        self.relay.wait(self.flow)
+
+    def close(self) -> None:
+        self.relay.close(self.flow)
+        self.client.close()
+        self.server.close()
+
+
+@pytest.fixture
+def ends():
+    made = Ends()
+    with gevent.Timeout(20):
+        yield made
+    made.close()
+
+
+def pump(ends: Ends) -> None:
+    """Forward everything to the right until the left ends, as a session does."""
+    while True:
+        if ends.left.inbox and not ends.right.congested:
+            ends.relay.forward(ends.left, ends.right, len(ends.left.inbox))
+        if ends.left.eof and not ends.left.inbox and not ends.right.outbox:
+            ends.relay.shut_down(ends.right)
+            return
+        ends.relay.wait(ends.flow)
+
+
+def test_bytes_arrive_in_order_and_no_more_are_held_than_the_limits_allow(ends):
+    total = 8 * 1024 * 1024
+    data = bytes(range(256)) * (total // 256)
+    peaks = []
+
+    def read_slowly() -> bytes:
+        got = bytearray()
+        while piece := ends.server.recv(50_000):
+            got += piece
+            peaks.append(len(ends.left.inbox) + len(ends.right.outbox))
+            gevent.sleep(0)
+        return bytes(got)
+
+    reader = gevent.spawn(read_slowly)
+    pumping = gevent.spawn(pump, ends)
+    ends.client.sendall(data)
+    ends.client.shutdown(socket.SHUT_WR)
+    pumping.get()
+    assert reader.get() == data
+    assert max(peaks) <= 4 * LIMIT
+    assert ends.left.received == ends.right.sent == total
+
+
+def test_a_leg_that_nobody_reads_from_stops_reading(ends):
+    ends.client.setblocking(False)
+    sent = 0
+    for _ in range(1000):
+        try:
+            sent += ends.client.send(b"x" * 10_000)
+        except BlockingIOError:
+            gevent.sleep(0.001)
+            if len(ends.left.inbox) >= LIMIT:
+                break
+    assert LIMIT <= len(ends.left.inbox) < 2 * LIMIT + 1
+    ends.relay.consume(ends.left, len(ends.left.inbox))
+    assert ends.relay.wait(ends.flow) & Event.DATA
+
+
+def test_wait_finds_what_happened_before_it(ends):
+    ends.server.sendall(b"hello")
+    gevent.sleep(0.01)
+    assert ends.relay.wait(ends.flow) & Event.DATA
+    assert bytes(ends.right.inbox) == b"hello"
+
+
+def test_wait_gives_up_after_its_time(ends):
+    assert ends.relay.wait(ends.flow, 0.01) == Event.TIMEOUT
+
+
+def test_raise_wakes_from_another_greenlet(ends):
+    gevent.spawn_later(0.01, ends.relay.raise_, ends.flow)
+    assert ends.relay.wait(ends.flow, 10) & Event.RAISED
+
+
+def test_the_end_of_a_leg_is_told_with_its_last_bytes(ends):
+    ends.server.sendall(b"last words")
+    ends.server.close()
+    gevent.sleep(0.01)
+    assert ends.relay.wait(ends.flow) & Event.CLOSED or ends.relay.wait(ends.flow) & Event.CLOSED
+    assert bytes(ends.right.inbox) == b"last words"
+    assert ends.right.eof == "closed the connection"
+
+
+def test_sending_to_a_peer_that_is_gone_is_no_error(ends):
+    ends.client.close()
+    for _ in range(10):
+        ends.relay.send(ends.left, b"x" * 100_000)
+        gevent.sleep(0.01)
+    assert ends.left.eof
+
+
+def test_a_replaced_leg_is_closed(ends):
+    near, far = socket.socketpair()
+    leg = ends.relay.adopt("replica", near, b"leftover")
+    ends.relay.attach_default(ends.flow, leg)
+    assert ends.relay.wait(ends.flow) & Event.DATA
+    assert bytes(leg.inbox) == b"leftover"
+    ends.relay.attach_default(ends.flow, None)
+    assert leg.closed and far.recv(1) == b""
+    far.close()
