@@ -1,0 +1,85 @@
+"""pgsplit itself as a process: ``python app.py serve`` on a configuration made for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pgsplit.demo import ports
+from pgsplit.demo.guardian import Guardian
+from pgsplit.demo.waiting import eventually
+from pgsplit.errors import PgSplitError
+
+APP = Path(__file__).resolve().parents[2] / "app.py"
+
+
+class Proxy:
+    """One instance on ``127.0.0.1:port``; its files (configuration, log, ``run/``) lie in *directory*.
+
+    *configuration* is the short form (docs/configuration.md) without ``listen``; :meth:`write` takes another one for
+    the next start or reload.
+    """
+
+    def __init__(self, directory: Path, configuration: Mapping[str, Any], guardian: Guardian, *, port: int = 0) -> None:
+        self.port = ports.choose(port)
+        self.run_dir = directory / "run"
+        self.file = directory / "pgsplit.yaml"
+        self.log = directory / "pgsplit.log"
+        self._guardian = guardian
+        self._process: subprocess.Popen[bytes] | None = None
+        self.write(configuration)
+
+    def write(self, configuration: Mapping[str, Any]) -> None:
+        settings = {"run_dir": str(self.run_dir), **configuration.get("pgsplit", {})}
+        whole = {"listen": f"{ports.HOST}:{self.port}", **configuration, "pgsplit": settings}
+        with open(self.file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            yaml.safe_dump(whole, file, sort_keys=False)
+
+    @property
+    def pid(self) -> int:
+        """The arbiter's."""
+        if self._process is None:
+            raise PgSplitError("pgsplit is not running")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *arguments: str) -> None:
+        """Start ``serve`` with further *arguments*; PgSplitError with the log's end if it does not come up."""
+        command = [sys.executable, str(APP), "serve", "--config", str(self.file), *arguments]
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             cwd=self.file.parent, start_new_session=True)
+        self._guardian.watch_process(self.pid)
+        eventually(lambda: not self.running or self._listens(), timeout=30)
+        if not self.running:
+            raise PgSplitError(f"pgsplit did not start:\n{self.log_end()}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 60) -> int:
+        """Stop by signal *how* (SIGTERM drains, SIGINT ends at once); returns the exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(how)
+        code = self._process.wait(timeout)
+        self._process = None
+        return code
+
+    def signal(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    def log_end(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _listens(self) -> bool:
+        with socket.create_connection((ports.HOST, self.port), timeout=5):
+            return True

@@ -1,0 +1,93 @@
+"""Fixtures for all tests: real PostgreSQL servers, and pgsplit in front of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgsplit.demo import installation
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.demo.server import Role
+from tests.needs import IN_CI, missing
+
+ROLES = (
+    Role("trust_user", None, "trust"),
+    Role("password_user", "password-secret", "password"),
+    Role("md5_user", "md5-secret", "md5"),
+    Role("scram_user", "scram-secret", "scram-sha-256"),
+)
+SUPERUSER_PASSWORD = "postgres-secret"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGSPLIT_")]:
+        del os.environ[name]        # PGHOST and the like would reach every client of every test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.pg)
+        if item.get_closest_marker("slow") and not IN_CI:
+            item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[PrimaryAndStandbys]:
+    """A primary and ``$PGSPLIT_TEST_REPLICAS`` (1) streaming standbys for the whole session, with ROLES.
+
+    A test leaves it as it found it: what it creates has a name of its own, what it stops it starts again.
+    """
+    try:
+        installation.find()
+    except installation.PostgresMissing as error:
+        missing(str(error))
+    standbys = int(os.environ.get("PGSPLIT_TEST_REPLICAS", "1"))
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=standbys) as servers:
+        yield servers
+
+
+@pytest.fixture
+def pgsplit_server(cluster: PrimaryAndStandbys) -> Iterator[Callable[..., Proxy]]:
+    """Starts pgsplit in front of *cluster*: ``pgsplit_server(upstream_tls="disable", pgsplit={"workers": 2})``.
+
+    Keywords are keys of the short form that go over the defaults below; None takes one out. The log is printed at
+    the end, so that pytest shows it for a test that failed.
+    """
+    started: list[Proxy] = []
+    with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:     # not tmp_path: a socket's path must be short
+
+        def start(**keywords: Any) -> Proxy:
+            configuration = {key: value for key, value in (default_configuration(cluster) | keywords).items()
+                             if value is not None}
+            files = Path(directory, str(len(started)))
+            files.mkdir()
+            proxy = Proxy(files, configuration, cluster.guardian)
+            started.append(proxy)
+            proxy.start()
+            return proxy
+
+        yield start
+        for proxy in started:
+            print(proxy.log.read_text(errors="replace"))
+            if proxy.running:
+                proxy.stop()
+
+
+def default_configuration(cluster: PrimaryAndStandbys) -> dict[str, Any]:
+    """The short form for *cluster*: all its roles, TLS for clients and to the upstreams, one worker."""
+    return {
+        "primary": cluster.primary.address,
+        "replicas": [standby.address for standby in cluster.standbys],
+        "users": {role.name: role.password or "unused" for role in cluster.roles.values()},
+        "monitor": "postgres",
+        "tls": {"certificate": str(cluster.key_pair.certificate), "key": str(cluster.key_pair.key)},
+        "upstream_tls": "require",
+        "pgsplit": {"workers": 1},
+    }
