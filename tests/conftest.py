@@ -30,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]        # PGHOST and the like would reach every client of every test
 
 
+def pytest_report_header() -> str:
+    try:
+        return str(installation.find())
+    except installation.PostgresMissing as error:
+        return f"PostgreSQL: {error}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
