@@ -19,7 +19,7 @@ class Model(BaseModel):
 
 
 class Address(Model):
-    """A TCP address (IPv4, IPv6 or a name), or with ``path`` a Unix socket (then host is '' and port names `.s.PGSQL.PORT`)."""
+    """A TCP address (IPv4, IPv6 or a name), or with ``path`` a Unix socket: host is '', port names `.s.PGSQL.PORT`."""
 
     host: str
     port: int
