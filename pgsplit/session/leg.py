@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from typing import Any, NamedTuple
+from typing import Any
+
+from ..upstream.stream import Tls
 
 LIMIT = 65536    # bytes: a fuller inbox is not read, and what feeds a fuller outbox is not forwarded
-
-
-class Tls(NamedTuple):
-    """An established TLS connection on memory BIOs."""
-
-    ssl: ssl.SSLObject
-    incoming: ssl.MemoryBIO
-    outgoing: ssl.MemoryBIO
 
 
 class Leg:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import gevent
 
-from .leg import Leg, Tls
+from ..upstream.stream import Tls
+from .leg import Leg
 
 READ: Final = 1
 WRITE: Final = 2

@@ -1,0 +1,1 @@
+"""Upstreams: clusters and their hosts, health and freshness, and connections that are logged in."""

@@ -1,0 +1,181 @@
+"""Logging in to an upstream over a stream, as a user whose secret pgsplit has (PostgreSQL manual 55.2.1)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..auth import scram
+from ..auth.secret import Kind, Secret, md5_response
+from ..errors import ProtocolViolation, ServerError
+from ..wire import build, parse
+from . import certificate, passwords
+from .stream import Stream
+
+OK: Final = 0
+CLEARTEXT: Final = 3
+MD5: Final = 5
+SASL: Final = 10
+SASL_CONTINUE: Final = 11
+SASL_FINAL: Final = 12
+
+# The authentication requests that pgsplit cannot answer (PostgreSQL manual 55.7).
+UNSUPPORTED: Final = {2: "KerberosV5", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
+
+CANNOT_ANSWER: Final = {
+    Kind.MD5: "user_list has an md5 hash for this user, which cannot answer {method}",
+    Kind.SCRAM: "user_list has a SCRAM verifier for this user, which cannot answer {method}",
+}
+
+
+@dataclass(slots=True, repr=False)
+class Credentials:
+    """All that pgsplit knows to log a user in: the list's secret, and what the client's own login showed."""
+
+    user: str
+    secret: Secret | None = None
+    keys: scram.Keys | None = None          # recovered from the client's proof
+    seen_password: Secret | None = None     # sent in clear by the client
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.user!r}, ***)"
+
+    @property
+    def clear(self) -> Secret | None:
+        if self.secret is not None and self.secret.kind is Kind.CLEAR:
+            return self.secret
+        return self.seen_password
+
+
+@dataclass(slots=True)
+class ServerSession:
+    """What a server said when a login was done."""
+
+    parameters: dict[str, str] = field(default_factory=dict)
+    pid: int = 0
+    key: bytes = field(default=b"", repr=False)
+
+
+def start_tls(stream: Stream, context: ssl.SSLContext, server_hostname: str | None) -> None:
+    """SSLRequest, and the handshake on ``S``.
+
+    :raises ServerError: 08001 when the server does not do TLS.
+    """
+    stream.write(build.untyped(80877103))
+    answer = stream.read_exact(1)
+    if answer == b"S":
+        stream.start_tls(context, server_side=False, server_hostname=server_hostname)
+    elif answer == b"N":
+        raise ServerError("08001", f"{stream.name} does not support TLS, which upstream_ssl: REQUIRE asks for",
+                          severity="FATAL")
+    else:
+        raise ProtocolViolation(f"{stream.name} answered SSLRequest with {answer!r}")
+
+
+def log_in(stream: Stream, parameters: Mapping[str, str], credentials: Credentials) -> ServerSession:
+    """StartupMessage to ReadyForQuery.
+
+    :raises ServerError: the server's own refusal (`raw` has its bytes), or why its request cannot be answered.
+    :raises ConnectionLost: when the server goes away.
+    """
+    stream.write(build.startup(parameters))
+    authenticate(stream, credentials)
+    return finish(stream)
+
+
+def authenticate(stream: Stream, credentials: Credentials, first: tuple[int, bytes] | None = None) -> None:
+    """Answer the server's authentication requests up to AuthenticationOk; *first* is one that was read already."""
+    while True:
+        code, data = first or read_request(stream)
+        first = None
+        if code == OK:
+            return
+        answer = _ANSWERS.get(code)
+        if answer is None:
+            raise ServerError("28000", f"{stream.name} asks for {UNSUPPORTED.get(code, f'authentication {code}')}, "
+                              "which pgsplit cannot do", severity="FATAL")
+        answer(stream, credentials, data)
+
+
+def read_request(stream: Stream) -> tuple[int, bytes]:
+    """The next Authentication message: (code, data)."""
+    while True:
+        kind, body = stream.read_message()
+        if kind == ord("R") and len(body) >= 4:
+            return int.from_bytes(body[:4], "big"), body[4:]
+        if kind == ord("E"):
+            raise parse.server_error(body)
+        if kind not in b"Nv":
+            raise ProtocolViolation(f"{stream.name} sent message type {kind} during authentication")
+
+
+def finish(stream: Stream) -> ServerSession:
+    """From AuthenticationOk to ReadyForQuery."""
+    session = ServerSession()
+    while True:
+        kind, body = stream.read_message()
+        if kind == ord("S"):
+            name, value = parse.parameter_status(body)
+            session.parameters[name] = value
+        elif kind == ord("K"):
+            session.pid, session.key = parse.backend_key_data(body)
+        elif kind == ord("Z"):
+            return session
+        elif kind == ord("E"):
+            raise parse.server_error(body)
+        elif kind not in b"Nv":
+            raise ProtocolViolation(f"{stream.name} sent message type {kind} before ReadyForQuery")
+
+
+def _no_answer(stream: Stream, credentials: Credentials, method: str) -> ServerError:
+    secret = credentials.secret
+    why = CANNOT_ANSWER[secret.kind].format(method=method) if secret else "user_list has no entry for this user"
+    return ServerError("28000", f"{stream.name} asks for {method}: {why}", severity="FATAL")
+
+
+def _cleartext(stream: Stream, credentials: Credentials, _data: bytes) -> None:
+    secret = credentials.clear
+    if secret is None:
+        raise _no_answer(stream, credentials, "a clear password")
+    stream.write(build.password(secret.text.encode(errors="surrogateescape")))
+
+
+def _md5(stream: Stream, credentials: Credentials, data: bytes) -> None:
+    secret = credentials.clear
+    if secret is None and credentials.secret is not None and credentials.secret.kind is Kind.MD5:
+        secret = credentials.secret
+    if secret is None:
+        raise _no_answer(stream, credentials, "an md5 password")
+    stream.write(build.password(md5_response(secret, credentials.user, data[:4]).encode()))
+
+
+def _sasl(stream: Stream, credentials: Credentials, data: bytes) -> None:
+    offered = [word.decode(errors="replace") for word in data.split(b"\0") if word]
+    binding = None
+    if scram.SCRAM_PLUS in offered and (der := stream.peer_certificate()) is not None:
+        binding = certificate.end_point(der)
+    if scram.SCRAM not in offered and binding is None:
+        raise ServerError("28000", f"{stream.name} offers {', '.join(offered)}, which pgsplit cannot do",
+                          severity="FATAL")
+    if credentials.clear is None and credentials.keys is None:
+        raise _no_answer(stream, credentials, "SCRAM-SHA-256")
+    client = scram.ScramClient(passwords.salted, secret=credentials.clear, binding=binding,
+                               keys=credentials.keys if credentials.clear is None else None)
+    first = client.first()
+    stream.write(build.message(b"p", build.cstring(client.mechanism) + len(first).to_bytes(4, "big") + first))
+    stream.write(build.message(b"p", client.final(_expect(stream, SASL_CONTINUE))))
+    client.verify(_expect(stream, SASL_FINAL))
+
+
+def _expect(stream: Stream, code: int) -> bytes:
+    got, data = read_request(stream)
+    if got != code:
+        raise ProtocolViolation(f"{stream.name} sent authentication request {got} instead of {code}")
+    return data
+
+
+_ANSWERS: Final[dict[int, Callable[[Stream, Credentials, bytes], None]]] = {
+    CLEARTEXT: _cleartext, MD5: _md5, SASL: _sasl,
+}

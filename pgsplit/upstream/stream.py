@@ -1,0 +1,169 @@
+"""A byte stream for the login phase: blocking style on a gevent socket, in the clear or inside TLS.
+
+TLS runs on memory BIOs, so that the socket can be handed to the relay afterwards together with the TLS state.
+"""
+
+from __future__ import annotations
+
+import socket as plain_socket
+import ssl
+import struct
+from typing import Final, NamedTuple
+
+from gevent import socket
+
+from ..errors import ConnectionLost, ProtocolViolation
+
+CHUNK: Final = 16384
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Tls(NamedTuple):
+    """An established TLS connection on memory BIOs."""
+
+    ssl: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+
+
+class Stream:
+    """*name* says in errors who the peer is (``client``, or an upstream's host)."""
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        self.name = name
+        self.tls: Tls | None = None
+        self._sock: socket.socket | None = sock
+        self._buffer = bytearray()
+        if sock.family in (plain_socket.AF_INET, plain_socket.AF_INET6):
+            sock.setsockopt(plain_socket.IPPROTO_TCP, plain_socket.TCP_NODELAY, 1)
+            sock.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_KEEPALIVE, 1)
+
+    # --- bytes ------------------------------------------------------------------------------------
+
+    def read_exact(self, count: int) -> bytes:
+        """:raises ConnectionLost: when the peer ends before that many bytes."""
+        while len(self._buffer) < count:
+            self._receive()
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def peek(self) -> bytes:
+        """What has been read and not taken; at least one byte."""
+        while not self._buffer:
+            self._receive()
+        return bytes(self._buffer)
+
+    def read_message(self, limit: int = 1 << 20) -> tuple[int, bytes]:
+        """(type byte, body) of the next message.
+
+        :raises ProtocolViolation: for a length that is impossible or beyond *limit*.
+        """
+        header = self.read_exact(5)
+        (length,) = _LENGTH.unpack_from(header, 1)
+        if not 4 <= length <= limit:
+            raise ProtocolViolation(f"invalid length {length} of message type {header[0]} from {self.name}")
+        return header[0], self.read_exact(length - 4)
+
+    def write(self, data: bytes) -> None:
+        if self.tls is None:
+            self._send(data)
+            return
+        try:
+            self.tls.ssl.write(data)
+        except ssl.SSLError as error:
+            raise ConnectionLost(self.name, f"TLS: {error.reason or error}") from None
+        self._send(self.tls.outgoing.read())
+
+    def _receive(self) -> None:
+        data = self._recv()
+        if self.tls is None:
+            self._buffer += data
+            return
+        self.tls.incoming.write(data)
+        try:
+            while piece := self.tls.ssl.read(CHUNK):
+                self._buffer += piece
+            raise ConnectionLost(self.name)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            raise ConnectionLost(self.name, f"TLS: {error.reason or error}") from None
+        if self.tls.outgoing.pending:
+            self._send(self.tls.outgoing.read())
+
+    def _recv(self) -> bytes:
+        try:
+            data: bytes = self._socket.recv(CHUNK)
+        except OSError as error:
+            raise ConnectionLost(self.name, error.strerror or str(error)) from None
+        if not data:
+            raise ConnectionLost(self.name)
+        return data
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise ConnectionLost(self.name, error.strerror or str(error)) from None
+
+    @property
+    def _socket(self) -> socket.socket:
+        if self._sock is None:
+            raise ConnectionLost(self.name, "is closed")
+        return self._sock
+
+    # --- TLS ----------------------------------------------------------------------------------------
+
+    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None,
+                  already_read: bytes = b"") -> None:
+        """Do the TLS handshake.
+
+        :raises ProtocolViolation: when bytes came in the clear ahead of it: somebody may have put them there
+            (CVE-2021-23222, CVE-2021-23214).
+        :raises ConnectionLost: when the handshake fails, with OpenSSL's reason.
+        """
+        if self._buffer:
+            raise ProtocolViolation(f"received unencrypted data after SSL request from {self.name}")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(already_read)
+        secured = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+        while True:
+            try:
+                secured.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                if outgoing.pending:
+                    self._send(outgoing.read())
+                incoming.write(self._recv())
+            except ssl.CertificateError as error:
+                raise ConnectionLost(self.name, f"TLS: {error.verify_message or error}") from None
+            except ssl.SSLError as error:
+                if outgoing.pending:
+                    self._send(outgoing.read())     # the alert that tells the peer
+                raise ConnectionLost(self.name, f"TLS: {error.reason or error}") from None
+        if outgoing.pending:
+            self._send(outgoing.read())
+        self.tls = Tls(secured, incoming, outgoing)
+
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate in DER."""
+        return self.tls.ssl.getpeercert(binary_form=True) if self.tls is not None else None
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def detach(self) -> tuple[plain_socket.socket, bytes, Tls | None]:
+        """Give up the socket: a plain non-blocking one, the clear bytes read from it and not taken, the TLS state."""
+        sock = self._socket
+        self._sock = None
+        plain = plain_socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        plain.setblocking(False)
+        leftover = bytes(self._buffer)
+        self._buffer.clear()
+        return plain, leftover, self.tls
+
+    def close(self) -> None:
+        """Idempotent; nothing to do after `detach`."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
