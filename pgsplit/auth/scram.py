@@ -23,7 +23,7 @@ from .secret import Kind, Secret, Verifier
 SCRAM: Final = "SCRAM-SHA-256"
 SCRAM_PLUS: Final = "SCRAM-SHA-256-PLUS"
 ITERATIONS: Final = 4096
-MAX_ITERATIONS: Final = 10_000_000
+MAX_ITERATIONS: Final = 1_000_000      # about half a second; PostgreSQL's default is 4096
 
 Salted = Callable[[bytes, bytes, int], bytes]
 """PBKDF2 of (password, salt, iterations)."""
@@ -257,8 +257,11 @@ def parse_server_first(message: bytes) -> tuple[bytes, bytes, int]:
     fields = _fields(message)
     count = fields.get(b"i", b"")
     salt = _b64(fields.get(b"s", b""))
-    if not count.isdigit() or not 0 < int(count) <= MAX_ITERATIONS or not salt or not fields.get(b"r"):
+    if not count.isdigit() or len(count) > 10 or not int(count) or not salt or not fields.get(b"r"):
         raise ScramError("malformed SCRAM message: server-first")
+    if int(count) > MAX_ITERATIONS:
+        raise ScramError(f"the server asks for {int(count)} SCRAM iterations, pgsplit does {MAX_ITERATIONS} at most",
+                         "28000")
     return fields[b"r"], salt, int(count)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import gevent
 from gevent import socket
 
+from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
 from ..wire import build
-from .login import Credentials, ServerSession, authenticate, finish, read_request, start_tls
+from .login import Credentials, ServerSession, authenticate, check_verifier, finish, read_request, start_tls
 from .stream import Stream
 
 
@@ -25,24 +27,26 @@ class AdditionalConnCallback(Protocol):
 class HostLike(Protocol):
     """What a connection needs of a host (upstream/host.py)."""
 
-    name: str
-    address: tuple[str, int]
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
     def connected(self) -> None: ...
     def closed(self) -> None: ...
     def connect_failed(self, why: str) -> None: ...
 
 
 class ClusterLike(Protocol):
-    connect_timeout: float
-    server_hostname: str | None
-
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def server_hostname(self) -> str | None: ...
     def ssl_context(self) -> ssl.SSLContext: ...
 
 
 class ClusterManagerLike(Protocol):
-    def cluster(self, name: str) -> ClusterLike: ...
-    def pick(self, cluster_name: str) -> HostLike: ...
+    def cluster(self, name: str, /) -> ClusterLike: ...
+    def pick(self, cluster_name: str, /) -> HostLike: ...
 
 
 class UpstreamConnection:
@@ -51,7 +55,7 @@ class UpstreamConnection:
     def __init__(self, cluster_manager: ClusterManagerLike, cluster_name: str,
                  callback: AdditionalConnCallback | None = None, *, tls: bool) -> None:
         self._manager = cluster_manager
-        self._cluster_name = cluster_name
+        self.cluster_name = cluster_name
         self.callback = callback
         self.tls = tls
         self.host: HostLike | None = None
@@ -64,39 +68,95 @@ class UpstreamConnection:
 
         :raises ServerError: 08001 when no host can be reached, with each one's reason.
         """
-        cluster = self._manager.cluster(self._cluster_name)
-        self.host = host or self._manager.pick(self._cluster_name)
+        cluster = self._manager.cluster(self.cluster_name)
+        self.host = host or self._manager.pick(self.cluster_name)
         try:
-            with gevent.Timeout(cluster.connect_timeout, TimeoutError("connect_timeout is over")):
-                sock = socket.create_connection(self.host.address)
-                self.stream = Stream(sock, self.host.name)
+            with self._deadline(cluster):
+                self.stream = Stream(socket.create_connection(self.host.address), self.host.name)
                 if self.tls:
                     start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
-        except (OSError, TimeoutError, ConnectionLost) as error:
+        except (OSError, ConnectionLost, ServerError) as error:
+            if isinstance(error, ConnectionLost) and error.where != self.host.name:
+                self.close()        # somebody else's deadline
+                raise
             why = getattr(error, "strerror", None) or getattr(error, "why", None) or str(error)
             self.host.connect_failed(why)
             self.close()
             raise ServerError("08001", f"could not connect to {self.host.name}: {why}", severity="FATAL") from None
+        except BaseException:
+            self.close()
+            raise
         self._counted = True
         self.host.connected()
         return self.stream
 
+    @contextmanager
+    def logging_in(self) -> Iterator[None]:
+        """Around a login: a failure closes the connection, and its loss is a ServerError 08006."""
+        try:
+            yield
+        except BaseException as raised:
+            self.close()
+            if isinstance(raised, ConnectionLost) and raised.where == self.name:
+                raise ServerError("08006", f"{raised} during authentication", severity="FATAL") from None
+            raise
+
     def start(self, parameters: Mapping[str, str]) -> tuple[int, bytes]:
-        """Send the StartupMessage; returns the server's first authentication request, as `read_request` does."""
-        assert self.stream is not None
-        self.stream.write(build.startup(parameters))
-        return read_request(self.stream)
+        """Send the StartupMessage; returns the server's first authentication request, as `read_request` does.
+
+        :raises ConnectionLost: also when the server is silent for `connect_timeout`, as in all that follows.
+        """
+        with self._deadline():
+            self._connected.write(build.startup(parameters))
+        return self.next_request()
 
     def log_in(self, credentials: Credentials, first: tuple[int, bytes]) -> None:
         """Answer the server's requests from *first* on, up to ReadyForQuery."""
-        assert self.stream is not None
-        authenticate(self.stream, credentials, first)
+        self.authenticate(credentials, first)
         self.finish()
+
+    def authenticate(self, credentials: Credentials, first: tuple[int, bytes]) -> tuple[int, bytes]:
+        """Answer the server's requests from *first* on, up to AuthenticationOk, which is returned."""
+        with self._deadline():
+            return authenticate(self._connected, credentials, first)
+
+    def check_verifier(self, verifier: Verifier, data: bytes) -> None:
+        """Ask the server, whose SASL request has *data*, for its salt.
+
+        :raises StaleVerifier: when it is not the verifier's.
+        """
+        with self._deadline():
+            check_verifier(self._connected, verifier, data)
+
+    def request(self, answer: bytes) -> tuple[int, bytes]:
+        """Send the client's *answer* to an authentication request; returns the server's next one."""
+        with self._deadline():
+            self._connected.write(build.message(b"p", answer))
+        return self.next_request()
+
+    def next_request(self) -> tuple[int, bytes]:
+        with self._deadline():
+            return read_request(self._connected)
 
     def finish(self) -> None:
         """AuthenticationOk has been seen: read up to ReadyForQuery."""
-        assert self.stream is not None
-        self.session = finish(self.stream)
+        with self._deadline():
+            self.session = finish(self._connected)
+
+    @property
+    def name(self) -> str:
+        """The host's, for errors."""
+        return self.host.name if self.host is not None else self.cluster_name
+
+    @property
+    def _connected(self) -> Stream:
+        if self.stream is None:
+            raise ConnectionLost(self.name, "is closed")
+        return self.stream
+
+    def _deadline(self, cluster: ClusterLike | None = None) -> gevent.Timeout:
+        seconds = (cluster or self._manager.cluster(self.cluster_name)).connect_timeout
+        return gevent.Timeout(seconds, ConnectionLost(self.name, f"did not answer within {seconds:g} s"))
 
     def close(self) -> None:
         """Idempotent: the stream, and its place in the host's counters, unless the session has taken them over."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..auth import scram
-from ..auth.secret import Kind, Secret, md5_response
+from ..auth.scram import SCRAM
+from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ProtocolViolation, ServerError
 from ..wire import build, parse
 from . import certificate, passwords
@@ -23,12 +24,6 @@ SASL_FINAL: Final = 12
 
 # The authentication requests that pgsplit cannot answer (PostgreSQL manual 55.7).
 UNSUPPORTED: Final = {2: "KerberosV5", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
-
-CANNOT_ANSWER: Final = {
-    Kind.MD5: "user_list has an md5 hash for this user, which cannot answer {method}",
-    Kind.SCRAM: "user_list has a SCRAM verifier for this user, which cannot answer {method}",
-}
-
 
 @dataclass(slots=True, repr=False)
 class Credentials:
@@ -85,18 +80,20 @@ def log_in(stream: Stream, parameters: Mapping[str, str], credentials: Credentia
     return finish(stream)
 
 
-def authenticate(stream: Stream, credentials: Credentials, first: tuple[int, bytes] | None = None) -> None:
-    """Answer the server's authentication requests up to AuthenticationOk; *first* is one that was read already."""
-    while True:
-        code, data = first or read_request(stream)
-        first = None
-        if code == OK:
-            return
+def authenticate(stream: Stream, credentials: Credentials,
+                 first: tuple[int, bytes] | None = None) -> tuple[int, bytes]:
+    """Answer the server's authentication requests up to AuthenticationOk, which is returned; *first* is one that was
+    read already.
+    """
+    code, data = first or read_request(stream)
+    while code != OK:
         answer = _ANSWERS.get(code)
         if answer is None:
             raise ServerError("28000", f"{stream.name} asks for {UNSUPPORTED.get(code, f'authentication {code}')}, "
                               "which pgsplit cannot do", severity="FATAL")
         answer(stream, credentials, data)
+        code, data = read_request(stream)
+    return code, data
 
 
 def read_request(stream: Stream) -> tuple[int, bytes]:
@@ -130,8 +127,13 @@ def finish(stream: Stream) -> ServerSession:
 
 
 def _no_answer(stream: Stream, credentials: Credentials, method: str) -> ServerError:
-    secret = credentials.secret
-    why = CANNOT_ANSWER[secret.kind].format(method=method) if secret else "user_list has no entry for this user"
+    """Only SCRAM can be answered from a verifier, and only after the client has proved itself against it."""
+    if credentials.secret is None:
+        why = "the user_list has no entry for this user"
+    elif credentials.secret.kind is Kind.SCRAM and method == SCRAM:
+        why = "the user_list has a SCRAM verifier, which takes a client that was asked for SCRAM itself"
+    else:
+        why = f"the user_list has {credentials.secret.kind.value}, which cannot answer that"
     return ServerError("28000", f"{stream.name} asks for {method}: {why}", severity="FATAL")
 
 
@@ -152,21 +154,43 @@ def _md5(stream: Stream, credentials: Credentials, data: bytes) -> None:
 
 
 def _sasl(stream: Stream, credentials: Credentials, data: bytes) -> None:
+    binding = _binding(stream, data)
+    if credentials.clear is None and credentials.keys is None:
+        raise _no_answer(stream, credentials, SCRAM)
+    client = scram.ScramClient(passwords.salted, secret=credentials.clear, binding=binding,
+                               keys=credentials.keys if credentials.clear is None else None)
+    stream.write(sasl_initial(client))
+    stream.write(build.message(b"p", client.final(_expect(stream, SASL_CONTINUE))))
+    client.verify(_expect(stream, SASL_FINAL))
+
+
+def check_verifier(stream: Stream, verifier: Verifier, data: bytes) -> None:
+    """Begin an exchange that cannot be finished, to learn the server's salt.
+
+    :raises StaleVerifier: when it is not the verifier's.
+    """
+    observer = scram.ScramObserver(verifier)
+    client = scram.ScramClient(passwords.salted, binding=_binding(stream, data))
+    stream.write(sasl_initial(client))
+    observer.server_first(_expect(stream, SASL_CONTINUE))
+
+
+def sasl_initial(client: scram.ScramClient) -> bytes:
+    """SASLInitialResponse."""
+    first = client.first()
+    return build.message(b"p", build.cstring(client.mechanism) + len(first).to_bytes(4, "big") + first)
+
+
+def _binding(stream: Stream, data: bytes) -> bytes | None:
+    """The channel binding data for a SASL request that offers -PLUS, where the certificate defines any."""
     offered = [word.decode(errors="replace") for word in data.split(b"\0") if word]
     binding = None
     if scram.SCRAM_PLUS in offered and (der := stream.peer_certificate()) is not None:
         binding = certificate.end_point(der)
     if scram.SCRAM not in offered and binding is None:
-        raise ServerError("28000", f"{stream.name} offers {', '.join(offered)}, which pgsplit cannot do",
-                          severity="FATAL")
-    if credentials.clear is None and credentials.keys is None:
-        raise _no_answer(stream, credentials, "SCRAM-SHA-256")
-    client = scram.ScramClient(passwords.salted, secret=credentials.clear, binding=binding,
-                               keys=credentials.keys if credentials.clear is None else None)
-    first = client.first()
-    stream.write(build.message(b"p", build.cstring(client.mechanism) + len(first).to_bytes(4, "big") + first))
-    stream.write(build.message(b"p", client.final(_expect(stream, SASL_CONTINUE))))
-    client.verify(_expect(stream, SASL_FINAL))
+        raise ServerError("28000", f"{stream.name} offers {', '.join(offered) or 'no mechanism'}, which pgsplit "
+                          "cannot do", severity="FATAL")
+    return binding
 
 
 def _expect(stream: Stream, code: int) -> bytes:

@@ -76,21 +76,31 @@ class Stream:
         self._send(self.tls.outgoing.read())
 
     def _receive(self) -> None:
-        data = self._recv()
+        """Add to the buffer what comes next."""
         if self.tls is None:
-            self._buffer += data
+            self._buffer += self._recv()
             return
-        self.tls.incoming.write(data)
-        try:
-            while piece := self.tls.ssl.read(CHUNK):
-                self._buffer += piece
+        before = len(self._buffer)
+        while self._decrypt(self.tls) and len(self._buffer) == before:
+            self.tls.incoming.write(self._recv())
+        if len(self._buffer) == before:
             raise ConnectionLost(self.name)
+
+    def _decrypt(self, tls: Tls) -> bool:
+        """Take out of TLS what it holds already; False when the peer has ended it."""
+        try:
+            while piece := tls.ssl.read(CHUNK):
+                self._buffer += piece
+            return False
         except ssl.SSLWantReadError:
-            pass
+            return True
+        except ssl.SSLZeroReturnError:
+            return False
         except ssl.SSLError as error:
             raise ConnectionLost(self.name, f"TLS: {error.reason or error}") from None
-        if self.tls.outgoing.pending:
-            self._send(self.tls.outgoing.read())
+        finally:
+            if tls.outgoing.pending:        # an answer of TLS itself: a key update, an alert
+                self._send(tls.outgoing.read())
 
     def _recv(self) -> bytes:
         try:
@@ -136,12 +146,11 @@ class Stream:
                 if outgoing.pending:
                     self._send(outgoing.read())
                 incoming.write(self._recv())
-            except ssl.CertificateError as error:
-                raise ConnectionLost(self.name, f"TLS: {error.verify_message or error}") from None
             except ssl.SSLError as error:
                 if outgoing.pending:
                     self._send(outgoing.read())     # the alert that tells the peer
-                raise ConnectionLost(self.name, f"TLS: {error.reason or error}") from None
+                why = getattr(error, "verify_message", None) or error.reason or error
+                raise ConnectionLost(self.name, f"TLS: {why}") from None
         if outgoing.pending:
             self._send(outgoing.read())
         self.tls = Tls(secured, incoming, outgoing)
@@ -155,6 +164,8 @@ class Stream:
     def detach(self) -> tuple[plain_socket.socket, bytes, Tls | None]:
         """Give up the socket: a plain non-blocking one, the clear bytes read from it and not taken, the TLS state."""
         sock = self._socket
+        if self.tls is not None:
+            self._decrypt(self.tls)
         self._sock = None
         plain = plain_socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         plain.setblocking(False)

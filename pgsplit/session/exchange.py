@@ -1,0 +1,159 @@
+"""The authentication exchange between a client and the upstream it logs in to: relayed, or ended by pgsplit (SCRAM)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ..auth import scram
+from ..auth.secret import Kind, Secret, Verifier
+from ..errors import ConnectionLost, ProtocolViolation, ServerError
+from ..upstream import passwords
+from ..upstream.connection import UpstreamConnection
+from ..upstream.login import CLEARTEXT, MD5, OK, SASL, SASL_CONTINUE, SASL_FINAL, Credentials
+from ..upstream.stream import Stream
+from ..wire import build
+
+CLIENT_MESSAGE: Final = 1 << 16       # bytes: the server's PG_MAX_AUTH_TOKEN_LENGTH
+
+# The kind of entry that cannot answer a method, even after the client has.
+UNFIT: Final = {MD5: Kind.SCRAM, SASL: Kind.MD5}
+
+_SALT_KEY: Final = os.urandom(32)
+
+
+class Exchange:
+    """*binding* is the listener certificate's tls-server-end-point data. *credentials* gain what the exchange shows.
+
+    ``asked`` turns true when the client has been asked for something: from then on no other server can be tried.
+    """
+
+    def __init__(self, client: Stream, credentials: Credentials, binding: bytes | None) -> None:
+        self.asked = False
+        self._client = client
+        self._credentials = credentials
+        self._binding = binding
+
+    def run(self, connection: UpstreamConnection, parameters: Mapping[str, str], *, follows: bool = False) -> None:
+        """Log the client in at *connection*: the server asks, the client answers, until the server is content.
+
+        *follows*: pgsplit will then have to log in elsewhere by the same method, from what it knows and sees here.
+
+        :raises ServerError: the server's refusal, its loss (08006) among them, or why the exchange cannot work.
+        :raises ConnectionLost: when the client goes away. The connection is closed in any case of failure.
+        """
+        with connection.logging_in():
+            code, data = connection.start(parameters)
+            if follows and self._cannot_follow(code):
+                raise ServerError("28000", f"{connection.name} asks for what the user_list's entry cannot answer "
+                                  "elsewhere", severity="FATAL")
+            while code != OK:
+                code, data = self._answer(connection, code, data)
+            connection.finish()
+
+    def _cannot_follow(self, code: int) -> bool:
+        secret = self._credentials.secret
+        return code in UNFIT and secret is not None and secret.kind is UNFIT[code]
+
+    def _answer(self, connection: UpstreamConnection, code: int, data: bytes) -> tuple[int, bytes]:
+        """Answer one request of the server; returns its next."""
+        if code == SASL:
+            return self._sasl(connection, data)
+        if code not in (CLEARTEXT, MD5):
+            return connection.authenticate(self._credentials, (code, data))     # says that it cannot
+        self._ask(code, data)
+        answer = self._read_answer()
+        if code == CLEARTEXT:
+            text = answer.partition(b"\0")[0].decode(errors="surrogateescape")
+            self._credentials.seen_password = Secret(Kind.CLEAR, text)
+        return connection.request(answer)
+
+    def _ask(self, code: int, data: bytes) -> None:
+        self.asked = True
+        self._client.write(build.authentication(code, data))
+
+    def _read_answer(self) -> bytes:
+        kind, body = self._client.read_message(CLIENT_MESSAGE)
+        if kind == ord("X"):
+            raise ConnectionLost(self._client.name, "gave up during authentication")
+        if kind != ord("p"):
+            raise ProtocolViolation(f"expected password response, got message type {kind}")
+        return body
+
+    # --- SCRAM --------------------------------------------------------------------------------------------
+
+    def _sasl(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
+        secret = self._credentials.secret
+        if self._client.tls is not None and secret is not None and secret.kind is not Kind.MD5:
+            self._end_scram(secret, connection, data)
+            return connection.authenticate(self._credentials, (SASL, data))
+        return self._relay_scram(connection, data)
+
+    def _end_scram(self, secret: Secret, connection: UpstreamConnection, data: bytes) -> None:
+        """pgsplit is the SCRAM server: two TLS legs cannot share one channel binding."""
+        server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), self._binding)
+        self._ask(SASL, _mechanisms(name.encode() for name in server.mechanisms))
+        mechanism, first = split_initial(self._read_answer())
+        self._ask(SASL_CONTINUE, server.first(mechanism, first))
+        try:
+            final, keys = server.final(self._read_answer())
+        except scram.ScramError as error:
+            if error.sqlstate != "28P01":
+                raise
+            if secret.verifier is not None:
+                connection.check_verifier(secret.verifier, data)      # a stale one says so
+            raise ServerError("28P01", f'password authentication failed for user "{self._credentials.user}"',
+                              severity="FATAL") from None
+        if secret.kind is Kind.SCRAM:
+            self._credentials.keys = keys
+        self._ask(SASL_FINAL, final)
+
+    def _derived_verifier(self, secret: Secret) -> Verifier:
+        salt = hashlib.blake2b(self._credentials.user.encode(errors="surrogateescape"), key=_SALT_KEY,
+                               digest_size=16).digest()
+        salted = passwords.salted(scram.normalise(secret.text), salt, scram.ITERATIONS)
+        return scram.verifier_of(scram.keys_of(salted, salt, scram.ITERATIONS))
+
+    def _relay_scram(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
+        """The server's own exchange with the client. -PLUS is taken out of the offer: it binds to one TLS leg."""
+        offered = [word for word in data.split(b"\0") if word]
+        kept = [word for word in offered if word != scram.SCRAM_PLUS.encode()]
+        secret = self._credentials.secret
+        observer = scram.ScramObserver(secret.verifier) if secret and secret.verifier else None
+        self._ask(SASL, _mechanisms(kept))
+        initial = self._read_answer()
+        first = split_initial(initial)[1]
+        if first.startswith(b"y") and len(kept) < len(offered):
+            raise ServerError(
+                "28000", "SCRAM cannot be relayed between two TLS connections to a client that binds to its channel",
+                severity="FATAL", hint="Give the user's password or SCRAM verifier in user_list.")
+        if observer:
+            observer.client_first(first)
+        code, challenge = connection.request(initial)
+        if code != SASL_CONTINUE:
+            raise ProtocolViolation(f"{connection.name} sent authentication request {code} instead of SASLContinue")
+        if observer:
+            observer.server_first(challenge)
+        self._ask(code, challenge)
+        final = self._read_answer()
+        if observer:
+            self._credentials.keys = observer.client_final(final)
+        code, data = connection.request(final)
+        if code == SASL_FINAL:
+            self._ask(code, data)
+            code, data = connection.next_request()
+        return code, data
+
+
+def split_initial(body: bytes) -> tuple[str, bytes]:
+    """SASLInitialResponse: (mechanism, initial response)."""
+    mechanism, found, rest = body.partition(b"\0")
+    if not found or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
+        raise ProtocolViolation("malformed SASLInitialResponse")
+    return mechanism.decode(errors="replace"), rest[4:]
+
+
+def _mechanisms(names: Iterable[bytes]) -> bytes:
+    return b"".join(name + b"\0" for name in names) + b"\0"
