@@ -1,0 +1,204 @@
+"""The ways to PostgreSQL that are compared: direct, pgsplit, and proxies that the machine may have.
+
+All listen on the loopback interface, in the clear, and let the same role in by SCRAM-SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from pgsplit import __version__
+from pgsplit.demo import ports
+from pgsplit.demo.account import Account
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.demo.server import Role
+from pgsplit.demo.waiting import eventually
+from pgsplit.errors import PgSplitError
+
+PGBOUNCER = "PgBouncer"
+DIRECT = "direct"
+PGSPLIT = "pgsplit"
+CONNECTIONS = 100
+
+
+class NotHere(Exception):
+    """The machine lacks the program; the text says which."""
+
+
+class Contender:
+    """A name, a version, a port to connect to; *pid* is the root of the process tree whose CPU counts, if any."""
+
+    def __init__(self, name: str, version: str, port: int, pid: int | None = None) -> None:
+        self.name = name
+        self.version = version
+        self.port = port
+        self.pid = pid
+
+
+class Bench:
+    """What every contender is given: the servers, the role that logs in, an account and a directory for its files."""
+
+    def __init__(self, servers: PrimaryAndStandbys, role: Role, account: Account, workers: int) -> None:
+        self.servers = servers
+        self.role = role
+        self.workers = workers
+        self._account = account
+
+    def directory(self, name: str) -> Path:
+        directory = self.servers.directory / name
+        directory.mkdir(mode=0o700)
+        self._account.own(directory)
+        return directory
+
+    def file(self, path: Path, text: str) -> Path:
+        """Write a file that only the account (and root) may read."""
+        path.touch(mode=0o600)
+        path.write_text(textwrap.dedent(text))
+        self._account.own(path)
+        return path
+
+    def start(self, name: str, command: list[str], directory: Path, port: int) -> int:
+        """Start *command* under the account, in the foreground; returns its pid when it listens on *port*."""
+        log = directory / "log"
+        with open(log, "ab") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory,
+                                       start_new_session=True, **self._account.popen)
+        self.servers.guardian.watch_process(process.pid)
+
+        def listens() -> bool:
+            with socket.create_connection((ports.HOST, port), timeout=5):
+                return True
+
+        eventually(lambda: process.poll() is not None or listens(), timeout=30)
+        if process.poll() is not None:
+            raise PgSplitError(f"{name} did not start:\n{log.read_text(errors='replace')}")
+        return process.pid
+
+
+def direct(bench: Bench) -> Contender:
+    return Contender(DIRECT, bench.servers.installation.version, bench.servers.primary.port)
+
+
+def pgsplit(bench: Bench) -> Contender:
+    """Reads split under ``consistency: global``, the default."""
+    assert bench.role.password is not None
+    proxy = Proxy(bench.directory("proxy"), {
+        "primary": bench.servers.primary.address,
+        "replicas": [standby.address for standby in bench.servers.standbys],
+        "users": {bench.role.name: bench.role.password},
+        "monitor": bench.role.name,
+        "upstream_tls": "disable",
+        "pgsplit": {"workers": bench.workers},
+    }, bench.servers.guardian)
+    proxy.start()
+    return Contender(PGSPLIT, __version__, proxy.port, proxy.pid)
+
+
+def pgbouncer(bench: Bench) -> Contender:
+    """Session mode, in front of the primary."""
+    program = _program("pgbouncer")
+    directory, port = bench.directory("pgbouncer"), ports.choose()
+    users = bench.file(directory / "users.txt", f'"{bench.role.name}" "{bench.role.password}"\n')
+    ini = bench.file(directory / "pgbouncer.ini", f"""\
+        [databases]
+        * = host={ports.HOST} port={bench.servers.primary.port}
+        [pgbouncer]
+        listen_addr = {ports.HOST}
+        listen_port = {port}
+        unix_socket_dir =
+        auth_type = scram-sha-256
+        auth_file = {users}
+        pool_mode = session
+        default_pool_size = {CONNECTIONS}
+        max_client_conn = {CONNECTIONS}
+        log_connections = 0
+        log_disconnections = 0
+        """)
+    return Contender(PGBOUNCER, _version(program), port, bench.start(PGBOUNCER, [program, str(ini)], directory, port))
+
+
+def pgpool(bench: Bench) -> Contender:
+    """Streaming replication mode, all reads to the standby: what pgpool-II knows of as splitting."""
+    program = _program("pgpool")
+    directory, port = bench.directory("pgpool"), ports.choose()
+    backends = "\n".join(
+        f"backend_hostname{number} = '{ports.HOST}'\nbackend_port{number} = {server.port}\n"
+        f"backend_weight{number} = {min(number, 1)}\nbackend_flag{number} = "
+        f"'{'DISALLOW_TO_FAILOVER' if number else 'ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER'}'"
+        for number, server in enumerate(bench.servers.servers))
+    conf = bench.file(directory / "pgpool.conf", f"""\
+        listen_addresses = '{ports.HOST}'
+        port = {port}
+        pcp_listen_addresses = ''
+        pcp_port = {ports.choose()}
+        unix_socket_directories = '{directory}'
+        pcp_socket_dir = '{directory}'
+        pid_file_name = '{directory}/pid'
+        logdir = '{directory}'
+        work_dir = '{directory}'
+        backend_clustering_mode = 'streaming_replication'
+        load_balance_mode = on
+        statement_level_load_balance = on
+        num_init_children = {CONNECTIONS}
+        max_pool = 1
+        enable_pool_hba = on
+        pool_passwd = '{directory}/passwd'
+        sr_check_period = 0
+        health_check_period = 0
+        """ + textwrap.indent(backends, " " * 8) + "\n")
+    hba = bench.file(directory / "pool_hba.conf", f"host all all {ports.HOST}/32 scram-sha-256\n")
+    bench.file(directory / "passwd", f"{bench.role.name}:TEXT{bench.role.password}\n")
+    command = [program, "-n", "-f", str(conf), "-a", str(hba)]
+    return Contender("pgpool-II", _version(program), port, bench.start("pgpool-II", command, directory, port))
+
+
+def envoy(bench: Bench) -> Contender:
+    """A TCP proxy to the primary: no knowledge of PostgreSQL at all."""
+    program = _program("envoy")
+    directory, port = bench.directory("envoy"), ports.choose()
+    yaml = bench.file(directory / "envoy.yaml", f"""\
+        static_resources:
+          listeners:
+          - address: {{socket_address: {{address: {ports.HOST}, port_value: {port}}}}}
+            filter_chains:
+            - filters:
+              - name: envoy.filters.network.tcp_proxy
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+                  stat_prefix: primary
+                  cluster: primary
+          clusters:
+          - name: primary
+            connect_timeout: 5s
+            load_assignment:
+              cluster_name: primary
+              endpoints:
+              - lb_endpoints:
+                - endpoint:
+                    address: {{socket_address: {{address: {ports.HOST}, port_value: {bench.servers.primary.port}}}}}
+        """)
+    command = [program, "-c", str(yaml), "--concurrency", str(bench.workers), "--use-dynamic-base-id", "-l", "error"]
+    return Contender("Envoy", _version(program), port, bench.start("Envoy", command, directory, port))
+
+
+ALL: tuple[Callable[[Bench], Contender], ...] = (direct, pgbouncer, pgsplit, pgpool, envoy)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/local/bin")
+    if not found:
+        raise NotHere(f"{name} is not installed, so it is not compared")
+    return found
+
+
+def _version(program: str) -> str:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+[.\d]*", done.stdout + done.stderr)
+    return found[0] if found else "unknown"

@@ -1,0 +1,123 @@
+"""What is measured: pgbench runs, and what one slice of one of them on one contender gave."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from bench import cpu
+from bench.contenders import Bench, Contender
+from pgsplit.demo import ports
+from pgsplit.demo.counts import forget_calls
+from pgsplit.errors import PgSplitError
+
+DATABASE = "bench"
+SCALE = 8
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Workload:
+    """*arguments* go to pgbench."""
+
+    name: str
+    arguments: tuple[str, ...]
+    clients: int
+
+
+ALL = (
+    *(Workload(f"-S -M {mode}", ("-S", "-M", mode), clients)
+      for mode in ("simple", "extended", "prepared") for clients in (1, 8, 32)),
+    Workload("TPC-B", (), 8),
+    Workload("-S -C", ("-S", "-C"), 8),
+    Workload("90 % reads", ("-b", "select-only@9", "-f", f"{HERE / 'write.sql'}@1", "-D", f"scale={SCALE}"), 8),
+)
+QUICK = tuple(workload for workload in ALL if workload.clients == 8)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """*cpu*: seconds of the contender's processes a transaction. *on_replica*: the share of SELECTs that a standby ran,
+    as the servers counted them.
+    """
+
+    tps: float
+    p50_ms: float
+    cpu: float | None
+    on_replica: float | None
+
+
+def initialize(bench: Bench) -> None:
+    """Make pgbench's tables on the primary and wait for the standbys."""
+    primary = bench.servers.primary
+    primary.query(f'create database {DATABASE} owner "{bench.role.name}"')
+    done = subprocess.run(_pgbench(bench, primary.port, "-i", "-q", "-s", str(SCALE)), env=_environment(bench),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise PgSplitError(f"pgbench -i ended with {done.returncode}:\n{done.stdout}")
+    bench.servers.catch_up()
+
+
+def measure(bench: Bench, contender: Contender, workload: Workload, seconds: int) -> Slice:
+    """Run *workload* for *seconds* and one more before them, which does not count for TPS and CPU.
+
+    PgSplitError with pgbench's words where a client of it met an error.
+    """
+    forget_calls(bench.servers)
+    with tempfile.TemporaryDirectory(prefix="pgsplit-bench-") as directory:
+        command = _pgbench(
+            bench, contender.port, "-n", "-c", str(workload.clients), "-j", str(min(workload.clients, 2)),
+            "-T", str(seconds + 1), "-P", "1", "-l", "--sampling-rate=0.2", "--log-prefix", f"{directory}/log",
+            *workload.arguments)
+        process = subprocess.Popen(command, env=_environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True, start_new_session=True)
+        bench.servers.guardian.watch_process(process.pid)
+        impatience = threading.Timer(seconds + 60, process.kill)
+        impatience.start()
+        assert process.stderr is not None
+        marks: list[tuple[float, float, float]] = []    # at each of pgbench's reports: time, CPU, TPS since the last
+        words: list[str] = []
+        for line in process.stderr:
+            if found := re.match(r"progress: [\d.]+ s, ([\d.]+) tps", line):
+                spent = cpu.seconds(contender.pid) if contender.pid else 0.0
+                marks.append((time.monotonic(), spent, float(found[1])))
+            else:
+                words.append(line)
+        code = process.wait()
+        impatience.cancel()
+        if code or len(marks) < 2:
+            raise PgSplitError(f"pgbench {workload.name} with {workload.clients} clients through {contender.name} "
+                               f"ended with {code}:\n{''.join(words)}")
+        latencies = [int(line.split()[2]) for path in Path(directory).iterdir() for line in path.open()]
+    transactions = sum(tps * (now - before) for (before, _, _), (now, _, tps) in pairwise(marks))
+    return Slice(
+        tps=transactions / (marks[-1][0] - marks[0][0]), p50_ms=statistics.median(latencies) / 1000,
+        cpu=(marks[-1][1] - marks[0][1]) / transactions if contender.pid else None,
+        on_replica=_on_replica(bench))
+
+
+def _on_replica(bench: Bench) -> float | None:
+    calls = [server.query(
+        "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_roles r on r.oid = s.userid "
+        "where rolname = %s and query ilike 'select abalance from pgbench_accounts%%'", [bench.role.name])[0][0]
+        for server in bench.servers.servers]
+    return sum(calls[1:]) / sum(calls) if sum(calls) else None
+
+
+def _pgbench(bench: Bench, port: int, *arguments: str) -> list[str]:
+    return [bench.servers.installation.program("pgbench"), "-h", ports.HOST, "-p", str(port), "-U", bench.role.name,
+            *arguments, DATABASE]
+
+
+def _environment(bench: Bench) -> dict[str, str]:
+    assert bench.role.password is not None
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGPASSWORD": bench.role.password,
+            "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
