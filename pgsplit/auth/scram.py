@@ -94,7 +94,8 @@ class ScramClient:
         self._keys = keys
         self._binding = binding
         self._header = b"p=tls-server-end-point,," if binding is not None else b"n,,"
-        self._bare = b"n=,r=" + _nonce()
+        self._nonce = _nonce()
+        self._bare = b"n=*,r=" + self._nonce      # the server knows the user's name from the StartupMessage
         self._auth_message = b""
         self._server_key = b""
 
@@ -108,7 +109,7 @@ class ScramClient:
     def final(self, server_first: bytes) -> bytes:
         """:raises ScramError: for a malformed message, or a verifier that is not of the server's password."""
         nonce, salt, iterations = parse_server_first(server_first)
-        if not nonce.startswith(self._bare[5:]) or len(nonce) == len(self._bare[5:]):
+        if not nonce.startswith(self._nonce) or nonce == self._nonce:
             raise ScramError("the server's SCRAM nonce does not continue ours")
         keys = self._keys_for(salt, iterations)
         self._server_key = keys.server_key

@@ -1,0 +1,219 @@
+"""The login phase's byte stream, in the clear and inside TLS, up to the moment the relay gets its socket."""
+
+from __future__ import annotations
+
+import socket as plain_socket
+import ssl
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from gevent import socket
+
+from pgsplit.demo.certificates import Authority, KeyPair
+from pgsplit.errors import ConnectionLost, ProtocolViolation
+from pgsplit.upstream.stream import Stream
+from pgsplit.wire import build
+
+
+@pytest.fixture(scope="module")
+def key_pair(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    return Authority(tmp_path_factory.mktemp("ca")).issue("server")
+
+
+@pytest.fixture
+def server_context(key_pair: KeyPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(key_pair.certificate, key_pair.key)
+    return context
+
+
+@pytest.fixture
+def client_context(key_pair: KeyPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(key_pair.certificate.with_name("ca.crt"))
+    return context
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    with gevent.Timeout(20):
+        yield
+
+
+def both() -> tuple[Stream, Stream]:
+    here, there = socket.socketpair()
+    return Stream(here, "here"), Stream(there, "there")
+
+
+def together(*functions: Callable[[], object]) -> list[object]:
+    greenlets = [gevent.spawn(function) for function in functions]
+    gevent.joinall(greenlets, raise_error=True)
+    return [greenlet.value for greenlet in greenlets]
+
+
+@pytest.fixture
+def secured(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> tuple[Stream, Stream]:
+    client, server = both()
+    together(lambda: server.start_tls(server_context, server_side=True),
+             lambda: client.start_tls(client_context, server_side=False, server_hostname="localhost"))
+    return client, server
+
+
+# --- in the clear --------------------------------------------------------------------------------------------------
+
+def test_messages_arrive_whole_however_they_are_cut():
+    one, other = both()
+    data = build.query("select 1") + build.SYNC
+
+    def send() -> None:
+        for index in range(len(data)):
+            one.write(data[index:index + 1])
+            gevent.sleep(0)
+
+    def read() -> list[tuple[int, bytes]]:
+        return [other.read_message(), other.read_message()]
+
+    assert together(send, read)[1] == [(ord("Q"), b"select 1\0"), (ord("S"), b"")]
+
+
+@pytest.mark.parametrize("length", [0, 3, 101, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_length_beyond_the_limit_is_refused_before_it_is_waited_for(length: int):
+    one, other = both()
+    one.write(b"p" + length.to_bytes(4, "big"))
+    with pytest.raises(ProtocolViolation, match=f"invalid length {length}"):
+        other.read_message(limit=100)
+
+
+def test_the_end_of_the_peer_says_whose_it_is():
+    one, other = both()
+    one.write(b"p\0\0")
+    one.close()
+    with pytest.raises(ConnectionLost, match="there: closed the connection"):
+        other.read_message()
+    with pytest.raises(ConnectionLost):
+        gevent.sleep(0)
+        for _ in range(100):
+            other.write(b"x" * 65536)
+    with pytest.raises(ConnectionLost, match="here: is closed"):
+        one.write(b"x")
+
+
+# --- TLS -----------------------------------------------------------------------------------------------------------
+
+def test_large_messages_go_through_tls_both_ways(secured: tuple[Stream, Stream]):
+    client, server = secured
+    data = build.message(b"d", bytes(300_000))
+    assert together(lambda: client.write(data), lambda: server.read_message())[1] == (ord("d"), bytes(300_000))
+    assert together(lambda: server.write(data), lambda: client.read_message())[1] == (ord("d"), bytes(300_000))
+    assert client.peer_certificate() is not None
+    assert server.peer_certificate() is None
+
+
+def test_a_message_that_comes_with_the_end_of_the_handshake_is_not_waited_for(server_context, client_context):
+    """TLS 1.3: the client may send its first message right behind Finished."""
+    here, there = socket.socketpair()
+    server = Stream(there, "server")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    def handshake() -> None:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                here.sendall(outgoing.read())
+                incoming.write(here.recv(65536))
+        client.write(build.SYNC)
+        here.sendall(outgoing.read())
+
+    assert together(handshake, lambda: (server.start_tls(server_context, server_side=True),
+                                        server.read_message()))[1] == (None, (ord("S"), b""))
+
+
+def test_the_last_words_of_a_peer_are_heard(secured: tuple[Stream, Stream]):
+    client, server = secured
+    server.write(build.error_response("FATAL", "28P01", "no"))
+    assert server.tls is not None
+    with pytest.raises(ssl.SSLWantReadError):
+        server.tls.ssl.unwrap()                     # writes close_notify
+    server._send(server.tls.outgoing.read())
+    server.close()
+    gevent.sleep(0.01)
+    assert client.read_message()[0] == ord("E")
+    with pytest.raises(ConnectionLost):
+        client.read_message()
+
+
+@pytest.mark.parametrize("server_side", [True, False])
+def test_clear_bytes_ahead_of_the_handshake_are_refused(server_context, client_context, server_side: bool):
+    """CVE-2021-23214 as a server, CVE-2021-23222 as a client."""
+    one, other = both()
+    one.write(b"S" + build.query("drop table t"))
+    assert other.read_exact(1) == b"S"
+    with pytest.raises(ProtocolViolation, match="unencrypted data after SSL request"):
+        other.start_tls(server_context if server_side else client_context, server_side=server_side)
+
+
+def test_a_handshake_that_fails_says_why(server_context: ssl.SSLContext):
+    client, server = both()
+    untrusting = ssl.create_default_context()
+
+    def connect() -> str:
+        with pytest.raises(ConnectionLost) as lost:
+            client.start_tls(untrusting, server_side=False, server_hostname="localhost")
+        return str(lost.value)
+
+    def accept() -> str:
+        with pytest.raises(ConnectionLost) as lost:
+            server.start_tls(server_context, server_side=True)
+            server.read_exact(1)
+        return str(lost.value)
+
+    ours, theirs = together(connect, accept)
+    assert ours == "here: TLS: unable to get local issuer certificate"
+    assert "UNKNOWN_CA" in str(theirs)
+
+
+def test_nonsense_instead_of_a_handshake_is_refused(server_context: ssl.SSLContext):
+    client, server = both()
+    client.write(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(ConnectionLost, match="there: TLS: "):
+        server.start_tls(server_context, server_side=True)
+
+
+# --- giving the socket away ------------------------------------------------------------------------------------------
+
+def test_detach_gives_a_plain_socket_and_all_that_was_read():
+    one, other = both()
+    one.write(build.SYNC + b"rest")
+    other.read_message()
+    sock, leftover, tls = other.detach()
+    assert type(sock) is plain_socket.socket
+    assert (sock.getblocking(), leftover, tls) == (False, b"rest", None)
+    one.write(b"more")
+    assert sock.recv(10) == b"more"
+    other.close()                          # it owns nothing any more
+    sock.send(b"still open")
+    assert one.read_exact(10) == b"still open"
+    sock.close()
+
+
+def test_detach_under_tls_leaves_nothing_inside(secured: tuple[Stream, Stream]):
+    client, server = secured
+    client.write(build.SYNC)
+    client.write(b"rest" * 10_000)
+    server.read_message()
+    sock, leftover, tls = server.detach()
+    assert tls is not None
+    while len(leftover) < 40_000:
+        gevent.sleep(0)
+        tls.incoming.write(sock.recv(65536))
+        try:
+            while True:
+                leftover += tls.ssl.read(65536)
+        except ssl.SSLWantReadError:
+            pass
+    assert leftover == b"rest" * 10_000
+    sock.close()
