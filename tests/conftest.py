@@ -64,8 +64,9 @@ def cluster() -> Iterator[PrimaryAndStandbys]:
 def pgsplit_server(cluster: PrimaryAndStandbys) -> Iterator[Callable[..., Proxy]]:
     """Starts pgsplit in front of *cluster*: ``pgsplit_server(upstream_tls="disable", pgsplit={"workers": 2})``.
 
-    Keywords are keys of the short form that go over the defaults below; None takes one out. The log is printed at
-    the end, so that pytest shows it for a test that failed.
+    Keywords are keys of the short form that go over the defaults below; None takes one out. A client is
+    ``cluster.primary.connect("scram_user", port=proxy.port)``. The log is printed at the end, so that pytest shows it
+    for a test that failed.
     """
     started: list[Proxy] = []
     with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:     # not tmp_path: a socket's path must be short

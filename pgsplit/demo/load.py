@@ -74,7 +74,7 @@ class Client:
         self._balances = dict.fromkeys(self._ids, 0)
 
     def run(self, rate: float, enough: threading.Event) -> None:
-        steps = (self._read, self._read, self._read, self._total, self._deposit, self._transfer)
+        steps = [self._read] * 10 + [self._total] * 3 + [self._deposit] * 2 + [self._transfer]
         try:
             with psycopg.connect(**self._login, autocommit=True, prepare_threshold=None) as connection:
                 while not enough.wait(self._random.expovariate(rate)):
