@@ -31,3 +31,13 @@ def reopen() -> None:
     for handler in logging.getLogger("pgsplit").handlers:
         if isinstance(handler, logging.handlers.WatchedFileHandler):
             handler.reopenIfNeeded()
+
+
+def set_level(level: str) -> None:
+    logging.getLogger("pgsplit").setLevel(level.upper())
+
+
+def descriptors() -> list[int]:
+    """The files that the log is written to: a child that closes everything else keeps them."""
+    streams = [getattr(handler, "stream", None) for handler in logging.getLogger("pgsplit").handlers]
+    return [stream.fileno() for stream in streams if stream is not None]

@@ -68,7 +68,7 @@ def md5_response(secret: Secret, user: str, salt: bytes) -> str:
     if secret.kind is Kind.MD5:
         inner = secret.text[3:].lower()
     else:
-        inner = _md5(secret.text.encode() + user.encode())
+        inner = _md5((secret.text + user).encode(errors="surrogateescape"))
     return "md5" + _md5(inner.encode() + salt)
 
 

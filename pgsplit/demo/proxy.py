@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pgsplit.demo import ports
 from pgsplit.demo.guardian import Guardian
 from pgsplit.demo.waiting import eventually
 from pgsplit.errors import PgSplitError
+from pgsplit.process.client import Client
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 
@@ -33,6 +33,7 @@ class Proxy:
         self.run_dir = directory / "run"
         self.file = directory / "pgsplit.yaml"
         self.log = directory / "pgsplit.log"
+        self.client = Client(str(self.run_dir))
         self._guardian = guardian
         self._process: subprocess.Popen[bytes] | None = None
         self.write(configuration)
@@ -55,13 +56,13 @@ class Proxy:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *arguments: str) -> None:
-        """Start ``serve`` with further *arguments*; PgSplitError with the log's end if it does not come up."""
+        """Start ``serve`` with further *arguments*; PgSplitError with the log's end if no worker comes up."""
         command = [sys.executable, str(APP), "serve", "--config", str(self.file), *arguments]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              cwd=self.file.parent, start_new_session=True)
         self._guardian.watch_process(self.pid)
-        eventually(lambda: not self.running or self._listens(), timeout=30)
+        eventually(lambda: not self.running or self._serves(), timeout=30)
         if not self.running:
             raise PgSplitError(f"pgsplit did not start:\n{self.log_end()}")
 
@@ -80,6 +81,6 @@ class Proxy:
     def log_end(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def _listens(self) -> bool:
-        with socket.create_connection((ports.HOST, self.port), timeout=5):
-            return True
+    def _serves(self) -> bool:
+        workers = self.client.arbiter("workers")
+        return bool(workers) and all(worker["booted"] for worker in workers)

@@ -19,6 +19,12 @@ READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
     detail="pgsplit has no login at the primary for it: the user is not in user_list, or the primary is away.")
 
+NO_REPLICA_ERROR: Final = build.error_response(
+    "ERROR", "57P03", "no replica can serve this read now",
+    detail="read_fallback is set to error, so the primary is not asked.")
+# Why a read that could go to a replica does not find one.
+NO_REPLICA: Final = frozenset({"no_replica", "no_fresh_replica", "replica_out", "replica_lost"})
+
 
 class Requests:
     """The states are *gathering* (a batch is not complete yet), *streaming* (its beginning has left for the
@@ -91,7 +97,9 @@ class Requests:
         if state.asked:
             return WAIT
         if state.read_only and state.tx == IDLE and any(facts.writes for facts in bound):
-            return self._refuse_write(draft)
+            return self._refuse(draft, READ_ONLY_ERROR)
+        if state.must_read_on_replica and decision.reason in NO_REPLICA:
+            return self._refuse(draft, NO_REPLICA_ERROR)
         return self._forward(draft, batch, decision)
 
     def _decide(self, draft: Draft, bound: list[Facts]) -> Decision:
@@ -255,10 +263,11 @@ class Requests:
 
     # --- answering for the server -------------------------------------------------------------------------
 
-    def _refuse_write(self, draft: Draft) -> Step:
+    def _refuse(self, draft: Draft, error: bytes) -> Step:
         self._draft = Draft()
+        self._state.forced = ""
         self._skipping = draft.end == FLUSH
-        data = READ_ONLY_ERROR if self._skipping else READ_ONLY_ERROR + build.ready_for_query(IDLE)
+        data = error if self._skipping else error + build.ready_for_query(IDLE)
         return Step(Action.ANSWER, draft.size, data=data)
 
     def _skip(self, inbox: bytearray) -> Step:

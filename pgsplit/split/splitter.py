@@ -22,12 +22,15 @@ class Splitter:
 
     *has_replica*: a replica is connected now; it may come and go (`replica_connected`, `replica_lost`).
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
-    *opaque*: a replication connection, of which nothing is read. *parameters*: the primary's ParameterStatus.
+    *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
+    serve is an ERROR. *parameters*: the primary's ParameterStatus.
     """
 
     def __init__(self, classify: Classify, observer: Observer, *, has_replica: bool, sole: bool = False,
-                 read_only: bool = False, opaque: bool = False, parameters: Mapping[str, str] | None = None) -> None:
-        self._state = State(classify, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque)
+                 read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
+                 parameters: Mapping[str, str] | None = None) -> None:
+        self._state = State(classify, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
+                            must_read_on_replica=must_read_on_replica)
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
         for name, value in (parameters or {}).items():

@@ -22,12 +22,14 @@ Classify = Callable[[bytes], Facts]
 class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
-    def __init__(self, classify: Classify, *, has_replica: bool, sole: bool, read_only: bool, opaque: bool) -> None:
+    def __init__(self, classify: Classify, *, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
+                 must_read_on_replica: bool) -> None:
         self._classify = classify
         self.has_replica = has_replica
         self.sole = sole                       # one upstream only, in the additional one's place
         self.read_only = read_only             # a write gets an ERROR
         self.opaque = opaque                   # a replication connection: nothing is read of it
+        self.must_read_on_replica = must_read_on_replica
         self.tx = IDLE                         # the status in the primary's last ReadyForQuery
         self.tx_wrote = False
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it

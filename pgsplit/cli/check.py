@@ -1,0 +1,52 @@
+"""`app.py check`: every mistake of a configuration, each with its line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from ..config.loader import Loaded
+from ..errors import ConfigError
+from ..process import files
+
+MASKED = "***"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration (YAML)")
+    parser.add_argument("--print", action="store_true", dest="show",
+                        help="print the configuration in full, secrets masked, with where each setting comes from")
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        loaded = files.load_config(args.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.show:
+        sys.stdout.write(describe(loaded))
+    else:
+        print(f"{args.config}: ok")
+    return 0
+
+
+def describe(loaded: Loaded) -> str:
+    """The whole configuration as YAML, then the source of each of pgsplit's own settings."""
+    text = yaml.safe_dump(_plain(loaded.config), sort_keys=False, default_flow_style=False)
+    sources = "".join(f"# {name}: {source}\n" for name, source in loaded.sources.items())
+    return f"{text}\n# Where the settings come from:\n{sources}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return {name: MASKED if name == "secret" else _plain(item) for name, item in value}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,74 @@
+"""`app.py explain`: where a statement would go, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ..process import files
+from ..split.classify import classify
+from ..split.facts import Facts
+from ..split.rules import RULES
+
+NO_CATALOGUE = ("Without a server no catalogue is known: a function of yours is doubt, and a view, an operator or a "
+                "cast\nthat hides one cannot be seen. Transactions, pins and freshness are the session's own matter.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sql", nargs="?", help="the statement; with --jsonl -, the texts come from standard input")
+    parser.add_argument("-c", "--config", metavar="FILE", help="take max_statement_bytes from this configuration")
+    parser.add_argument("--jsonl", metavar="-", help='read {"sql": …} a line from FILE or - (standard input); '
+                        'print {"upstream": …, "reason": …} a line')
+
+
+def run(args: argparse.Namespace) -> int:
+    limit = 65536
+    if args.config:
+        limit = min(listener.max_statement_bytes for listener in files.load_config(args.config).config.listeners)
+    if args.jsonl:
+        return _lines(args.jsonl, limit)
+    if args.sql is None:
+        print("explain: give a statement, or --jsonl -", file=sys.stderr)
+        return 2
+    sys.stdout.write(describe(_facts(args.sql, limit)))
+    return 0
+
+
+def _facts(sql: str, limit: int) -> Facts:
+    return classify(sql.encode(errors="surrogateescape").decode("latin-1"), max_bytes=limit)
+
+
+def describe(facts: Facts) -> str:
+    lines = [f"upstream: {facts.verdict.value}", f"reason:   {facts.reason}" + (f" ({facts.detail})" if facts.detail
+                                                                               else ""),
+             f"          {RULES[facts.reason].words}", "facts:"]
+    found: dict[str, Any] = {
+        "commands": ", ".join(facts.commands) or "none", "may write": facts.writes,
+        "known to be free of effects": facts.effect_free, "pins the session": facts.session_effect or False,
+        "transaction control": facts.tx.value if facts.tx else False, "hint": facts.hint or False}
+    lines += [f"  {name}: {_word(value)}" for name, value in found.items()]
+    return "\n".join(lines) + f"\n\n{NO_CATALOGUE}\n"
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else str(value)
+
+
+def _lines(name: str, limit: int) -> int:
+    source = sys.stdin if name == "-" else open(name, encoding="utf-8")  # noqa: SIM115
+    write = sys.stdout.write
+    for number, line in enumerate(source, 1):
+        if not line.strip():
+            continue
+        try:
+            sql = json.loads(line)["sql"]
+            if not isinstance(sql, str):
+                raise TypeError("sql is not a text")
+        except (ValueError, KeyError, TypeError) as error:
+            write(json.dumps({"error": f"line {number}: {error!r}"}) + "\n")
+            continue
+        facts = _facts(sql, limit)
+        write(json.dumps({"upstream": facts.verdict.value, "reason": facts.reason}) + "\n")
+    return 0

@@ -1,0 +1,228 @@
+"""From YAML text to a `Config`: all mistakes at once, each with file, line, path and what is wrong."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..errors import ConfigError
+from . import fields as kinds
+from . import units
+from .envoy import EnvoyReader, RawCluster, RawListener
+from .model import Address, Cluster, Config, Listener, Monitor, Process, User
+from .nodes import Mapping as MappingNode
+from .nodes import compose
+from .reader import Fields, Notes
+from .settings import Scope, Setting, of_scope
+from .short import is_short, rewrite
+from .users import is_clear, read_list
+
+Read = Callable[[str], str]
+"""The text of a file that the configuration names. :raises OSError: when it cannot be read."""
+
+EMPTY_IS_NONE: Final = ("pidfile", "log_file")
+
+
+@dataclass
+class Loaded:
+    """*sources*: for each setting's path the ``FILE:LINE`` that set it, or ``default``. *files*: what was read."""
+
+    config: Config
+    warnings: list[str]
+    sources: dict[str, str]
+    files: list[str] = field(default_factory=list)
+
+
+def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults: Mapping[str, Any] | None = None,
+         overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """*defaults*: of settings that depend on the machine (workers, run_dir). *overrides*: the command line's.
+
+    :raises ConfigError: with every mistake.
+    """
+    notes = Notes()
+    root = compose(text, filename, notes.problems)
+    if root is not None and not isinstance(root, MappingNode):
+        notes.wrong(root, "(top)", "a configuration is a mapping")
+    if notes.problems or not isinstance(root, MappingNode):
+        raise ConfigError(notes.problems)
+    if is_short(root):
+        root = rewrite(notes, root)
+    loader = _Loader(notes, root, filename, read, defaults or {}, overrides or {})
+    config = loader.config(generation)
+    if notes.problems or config is None:
+        raise ConfigError(list(dict.fromkeys(notes.problems)))
+    return Loaded(config, notes.warnings, loader.sources, loader.files)
+
+
+class _Loader:
+    def __init__(self, notes: Notes, root: MappingNode, filename: str, read: Read, defaults: Mapping[str, Any],
+                 overrides: Mapping[str, Any]) -> None:
+        self.sources: dict[str, str] = {}
+        self.files = [filename]
+        self._notes = notes
+        self._read = read
+        self._defaults = defaults
+        self._overrides = overrides
+        self._top = Fields(notes, root, "", kinds.BOOTSTRAP)
+        own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
+        self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "listeners",
+                                                                                "clusters")))
+        self._envoy = EnvoyReader(notes, os.path.dirname(filename))
+
+    def config(self, generation: int) -> Config | None:
+        """None when mistakes were noted that leave nothing to build."""
+        static = self._top.mapping("static_resources", kinds.STATIC)
+        if not self._top.has("static_resources"):
+            self._notes.wrong(self._top.node, "static_resources", "is missing")
+        raw_listeners = [self._envoy.listener(fields) for fields in static.mappings("listeners", kinds.LISTENER)]
+        raw_clusters = [self._envoy.cluster(fields) for fields in static.mappings("clusters", kinds.CLUSTER)]
+        if self._top.has("static_resources") and not raw_listeners:
+            self._notes.wrong(static.node, static.at("listeners"), "there is no listener")
+        self._unique("listener", raw_listeners)
+        self._unique("cluster", raw_clusters)
+        self._bind(raw_listeners)
+        listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
+        clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
+        process = self._process()
+        monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
+        admin = self._envoy.address(self._top.mapping("admin", kinds.ADMIN)) if self._top.has("admin") else None
+        if self._notes.problems or monitor is None:
+            return None
+        return Config(generation=generation, listeners=tuple(listeners), clusters=tuple(clusters), admin=admin,
+                      monitor=monitor, process=process)
+
+    def _unique(self, what: str, raws: Iterable[RawListener | RawCluster]) -> None:
+        seen: set[str] = set()
+        for raw in raws:
+            if raw.name in seen:
+                self._notes.wrong(raw.fields.node, raw.fields.path, f"a {what} {raw.name!r} stands before")
+            seen.add(raw.name)
+
+    def _bind(self, raws: list[RawListener]) -> None:
+        """The command line's --bind."""
+        bind = self._overrides.get("bind")
+        if bind is None or not raws:
+            return
+        host, _, port = str(bind).rpartition(":")
+        if len(raws) > 1 or not port.isdigit() or not 0 < int(port) < 65536:
+            self._notes.problems.append(f"--bind {bind}: "
+                                        + ("there is more than one listener" if len(raws) > 1 else "is not HOST:PORT"))
+            return
+        raws[0].addresses = [Address(host=host.strip("[]") or "0.0.0.0", port=int(port))]
+
+    # --- settings -----------------------------------------------------------------------------------------
+
+    def _settings(self, scope: Scope, own: Fields | None, name: str) -> dict[str, Any]:
+        """The settings of a scope: the object's own, else the block's, else the default."""
+        values = {}
+        for setting in of_scope(scope):
+            holder = own if own is not None and own.has(setting.name) else self._own
+            path = holder.at(setting.name)
+            values[setting.name] = self._setting(setting, holder)
+            where = holder.where(setting.name)
+            key = f"pgsplit.{scope}s.{name}.{setting.name}" if name else f"pgsplit.{setting.name}"
+            self.sources[key] = f"{where.file}:{where.line}" if holder.has(setting.name) else "default"
+            if scope == "process" and setting.name in self._overrides:
+                values[setting.name] = self._overrides[setting.name]
+                self.sources[path] = "command line"
+        return values
+
+    def _setting(self, setting: Setting, holder: Fields) -> Any:
+        default = self._defaults.get(setting.name)
+        if default is None and setting.default is not None:
+            default = setting.read(setting.default)
+        return holder.scalar(setting.name, setting.read, default)
+
+    def _overridden(self, field_name: str, scope: Scope, raws: list[Any], make: Callable[..., Any],
+                    *more: Any) -> list[Any]:
+        """Objects made with the overrides that `pgsplit.<field_name>.<name>` holds for them."""
+        names = tuple(raw.name for raw in raws)
+        block = self._own.mapping(field_name, kinds.Kind(f"pgsplit.{field_name} block", names))
+        own = kinds.Kind(f"{scope}'s settings", tuple(setting.name for setting in of_scope(scope)))
+        return [made for raw in raws
+                if (made := make(raw, self._settings(scope, block.mapping(raw.name, own), raw.name), *more))]
+
+    def _process(self) -> Process:
+        values = self._settings("process", None, "")
+        for name in EMPTY_IS_NONE:
+            values[name] = values[name] or None
+        return Process.model_construct(**values)
+
+    # --- objects ------------------------------------------------------------------------------------------
+
+    def _listener(self, raw: RawListener, settings: dict[str, Any], clusters: list[RawCluster]) -> Listener | None:
+        proxy = raw.proxy
+        split = proxy.scalar("split_rw", units.boolean, False)
+        write = proxy.text("write_cluster_name")
+        if split and not write:
+            self._notes.wrong(proxy.where("split_rw"), proxy.at("write_cluster_name"), "is missing: split_rw needs it")
+        names = {cluster.name for cluster in clusters}
+        for field_name, name in (("write_cluster_name", write), ("cluster", raw.read_cluster)):
+            if name and name not in names:
+                self._notes.wrong(proxy.where(field_name), proxy.at(field_name),
+                                  f"there is no cluster {name!r}; there are {', '.join(sorted(names)) or 'none'}")
+        raw.users = self._users(raw)
+        mode = self._downstream_ssl(raw)
+        if self._notes.problems:
+            return None
+        return Listener(
+            name=raw.name, addresses=tuple(raw.addresses), stat_prefix=proxy.required("stat_prefix"),
+            enable_sql_parsing=proxy.scalar("enable_sql_parsing", units.boolean, True), downstream_ssl=mode,
+            upstream_ssl=proxy.choice("upstream_ssl", ("DISABLE", "REQUIRE"), "DISABLE"),  # type: ignore[arg-type]
+            split_rw=split,
+            read_cluster=raw.read_cluster, write_cluster=write if split else raw.read_cluster,
+            users=tuple(raw.users), tls=raw.tls, **settings)
+
+    def _users(self, raw: RawListener) -> list[User]:
+        if not raw.users_file:
+            return raw.users
+        where, path = raw.proxy.where("user_list_file"), raw.proxy.at("user_list_file")
+        if raw.proxy.has("user_list"):
+            self._notes.wrong(where, path, "stands beside user_list: give one of them")
+        try:
+            text = self._read(raw.users_file)
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            self._notes.wrong(where, path, f"{raw.users_file}: {why}")
+            return raw.users
+        self.files.append(raw.users_file)
+        node = compose(text, raw.users_file, self._notes.problems)
+        return read_list(self._notes, node, "users")
+
+    def _downstream_ssl(self, raw: RawListener) -> Any:
+        proxy = raw.proxy
+        mode = proxy.choice("downstream_ssl", ("DISABLE", "ALLOW", "REQUIRE"), "")
+        terminate = proxy.scalar("terminate_ssl", units.boolean, False)
+        if mode and proxy.has("terminate_ssl") and terminate != (mode != "DISABLE"):
+            self._notes.wrong(proxy.where("terminate_ssl"), proxy.at("terminate_ssl"),
+                              f"contradicts downstream_ssl: {mode}")
+        mode = mode or ("ALLOW" if terminate else "DISABLE")
+        if mode != "DISABLE" and raw.tls is None:
+            name = "downstream_ssl" if proxy.has("downstream_ssl") else "terminate_ssl"
+            self._notes.wrong(proxy.where(name), proxy.at(name),
+                              "needs a certificate: the filter chain has no starttls transport_socket with one")
+        return mode
+
+    def _cluster(self, raw: RawCluster, settings: dict[str, Any]) -> Cluster | None:
+        if self._notes.problems:
+            return None
+        return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
+                       connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls, **settings)
+
+    def _monitor(self, users: list[User]) -> Monitor | None:
+        block = self._own.mapping("monitor", kinds.Kind("monitor", ("username", "database")))
+        database = block.text("database", "postgres")
+        name = block.text("username")
+        clear = next((user for user in users if is_clear(user.secret)), None)
+        chosen = next((user for user in users if user.username == name), None) if name else clear
+        if chosen is None or (name and not is_clear(chosen.secret)):
+            where = block.where("username") if name else self._top.node
+            self._notes.wrong(where, "pgsplit.monitor", f"user {name!r} is not in a user_list with a clear password"
+                              if name else "health checks need a user: no user of user_list has a clear password")
+            return None
+        return Monitor(username=chosen.username, database=database, secret=chosen.secret)
+
+
+_SCOPES: Final[tuple[Scope, ...]] = ("process", "listener", "cluster")

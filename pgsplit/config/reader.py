@@ -1,0 +1,119 @@
+"""Reading mappings field by field: what is wrong is noted with file, line and path, and reading goes on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TypeVar
+
+from .fields import Kind
+from .nodes import Mapping, Node, Scalar, Sequence
+
+T = TypeVar("T")
+
+
+class Notes:
+    """What has been found wrong, or worth a warning, so far."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def wrong(self, node: Node, path: str, what: str) -> None:
+        self.problems.append(f"{node.file}:{node.line}: {path}: {what}")
+
+    def warn(self, node: Node, path: str, what: str) -> None:
+        self.warnings.append(f"{node.file}:{node.line}: {path}: {what}")
+
+
+class Fields:
+    """One mapping of a known kind. Fields that *kind* does not read are noted at once."""
+
+    def __init__(self, notes: Notes, node: Node | None, path: str, kind: Kind) -> None:
+        self.notes = notes
+        self.path = path
+        self.items: dict[str, Node] = {}
+        self._kind = kind
+        self._lines: dict[str, int] = {}
+        self.node = node if node is not None else Mapping("", 0, {})
+        if isinstance(node, Mapping):
+            self.items = node.items
+            self._lines = node.key_lines
+            self._check()
+        elif node is not None:
+            notes.wrong(node, path or "(top)", f"a {kind.name} is a mapping of fields")
+
+    def at(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def where(self, name: str) -> Node:
+        """A node to report a mistake at: the field's, or the mapping's when it is absent."""
+        return Node(self.node.file, self._lines.get(name, self.node.line))
+
+    def _check(self) -> None:
+        kind = self._kind
+        for name in self.items:
+            if name in kind.read:
+                continue
+            where, path = self.where(name), self.at(name)
+            if name in kind.refused:
+                self.notes.wrong(where, path, f"is not supported, and cannot be ignored: {kind.refused[name]}")
+            elif name in kind.ignored:
+                self.notes.warn(where, path, "is ignored")
+            else:
+                known = (*kind.read, *kind.ignored)
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(kind.read)}"
+                self.notes.wrong(where, path, f"unknown field of a {kind.name}{hint}")
+
+    # --- values ---------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        return name in self.items
+
+    def scalar(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        node = self.items.get(name)
+        if node is None:
+            return default
+        if not isinstance(node, Scalar):
+            self.notes.wrong(node, self.at(name), "is one value, not a mapping or a list")
+            return default
+        try:
+            return parse(node.value)
+        except ValueError as error:
+            self.notes.wrong(self.where(name), self.at(name), str(error))
+            return default
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.scalar(name, str, default)
+
+    def required(self, name: str) -> str:
+        """A text that must be there and not empty."""
+        value = self.text(name)
+        if not value and not isinstance(self.items.get(name), (Mapping, Sequence)):
+            self.notes.wrong(self.where(name), self.at(name), "is missing" if name not in self.items else "is empty")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        def parse(value: str) -> str:
+            if value not in choices:
+                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+            return value
+
+        return self.scalar(name, parse, default)
+
+    def mapping(self, name: str, kind: Kind) -> Fields:
+        return Fields(self.notes, self.items.get(name), self.at(name), kind)
+
+    def sequence(self, name: str) -> list[tuple[Node, str]]:
+        """The items with their paths."""
+        node = self.items.get(name)
+        if node is None:
+            return []
+        if not isinstance(node, Sequence):
+            self.notes.wrong(node, self.at(name), "is a list")
+            return []
+        return [(item, f"{self.at(name)}[{index}]") for index, item in enumerate(node.items)]
+
+    def mappings(self, name: str, kind: Kind) -> list[Fields]:
+        return [Fields(self.notes, node, path, kind) for node, path in self.sequence(name)]

@@ -1,0 +1,87 @@
+"""The table of pgsplit's own settings: it feeds the loader, the documentation and the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from . import units
+
+Scope = Literal["process", "listener", "cluster"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """*default* as it would be written; None: given by whoever loads. *least*: the smallest value that makes sense."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    scope: Scope
+    reloadable: bool
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+
+    @property
+    def unit(self) -> str:
+        return " | ".join(self.choices) or {units.duration: "duration", units.size: "size", units.integer: "number",
+                                            units.boolean: "true | false", units.text: "text"}[self.parse]
+
+    def read(self, text: str) -> Any:
+        """:raises ValueError: saying what is expected."""
+        value = self.parse(text)
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}")
+        if self.least is not None and value < self.least:
+            raise ValueError(f"{text!r} is less than {self.least:g}")
+        return value
+
+
+SETTINGS: Final = (
+    Setting("workers", units.integer, None, "process", True, "worker processes; default: one a core", least=1),
+    Setting("run_dir", units.text, None, "process", False,
+            "directory (mode 0700) for the sockets through which the processes talk"),
+    Setting("pidfile", units.text, "", "process", False, "file that holds the arbiter's process id"),
+    Setting("log_level", units.text, "info", "process", True, "what is logged",
+            choices=("debug", "info", "warning", "error", "critical")),
+    Setting("log_file", units.text, "", "process", False, "log to this file instead of standard error"),
+    Setting("graceful_timeout", units.duration, "30s", "process", True,
+            "after TERM: how long a session inside a transaction may take to finish it"),
+    Setting("worker_timeout", units.duration, "30s", "process", True,
+            "a worker that gives no sign of life for so long is replaced", least=2),
+    Setting("backlog", units.integer, "2048", "process", False, "connections that may wait to be accepted", least=1),
+    Setting("statement_cache", units.integer, "10000", "process", False, "classified SQL texts kept in a worker",
+            least=1),
+    Setting("consistency", units.text, "global", "listener", True,
+            "which writes a read is sure to see: all of this node, the session's own, or none",
+            choices=("eventual", "session", "global")),
+    Setting("read_fallback", units.text, "primary", "listener", True,
+            "what becomes of a read that no replica can serve", choices=("primary", "error")),
+    Setting("unlisted_users", units.text, "reject", "listener", True,
+            "a user who is not in user_list is refused, or may only read", choices=("reject", "read_only")),
+    Setting("login_without_primary", units.boolean, "false", "listener", True,
+            "while the primary is away, new sessions may log in to read"),
+    Setting("fence_wait", units.duration, "5ms", "listener", True,
+            "how long a read waits for a replica that is fresh enough before it goes to the primary"),
+    Setting("reask_buffer", units.size, "64KiB", "listener", True,
+            "so much of a replica's answer is held back until it is known to be whole", least=1024),
+    Setting("reask_hold", units.duration, "50ms", "listener", True,
+            "so long after its first row a replica's answer is held back"),
+    Setting("client_login_timeout", units.duration, "60s", "listener", True,
+            "a client that has not logged in by then is dropped", least=0.1),
+    Setting("max_statement_bytes", units.size, "64KiB", "listener", True,
+            "a longer SQL text is not analysed: it goes to the primary", least=1),
+    Setting("dns_refresh", units.duration, "5s", "cluster", True, "how often STRICT_DNS names are resolved",
+            least=0.1),
+    Setting("health_interval", units.duration, "1s", "cluster", True, "time between two health checks of a host",
+            least=0.05),
+    Setting("health_timeout", units.duration, "3s", "cluster", True, "a health check that takes longer has failed",
+            least=0.05),
+)
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+def of_scope(scope: Scope) -> tuple[Setting, ...]:
+    return tuple(setting for setting in SETTINGS if setting.scope == scope)

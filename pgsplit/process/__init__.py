@@ -1,0 +1,1 @@
+"""Arbiter and workers, the sockets and channels between them. The only floor that reads files."""

@@ -1,0 +1,374 @@
+"""The arbiter: binds, forks, reaps, reloads. One thread, no gevent; it never waits for a child (DESIGN section 7)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .. import log
+from ..config.model import Address, Config
+from ..errors import ConfigError, PgSplitError
+from ..stats.totals import merge, of_dead
+from . import children, listeners
+from .board import SLOTS, Board
+from .channel import ChannelError
+from .children import Child
+from .control import ControlSocket
+from .pidfile import Pidfile
+from .reload import Reload
+from .title import set_title
+
+logger = log.get("pgsplit.arbiter")
+
+TICK: Final = 1.0                 # seconds
+HISTORY: Final = 15 * 60          # samples, one a tick
+FIRST_BOOTS: Final = 3            # failed boots at first start that end the arbiter
+QUIT_PATIENCE: Final = 3.0        # seconds that a worker may take to end at once
+BACK_OFF: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
+
+SIGNALS: Final = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "CHLD")
+
+LoadConfig = Callable[[int], Config]
+"""Reads the configuration anew, as the generation given. :raises ConfigError: with all that is wrong."""
+
+
+class BootFailed(PgSplitError):
+    """No worker could start."""
+
+
+class Arbiter:
+    """*config* has been loaded by *load* already; *service* is what each worker runs (see `process.service`)."""
+
+    def __init__(self, config: Config, load: LoadConfig, service: str) -> None:
+        self.config = config
+        self.load = load
+        self.service = service
+        self.board = Board()
+        self.children: dict[int, Child] = {}           # by pid
+        self.sockets: dict[Address, list[socket.socket]] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+        self.wanted = config.process.workers
+        self.started = time.time()
+        self.last_reload: dict[str, Any] = {"generation": config.generation, "ok": True, "problems": []}
+        self._selector = selectors.DefaultSelector()
+        self._reload: Reload | None = None
+        self._dead: dict[str, int] = {}                # totals of workers that are gone
+        self._failures: dict[int, int] = {}            # by slot: boots that failed in a row
+        self._not_before: dict[int, float] = {}
+        self._ever_booted = False
+        self._stopping: float | None = None            # until when children may take
+        self._exit_code = 0
+        self._control: ControlSocket | None = None
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until a signal ends it; returns the exit code.
+
+        :raises PgSplitError: when it cannot start: an address, the pidfile, run_dir, or no worker boots.
+        """
+        process = self.config.process
+        children.make_run_dir(process.run_dir)
+        with contextlib.ExitStack() as stack:
+            if process.pidfile:
+                stack.enter_context(Pidfile(process.pidfile))
+            _raise_descriptor_limit()
+            stack.callback(self._close_sockets)
+            for listener in self.config.listeners:
+                for address in listener.addresses:
+                    self.sockets[address] = listeners.bind(address, process.backlog)
+                    logger.info("listener %s on %s", listener.name, address)
+            self._control = ControlSocket(self._selector, os.path.join(process.run_dir, "arbiter.sock"), self._query)
+            stack.callback(self._control.close)
+            self._catch_signals()
+            set_title("arbiter")
+            logger.info("pgsplit started, pid %d, %d workers", os.getpid(), self.wanted)
+            stack.callback(self._kill_all)
+            self._loop()
+        logger.info("pgsplit stopped")
+        return self._exit_code
+
+    def _loop(self) -> None:
+        next_tick = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + TICK
+                self._tick()
+            self._manage(now)
+            if self._stopping is not None and not self.children:
+                return
+            timeout = min([next_tick, *self._not_before.values()]) - time.monotonic()
+            for key, _ in self._selector.select(max(0.0, min(timeout, TICK))):
+                key.data()
+
+    def _tick(self) -> None:
+        self.history.append({"time": time.time(), "totals": self.totals()})
+        now_ns = time.monotonic_ns()
+        limit = int(self.config.process.worker_timeout * 1e9)
+        for child in list(self.children.values()):
+            alive = max(self.board.alive_ns(child.index), child.forked_ns)
+            if now_ns - alive > limit:
+                logger.error("worker %d (pid %d) is hung: no sign of life for %.0f s; killing it", child.index + 1,
+                             child.pid, self.config.process.worker_timeout)
+                child.kill(signal.SIGKILL)
+        if self._reload is not None:
+            self._reload_step()
+
+    def _manage(self, now: float) -> None:
+        """Have as many workers as wanted, or none when stopping."""
+        if self._stopping is not None:
+            if now >= self._stopping:
+                for child in self.children.values():
+                    child.kill(signal.SIGKILL)
+            return
+        if self._reload is not None:
+            return
+        staying = [child for child in self.children.values() if not child.leaving]
+        for child in sorted(staying, key=lambda c: c.index)[self.wanted:]:
+            child.leave(self.config.process.graceful_timeout)
+        used = {child.index for child in self.children.values()}
+        missing = self.wanted - len(staying)
+        for index in (i for i in range(SLOTS) if i not in used):
+            if missing <= 0:
+                break
+            missing -= 1
+            if self._not_before.get(index, 0.0) <= now:
+                self._not_before.pop(index, None)
+                self._fork(index)
+
+    # --- children ---------------------------------------------------------------------------------------
+
+    def _fork(self, index: int) -> None:
+        self.board.slot(index)
+        child = children.fork(index, self.service, self.config, self.sockets, self.board,
+                              close=self._close_for_child)
+        self.children[child.pid] = child
+        self._selector.register(child.channel.sock, selectors.EVENT_READ, lambda: self._hear(child))
+
+    def _close_for_child(self) -> None:
+        """In the child, right after the fork: nothing of the arbiter's is left but what it inherits on purpose."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+
+    def _hear(self, child: Child) -> None:
+        try:
+            messages = child.channel.receive()
+        except ChannelError as error:
+            logger.error("worker %d: %s", child.index + 1, error)
+            child.kill(signal.SIGKILL)
+            messages = None
+        if messages is None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(child.channel.sock)
+            return
+        child.channel.flush()
+        for message in messages:
+            self._said(child, message)
+
+    def _said(self, child: Child, message: Mapping[str, Any]) -> None:
+        if "totals" in message:
+            child.totals = message["totals"]
+            child.sessions = message.get("sessions", 0)
+        elif "booted" in message:
+            child.booted = self._ever_booted = True
+            self._failures.pop(child.index, None)
+            logger.info("worker %d booted, pid %d", child.index + 1, child.pid)
+        elif "prepared" in message or "refused" in message:
+            if self._reload is not None:
+                self._reload.answered(child, message)
+                self._reload_step()
+        elif "reload" in message:
+            self.reload()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self.children.pop(pid, None)
+            if child is not None:
+                self._buried(child, os.waitstatus_to_exitcode(status))
+
+    def _buried(self, child: Child, code: int) -> None:
+        self._hear_last(child)
+        self._dead = merge([self._dead, of_dead(child.totals)])
+        self.board.forget(child.index)
+        if self._reload is not None:
+            self._reload.gone(child)
+            self._reload_step()
+        if self._stopping is not None or child.leaving:
+            return
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        logger.error("worker %d (pid %d) ended: %s", child.index + 1, child.pid, how)
+        failures = self._failures.get(child.index, 0)
+        self._failures[child.index] = 1 if child.booted else failures + 1
+        if not self._ever_booted and sum(self._failures.values()) >= FIRST_BOOTS:
+            raise BootFailed(f"workers do not boot: {FIRST_BOOTS} failed, the last with {how}; their errors are above")
+        delay = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
+        self._not_before[child.index] = time.monotonic() + delay
+
+    def _hear_last(self, child: Child) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(child.channel.sock)
+        with contextlib.suppress(ChannelError):
+            for message in child.channel.receive() or []:
+                if "totals" in message:
+                    child.totals = message["totals"]
+        child.channel.close()
+
+    def _kill_all(self) -> None:
+        for child in self.children.values():
+            child.kill(signal.SIGKILL)
+        for child in self.children.values():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
+        self.children.clear()
+
+    def _close_sockets(self) -> None:
+        for sock in (sock for sockets in self.sockets.values() for sock in sockets):
+            listeners.close(sock)
+        self.sockets.clear()
+
+    # --- signals ----------------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for name in SIGNALS:
+            signal.signal(signal.Signals[f"SIG{name}"], lambda *_: None)
+        self._selector.register(reader, selectors.EVENT_READ, lambda: self._signalled(reader))
+
+    def _signalled(self, reader: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in dict.fromkeys(os.read(reader, 4096)):
+                name = signal.Signals(number).name[3:]
+                getattr(self, f"_on_{name.lower()}")()
+
+    def _on_chld(self) -> None:
+        self._reap()
+
+    def _on_hup(self) -> None:
+        logger.info("HUP: reloading")
+        self.reload()
+
+    def _on_ttin(self) -> None:
+        self.wanted = min(self.wanted + 1, SLOTS)
+        logger.info("TTIN: %d workers", self.wanted)
+
+    def _on_ttou(self) -> None:
+        self.wanted = max(1, self.wanted - 1)
+        logger.info("TTOU: %d workers", self.wanted)
+
+    def _on_term(self) -> None:
+        grace = self.config.process.graceful_timeout
+        logger.info("TERM: draining for at most %g s", grace)
+        self._stop(grace)
+
+    def _on_int(self) -> None:
+        self._stop(0)
+
+    _on_quit = _on_int
+
+    def _on_usr1(self) -> None:
+        log.reopen()
+        for child in self.children.values():
+            child.channel.send({"order": "reopen"})
+        logger.info("USR1: logs reopened")
+
+    def _stop(self, grace: float) -> None:
+        for sockets in self.sockets.values():
+            for sock in sockets:
+                listeners.close(sock)
+        self.sockets.clear()
+        for child in self.children.values():
+            child.leave(grace)
+        self._stopping = time.monotonic() + grace + QUIT_PATIENCE
+
+    # --- reload -----------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the configuration anew; all workers take it or none does. The old one stays in force when it is bad."""
+        if self._reload is not None or self._stopping is not None:
+            return
+        try:
+            config = self.load(self.config.generation + 1)
+            self._reload = Reload(self.config, config, self.sockets)
+        except (ConfigError, listeners.BindError) as error:
+            self._refused(getattr(error, "problems", [str(error)]))
+            return
+        self._reload.begin(child for child in self.children.values() if not child.leaving)
+        self._reload_step()
+
+    def _reload_step(self) -> None:
+        """Commit when all are prepared, abort when one refuses or time is over."""
+        reload = self._reload
+        if reload is None or not reload.decided:
+            return
+        self._reload = None
+        if reload.problems:
+            reload.abort()
+            self._refused(reload.problems)
+            return
+        for old in reload.commit(self.sockets):
+            listeners.close(old)
+        if reload.config.process.workers != self.config.process.workers:
+            self.wanted = reload.config.process.workers
+        self.config = reload.config
+        log.set_level(self.config.process.log_level)
+        self.last_reload = {"generation": self.config.generation, "ok": True, "problems": [], "time": time.time()}
+        logger.info("reloaded: generation %d is in force", self.config.generation)
+
+    def _refused(self, problems: list[str]) -> None:
+        for problem in problems:
+            logger.error("%s", problem)
+        logger.error("reload refused: generation %d stays in force", self.config.generation)
+        self.last_reload = {"generation": self.config.generation, "ok": False, "problems": problems,
+                            "time": time.time()}
+
+    # --- questions --------------------------------------------------------------------------------------
+
+    def totals(self) -> dict[str, int]:
+        """The sum over all workers, living and dead; it never falls, gauges aside."""
+        return merge([self._dead, *(child.totals for child in self.children.values())])
+
+    def _query(self, what: str, args: Mapping[str, Any]) -> Any:
+        answer = _QUERIES.get(what)
+        if answer is None:
+            raise PgSplitError(f"unknown question {what!r}; known are {', '.join(sorted(_QUERIES))}")
+        return answer(self)
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return [{"worker": child.index + 1, "pid": child.pid, "booted": child.booted, "sessions": child.sessions,
+                 "started": child.started, "leaving": child.leaving}
+                for child in sorted(self.children.values(), key=lambda child: child.index)]
+
+    def _ask_reload(self) -> dict[str, Any]:
+        self.reload()
+        return {"reloading": self._reload is not None, **self.last_reload}
+
+
+_QUERIES: Final[dict[str, Callable[[Arbiter], Any]]] = {
+    "totals": Arbiter.totals,
+    "workers": Arbiter._workers,
+    "history": lambda arbiter: list(arbiter.history),
+    "reload": Arbiter._ask_reload,
+    "last_reload": lambda arbiter: arbiter.last_reload,
+}
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

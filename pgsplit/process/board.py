@@ -1,0 +1,74 @@
+"""The board: shared memory in which each worker has a slot that it alone writes and all read (DESIGN section 7).
+
+It lies in an anonymous mmap made before the first fork, so it survives any worker. Times are CLOCK_MONOTONIC in
+nanoseconds, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+SLOTS: Final = 256
+_FIELDS: Final = 3             # alive, sessions, last write; then one shared word: asynchronous commits
+
+
+class Board:
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 2))
+        words = memoryview(self._memory).cast("q")
+        self._alive = words[:SLOTS]
+        self._sessions = words[SLOTS:2 * SLOTS]
+        self._writes = words[2 * SLOTS:3 * SLOTS]
+        self._shared = words[3 * SLOTS:]           # [slots in use, an asynchronous committer was seen]
+
+    def slot(self, index: int) -> Slot:
+        """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote."""
+        self._shared[0] = max(self._shared[0], index + 1)
+        return Slot(self, index)
+
+    def latest_write_ns(self) -> int:
+        return max(self._writes[:self._shared[0]], default=0)
+
+    def alive_ns(self, index: int) -> int:
+        return self._alive[index]
+
+    def sessions(self) -> list[int]:
+        return list(self._sessions[:self._shared[0]])
+
+    def forget(self, index: int) -> None:
+        """Worker *index* is gone: it has no sessions. What it wrote stays."""
+        self._sessions[index] = -1
+
+    def async_commit(self) -> bool:
+        return bool(self._shared[1])
+
+
+class Slot:
+    """One worker's side of the board."""
+
+    def __init__(self, board: Board, index: int) -> None:
+        self._board = board
+        self._index = index
+
+    def beat(self, now_ns: int) -> None:
+        self._board._alive[self._index] = now_ns
+
+    def set_sessions(self, count: int) -> None:
+        self._board._sessions[self._index] = count
+
+    def publish_write(self, now_ns: int) -> None:
+        """Store the moment before the bytes that tell of a commit leave (guarantee G3)."""
+        self._board._writes[self._index] = now_ns
+
+    def latest_write_ns(self) -> int:
+        return self._board.latest_write_ns()
+
+    def publish_async_commit(self) -> None:
+        self._board._shared[1] = 1
+
+    def ahead_of_others(self, tolerance: int) -> bool:
+        """Whether this worker has clearly more sessions than the one that has least."""
+        living = [count for count in self._board.sessions() if count >= 0]
+        mine = self._board._sessions[self._index]
+        return len(living) > 1 and mine > min(living) + tolerance

@@ -1,0 +1,105 @@
+"""Forking children, and what the arbiter knows of each."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from .. import log
+from ..config.model import Address, Config
+from ..errors import PgSplitError
+from .board import Board
+from .channel import Channel
+
+
+@dataclass(eq=False)
+class Child:
+    """*index* is the worker's slot on the board, from 0."""
+
+    pid: int
+    index: int
+    channel: Channel
+    forked_ns: int = field(default_factory=time.monotonic_ns)
+    started: float = field(default_factory=time.time)
+    booted: bool = False
+    leaving: bool = False
+    sessions: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+
+    def kill(self, signum: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signum)
+
+    def leave(self, grace: float) -> None:
+        """Accept no more; sessions in a transaction may take *grace* seconds to finish it."""
+        self.leaving = True
+        self.channel.send({"order": "leave", "grace": grace})
+
+
+def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board, *,
+         close: Callable[[], None]) -> Child:
+    """A new worker. *close* is called in it first, to take down what it has of the arbiter's."""
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _be_a_worker(index, service, config, sockets, board, theirs, close)
+    theirs.close()
+    return Child(pid, index, Channel(ours))
+
+
+def _be_a_worker(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]],
+                 board: Board, channel: socket.socket, close: Callable[[], None]) -> NoReturn:
+    code = 1
+    try:
+        keep = {0, 1, 2, channel.fileno(), *log.descriptors()}
+        keep.update(sock.fileno() for group in sockets.values() for sock in group)
+        close()
+        close_descriptors(keep)
+        for name in ("HUP", "TTIN", "TTOU", "TERM", "QUIT", "USR1", "CHLD"):
+            signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group: the arbiter decides
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        gc.freeze()
+        from .worker import Worker
+
+        code = Worker(index, service, config, sockets, board, Channel(channel)).run()
+    except BaseException:
+        log.get("pgsplit.worker").critical("worker %d failed:\n%s", index + 1, traceback.format_exc())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def close_descriptors(keep: set[int]) -> None:
+    """Siblings' channel ends above all: with them open no child would see the arbiter's death."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in keep:
+            with suppress(OSError):
+                os.close(int(name))
+
+
+def make_run_dir(path: str) -> None:
+    """:raises PgSplitError: when it cannot be made, or is not ours alone: what listens there obeys without asking."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+    except OSError as error:
+        raise PgSplitError(f"run_dir {path}: {error.strerror}") from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PgSplitError(f"run_dir {path}: is not a directory of this user")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        os.chmod(path, 0o700)

@@ -1,0 +1,75 @@
+"""Reading the configuration's files, and checking those that it names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from ..config.loader import Loaded, load
+from ..config.model import Config
+from ..errors import ConfigError
+
+
+def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """The configuration in *path*, complete and checked, files that it names included.
+
+    :raises ConfigError: with one ``FILE:LINE: path.to.field: what is wrong`` for every mistake.
+    """
+    try:
+        text = _read(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}:1: {getattr(error, 'strerror', None) or error}"]) from None
+    loaded = load(text, path, _read, generation=generation, defaults=machine_defaults(), overrides=overrides)
+    problems = check_files(loaded.config, path)
+    if problems:
+        raise ConfigError(problems)
+    loaded.warnings += [f"{name}:1: holds passwords and can be read by others: chmod 600"
+                        for name in loaded.files if _readable_by_others(name)]
+    return loaded
+
+
+def machine_defaults() -> dict[str, Any]:
+    base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/pgsplit-{os.geteuid()}"
+    return {"workers": len(os.sched_getaffinity(0)), "run_dir": os.path.join(base, "pgsplit")}
+
+
+def check_files(config: Config, path: str) -> list[str]:
+    """What is wrong with the certificates, keys and CAs."""
+    problems = []
+    for listener in config.listeners:
+        if listener.tls is None:
+            continue
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listener.tls.certificate, listener.tls.key)
+        except OSError as error:
+            problems.append(f"{path}: listener {listener.name}: tls_certificates: {_tls_reason(error, listener.tls)}")
+    for cluster in config.clusters:
+        if cluster.tls.ca is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cluster.tls.ca)
+            except OSError as error:
+                reason = getattr(error, "reason", None) or error.strerror or error
+                problems.append(f"{path}: cluster {cluster.name}: trusted_ca: {cluster.tls.ca}: {reason}")
+    return problems
+
+
+def _tls_reason(error: OSError, tls: Any) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"the key {tls.key} is not that of the certificate {tls.certificate}"
+    for name in (tls.certificate, tls.key):
+        if not os.access(name, os.R_OK):
+            return f"{name}: cannot be read"
+    return f"{tls.certificate}, {tls.key}: {reason or error}"
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _readable_by_others(path: str) -> bool:
+    return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o044)

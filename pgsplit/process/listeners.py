@@ -1,0 +1,94 @@
+"""Listening sockets: bound by the arbiter, inherited by the workers, shared by all of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+from .. import log
+from ..config.model import Address
+from ..errors import PgSplitError
+
+logger = log.get("pgsplit.listeners")
+
+
+class BindError(PgSplitError):
+    """An address that cannot be listened on."""
+
+
+def bind(address: Address, backlog: int) -> list[socket.socket]:
+    """Listening sockets for *address*: one for each address that its name has.
+
+    :raises BindError: naming the address and the system's reason.
+    """
+    if address.path is not None:
+        return [_bind_unix(address.path, backlog)]
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise BindError(f"cannot listen on {address}: {error}") from None
+    sockets = []
+    try:
+        for family, kind, proto, _, where in dict.fromkeys(found):
+            sockets.append(_bind_inet(socket.socket(family, kind, proto), where, backlog))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise BindError(f"cannot listen on {address}: {error.strerror}") from None
+    return sockets
+
+
+def _bind_inet(sock: socket.socket, where: tuple[object, ...], backlog: int) -> socket.socket:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(path: str, backlog: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.bind(path)
+        os.chmod(path, 0o777)      # noqa: S103 - as PostgreSQL's unix_socket_permissions: the login decides
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"cannot listen on {path}: {error.strerror or error}") from None
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that a dead process left behind. :raises OSError: when somebody listens there."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(17, "exists and is not a socket", path)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise FileExistsError(98, "another process listens there", path)
+
+
+def close(sock: socket.socket) -> None:
+    """Stop listening; a Unix socket's file is removed. For the arbiter only."""
+    name = sock.getsockname()
+    sock.close()
+    if isinstance(name, str) and name:
+        try:
+            os.unlink(name)
+        except OSError:
+            pass

@@ -1,0 +1,33 @@
+"""TLS towards clients: a listener's certificate and key, and what they bind to."""
+
+from __future__ import annotations
+
+import ssl
+
+from ..config.model import Listener, ServerTls
+from ..session.handshake import ALPN
+from ..upstream.certificate import end_point
+
+
+def server_context(tls: ServerTls) -> ssl.SSLContext:
+    """:raises OSError: (ssl.SSLError among them) when the files cannot be used together."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.certificate, tls.key)
+    context.set_alpn_protocols([ALPN])
+    return context
+
+
+def binding(tls: ServerTls) -> bytes | None:
+    """The tls-server-end-point data of our own certificate (RFC 5929)."""
+    with open(tls.certificate, encoding="ascii", errors="replace") as file:
+        text = file.read()
+    start, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first = text[text.index(start):text.index(end) + len(end)]
+    return end_point(ssl.PEM_cert_to_DER_cert(first))
+
+
+def for_listener(listener: Listener) -> tuple[ssl.SSLContext | None, bytes | None]:
+    if listener.tls is None or listener.downstream_ssl == "DISABLE":
+        return None, None
+    return server_context(listener.tls), binding(listener.tls)

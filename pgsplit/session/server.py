@@ -1,0 +1,272 @@
+"""Serving the clients of one listener: startup, login, session, and the ends of all three."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gevent
+from gevent import socket
+
+from .. import log
+from ..config.model import Listener
+from ..errors import ConnectionLost, ServerError
+from ..split.decision import Upstream
+from ..split.facts import Facts
+from ..split.splitter import Splitter
+from ..upstream.cluster import ClusterManager
+from ..upstream.connection import UpstreamConnection
+from ..upstream.host import Host
+from ..upstream.sampler import Sampler
+from ..upstream.stream import Stream
+from ..wire import build
+from ..wire.startup import CancelRequest
+from .cancel import cancel_upstream
+from .counting import SessionCounter
+from .handshake import accept_startup
+from .login import LoggedIn, Login, connect_replica, is_replication, welcome
+from .pyrelay import PyRelay
+from .registry import Key, Registry
+from .session import RECONNECT_AFTER, Session
+
+logger = log.get("pgsplit.session")
+
+RECONNECT_AT_MOST = 30.0       # seconds between two attempts
+
+
+class Board(Protocol):
+    """What the workers of this node tell each other."""
+
+    def publish_write(self, now_ns: int) -> None: ...
+
+    def latest_write_ns(self) -> int: ...
+
+    def publish_async_commit(self) -> None: ...
+
+
+class Classifier(Protocol):
+    def __call__(self, sql: bytes) -> Facts: ...
+
+    def remember_write(self, sql: bytes) -> None:
+        """A replica has said 25006 to this text."""
+
+
+@dataclass
+class Shared:
+    """What all sessions of a worker use."""
+
+    relay: PyRelay
+    registry: Registry
+    manager: ClusterManager
+    classifier: Classifier
+    board: Board
+    cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
+
+
+@dataclass
+class Server:
+    """One listener's part. A reload replaces *listener* and the rest; sessions keep what they began with."""
+
+    listener: Listener
+    shared: Shared
+    stats: Any
+    sampler: Sampler | None                      # None where reads and writes are not split
+    tls: ssl.SSLContext | None = None
+    binding: bytes | None = None                 # of our certificate (RFC 5929)
+    sessions: set[ActiveSession] = field(default_factory=set)
+
+    def handle(self, sock: socket.socket, peer: str) -> None:
+        """Serve one client from its first byte to its last. Runs in a greenlet of its own; raises nothing."""
+        stream = Stream(sock, "client")
+        logged_in = None
+        try:
+            too_long = ConnectionLost("client", "did not log in within client_login_timeout")
+            with gevent.Timeout(self.listener.client_login_timeout, too_long):
+                logged_in = self._log_in(stream)
+            if logged_in is not None:
+                ActiveSession(self, stream, logged_in, peer).run()
+        except ServerError as error:
+            self.stats.logins_failed += 1
+            logger.info("%s: login refused: %s", peer, error.message)
+            _tell(stream, error)
+        except ConnectionLost as lost:
+            logger.debug("%s: %s", peer, lost)
+        except Exception:
+            logger.exception("%s: the session failed", peer)
+            if logged_in is not None:
+                for connection in (logged_in.default, logged_in.additional):
+                    if connection is not None:
+                        connection.close()
+        finally:
+            stream.close()
+
+    def _log_in(self, stream: Stream) -> LoggedIn | None:
+        """None when the client only wanted to cancel."""
+        request = accept_startup(stream, self.listener.downstream_ssl, self.tls)
+        if isinstance(request, CancelRequest):
+            self._cancel(request)
+            return None
+        started = time.monotonic_ns()
+
+        def fresh_replica() -> Host | None:
+            if self.sampler is None:
+                return None
+            return self.sampler.pick_fresh(started, self.listener.fence_wait)
+
+        return Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
+
+    def _cancel(self, request: CancelRequest) -> None:
+        self.stats.cancels += 1
+        key = (request.pid, request.key)
+        if not self.shared.registry.cancel(key):
+            self.shared.cancel_elsewhere(key)
+
+    def drain(self) -> None:
+        for active in list(self.sessions):
+            active.session.drain()
+
+
+def _tell(stream: Stream, error: ServerError) -> None:
+    if error.raw is not None:
+        data = build.message(b"E", error.raw)
+    else:
+        data = build.error_response("FATAL", error.sqlstate, error.message, detail=error.detail, hint=error.hint)
+    try:
+        with gevent.Timeout(5, TimeoutError()):
+            stream.write(data)
+    except (ConnectionLost, TimeoutError):
+        pass
+
+
+class ActiveSession:
+    """A session and what surrounds it: its connections, its place in the registry, its replica's freshness."""
+
+    def __init__(self, server: Server, stream: Stream, logged_in: LoggedIn, peer: str) -> None:
+        self.server = server
+        self.listener = server.listener
+        self.shared = server.shared
+        self.peer = peer
+        self.logged_in = logged_in
+        self.started = time.time()
+        self.key = self.shared.registry.new_key(logged_in.main.session.pid)
+        self._stream = stream
+        self._over = False
+        self._reconnecting: gevent.Greenlet[..., None] | None = None
+        self.session = self._make(stream)
+
+    def _make(self, stream: Stream) -> Session:
+        logged_in, relay = self.logged_in, self.shared.relay
+        main = logged_in.main
+        sole = logged_in.additional is None
+        parameters = main.session.parameters
+        counter = SessionCounter(self.server.stats)
+        splitter = Splitter(
+            self.shared.classifier, counter, has_replica=not sole and logged_in.default is not None, sole=sole,
+            read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters), parameters=parameters,
+            must_read_on_replica=self.listener.read_fallback == "error")
+        fence_ns = time.monotonic_ns()
+        welcome(stream, parameters, *self.key)
+        tls = stream.tls is not None
+        client = relay.adopt("client", *stream.detach())
+        default = None if sole or logged_in.default is None else self._adopt("replica", logged_in.default)
+        flow = relay.open(client, default, self._adopt("replica" if sole else "primary", main))
+        session = Session(
+            relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
+            reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
+            publish=self.shared.board.publish_write, lost_replica=self._lost_replica, answered=counter.answered,
+            remember_write=self.shared.classifier.remember_write)
+        session.fence_ns = fence_ns
+        self.server.stats.session_began(tls=tls, upstream_tls=main.tls)
+        return session
+
+    def _adopt(self, name: str, connection: UpstreamConnection) -> Any:
+        assert connection.stream is not None
+        return self.shared.relay.adopt(name, *connection.stream.detach())
+
+    def run(self) -> None:
+        self.shared.registry.add(self.key, self)
+        self.server.sessions.add(self)
+        if any("synchronous_commit" in text for pair in self.logged_in.parameters.items() for text in pair):
+            self.shared.board.publish_async_commit()
+        if self.logged_in.default is None and self.logged_in.additional is not None:
+            self._reconnect_later(RECONNECT_AFTER)
+        try:
+            self.session.run()
+        finally:
+            self._over = True
+            self.server.stats.session_ended()
+            self.server.sessions.discard(self)
+            self.shared.registry.remove(self.key)
+            if self._reconnecting is not None:
+                self._reconnecting.kill(block=False)
+            for connection in (self.logged_in.default, self.logged_in.additional):
+                if connection is not None:
+                    connection.release()
+
+    # --- the fence ----------------------------------------------------------------------------------------
+
+    def why_not(self, fence_ns: int) -> str:
+        """The rule that keeps the next read from the replica, or nothing (see `Freshness`)."""
+        connection = self.logged_in.default
+        sampler = self.server.sampler
+        if connection is None or sampler is None:
+            return "no_replica"
+        if self.session.splitter.async_commit:
+            self.shared.board.publish_async_commit()
+        host = connection.host
+        assert isinstance(host, Host)
+        if host.why_not:
+            if not self.session.splitter.in_flight:
+                self.session.drop_replica(host.why_not)
+            return "replica_out"
+        if self.listener.consistency == "eventual":
+            return ""
+        if self.listener.consistency == "global":
+            fence_ns = max(fence_ns, self.shared.board.latest_write_ns())
+        if host.fresh_ns > fence_ns:
+            return ""
+        self.server.stats.fence_waits += 1
+        if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
+            return ""
+        self.server.stats.fence_timeouts += 1
+        return "no_fresh_replica"
+
+    # --- another replica ------------------------------------------------------------------------------------
+
+    def _lost_replica(self, why: str) -> None:
+        logger.info("%s: goes on without a replica: %s", self.session.label, why)
+        if self.logged_in.default is not None:
+            self.logged_in.default.release()
+            self.logged_in.default = None
+        self._reconnect_later(RECONNECT_AFTER)
+
+    def _reconnect_later(self, delay: float) -> None:
+        if not self._over and self._reconnecting is None and not is_replication(self.logged_in.parameters):
+            self._reconnecting = gevent.spawn_later(delay, self._reconnect, delay)
+
+    def _reconnect(self, delay: float) -> None:
+        self._reconnecting = None
+        connection = connect_replica(self.shared.manager, self.listener, self.logged_in.parameters,
+                                     self.logged_in.credentials)
+        if connection is None:
+            self._reconnect_later(min(delay * 2, RECONNECT_AT_MOST))
+        elif self._over:
+            connection.close()
+        else:
+            self.logged_in.default = connection
+            self.session.offer_replica(self._adopt("replica", connection))
+
+    # --- cancel ---------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        running = self.session.splitter.running
+        if running is None:
+            return
+        connection = self.logged_in.main
+        if running is Upstream.DEFAULT and self.logged_in.default is not None:
+            connection = self.logged_in.default
+            self.session.splitter.cancelled()
+        gevent.spawn(cancel_upstream, self.shared.manager, connection)

@@ -1,0 +1,50 @@
+"""The classifier of a worker: facts of SQL texts, each found out once, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from .classify import classify
+from .facts import Facts, Verdict
+
+CACHED_BYTES: Final = 32 << 20      # of texts; half of the entries go when they are more
+
+
+class Classifier:
+    """*entries*: texts kept at most (`statement_cache`). *max_bytes*: longer texts are not lexed."""
+
+    def __init__(self, entries: int, max_bytes: int) -> None:
+        self._entries = entries
+        self._max_bytes = max_bytes
+        self._facts: dict[bytes, Facts] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __call__(self, sql: bytes) -> Facts:
+        facts = self._facts.get(sql)
+        return facts if facts is not None else self._learn(sql)
+
+    def _learn(self, sql: bytes) -> Facts:
+        # In every encoding that is lexed here, the bytes above 127 are parts of letters: so are Latin-1's.
+        facts = classify(sql.decode("latin-1"), max_bytes=self._max_bytes)
+        if len(sql) <= self._max_bytes:
+            self._keep(sql, facts)
+        return facts
+
+    def _keep(self, sql: bytes, facts: Facts) -> None:
+        self._facts[sql] = facts
+        self._bytes += len(sql)
+        if len(self._facts) > self._entries or self._bytes > CACHED_BYTES:
+            for oldest in list(self._facts)[:len(self._facts) // 2 + 1]:
+                del self._facts[oldest]
+                self._bytes -= len(oldest)
+
+    def remember_write(self, sql: bytes) -> None:
+        """A replica has said 25006 to this text: it writes, in a way that the text does not show."""
+        known = self(sql)
+        if known.verdict is Verdict.READ and sql in self._facts:
+            self._facts[sql] = replace(known, verdict=Verdict.PRIMARY, reason="write_digest", writes=True,
+                                       effect_free=False)

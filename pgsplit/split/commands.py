@@ -1,0 +1,74 @@
+"""SQL commands by their first key word: what each is without looking further (PostgreSQL manual, part VI)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .facts import Tx
+
+
+class Command(NamedTuple):
+    """A command that goes to the primary whatever follows. *scan*: look for functions that change the session."""
+
+    reason: str
+    writes: bool = True
+    session_effect: str = ""
+    tx: Tx | None = None
+    scan: bool = False
+
+
+_DML: Final = Command("write", scan=True)
+_DDL: Final = Command("ddl")
+_MAINTENANCE: Final = Command("maintenance")
+_UNKNOWN_EFFECT: Final = Command("unknown_effect", session_effect="unknown_effect")
+
+COMMANDS: Final[dict[str, Command]] = {
+    **dict.fromkeys(("insert", "update", "delete", "merge"), _DML),
+    **dict.fromkeys(("create", "alter", "drop", "grant", "revoke", "comment", "security", "import", "reassign",
+                     "refresh", "truncate"), _DDL),
+    **dict.fromkeys(("vacuum", "analyze", "analyse", "cluster", "reindex", "checkpoint"), _MAINTENANCE),
+    **dict.fromkeys(("begin", "start"), Command("transaction_control", writes=False, tx=Tx.BEGIN)),
+    **dict.fromkeys(("commit", "end", "rollback", "abort"),
+                    Command("transaction_control", writes=False, tx=Tx.END)),
+    **dict.fromkeys(("savepoint", "release"), Command("transaction_control", writes=False, tx=Tx.SAVEPOINT)),
+    "do": _UNKNOWN_EFFECT,
+    "call": _UNKNOWN_EFFECT,
+    "execute": _UNKNOWN_EFFECT,
+    "prepare": Command("sql_prepared_statement", writes=False),
+    "deallocate": Command("sql_prepared_statement", writes=False),
+    "declare": Command("cursor", writes=True, scan=True),
+    "fetch": Command("cursor"),
+    "move": Command("cursor"),
+    "close": Command("cursor", writes=False),
+    "listen": Command("notification", writes=False, session_effect="listen"),
+    "unlisten": Command("notification", writes=False),
+    "notify": Command("notification"),
+    "lock": Command("lock", writes=False),
+    "load": Command("session_setting", writes=False, session_effect="library"),
+    "show": Command("server_local_setting", writes=False),
+}
+
+# Words before a parenthesis that are grammar and not the name of a function (PostgreSQL's kwlist.h).
+GRAMMAR: Final = frozenset([
+    "all", "and", "any", "array", "as", "asc", "between", "by", "case", "cast", "coalesce", "collation", "conflict",
+    "cross", "cube", "desc", "distinct", "else", "end", "escape", "except", "exists", "extract", "filter", "first",
+    "following", "for", "from", "full", "greatest", "group", "grouping", "having", "ilike", "in", "inner",
+    "intersect", "is", "isnull", "join", "key", "last", "lateral", "least", "left", "like", "limit", "materialized",
+    "natural", "next", "normalize", "not", "notnull", "null", "nullif", "nulls", "offset", "on", "only", "or",
+    "order", "ordinality", "outer", "over", "overlaps", "overlay", "partition", "position", "preceding", "range",
+    "recursive", "repeatable", "right", "rollup", "row", "rows", "select", "sets", "similar", "some", "substring",
+    "symmetric", "table", "tablesample", "then", "to", "treat", "trim", "union", "unique", "using", "values", "when",
+    "where", "window", "with", "within", "without", "xmlagg", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists",
+    "xmlforest", "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable", "xmlnamespaces", "columns", "passing",
+    "json_table", "json_exists", "json_query", "json_value", "json_scalar", "json_serialize", "json_array",
+    "json_object", "json_objectagg", "json_arrayagg", "merge_action", "returning", "collate", "zone", "default",
+])
+
+# Types that take modifiers, or stand before a parenthesis in a cast.
+TYPES: Final = frozenset([
+    "bit", "bpchar", "char", "character", "dec", "decimal", "double", "float", "interval", "national", "nchar",
+    "numeric", "precision", "time", "timestamp", "timestamptz", "timetz", "varbit", "varchar", "varying",
+])
+
+# After one of these a word before a parenthesis names a relation's alias, a type or a sampling method.
+BEFORE_NAMES: Final = frozenset(["as", "recursive", "ordinality", "tablesample", "window"])

@@ -1,0 +1,76 @@
+"""The fence: as of when a replica is fresh (guarantee G3; DESIGN section 6). Sans-I/O.
+
+At local time *t* the primary was asked for its write-ahead log position and answered *L*: a replica that has
+replayed up to *L* shows every commit that was acknowledged before *t*. A ring of such samples is kept, not only
+the newest: on a busy primary the newest has never been replayed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+RING: Final = 512
+NEVER: Final = -1
+ALWAYS: Final = 2**62          # the primary itself
+
+# The sizes of page headers in WAL (PostgreSQL's SizeOfXLogShortPHD, SizeOfXLogLongPHD): a position just behind one
+# names the same end of a record as the position before it.
+PAGE_HEADER: Final = 24
+SEGMENT_HEADER: Final = 40
+
+
+def parse_lsn(text: str) -> int:
+    """``16/B374D848`` as a number (PostgreSQL manual 8.20). :raises ValueError: for anything else."""
+    high, low = text.split("/")
+    return (int(high, 16) << 32) | int(low, 16)
+
+
+def normalise(lsn: int, segment_size: int = 16 << 20, block_size: int = 8192) -> int:
+    """The end of the last record at or before *lsn*, when *lsn* points just behind a page header."""
+    if lsn % segment_size == SEGMENT_HEADER:
+        return lsn - SEGMENT_HEADER
+    if lsn % block_size == PAGE_HEADER:
+        return lsn - PAGE_HEADER
+    return lsn
+
+
+class Ring:
+    """Samples (t_ns, lsn) of one primary, in order of time; positions never fall while it is the same server."""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._lsns: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def clear(self) -> None:
+        """Another primary, or the same one restarted: its positions mean nothing beside the old ones."""
+        self._times.clear()
+        self._lsns.clear()
+
+    def add(self, t_ns: int, lsn: int) -> None:
+        """*t_ns* was read before the primary was asked. A position that falls voids all that was known."""
+        if self._lsns and lsn < self._lsns[-1]:
+            self.clear()
+        if self._lsns and lsn == self._lsns[-1]:
+            self._times[-1] = max(t_ns, self._times[-1])
+            return
+        self._times.append(t_ns)
+        self._lsns.append(lsn)
+        if len(self._times) > 2 * RING:
+            del self._times[:RING], self._lsns[:RING]
+
+    def fresh_ns(self, replayed: int) -> int:
+        """The greatest t whose position is replayed; NEVER when there is none."""
+        index = bisect_right(self._lsns, replayed)
+        return self._times[index - 1] if index else NEVER
+
+    @property
+    def newest_ns(self) -> int:
+        return self._times[-1] if self._times else NEVER
+
+    @property
+    def newest_lsn(self) -> int:
+        return self._lsns[-1] if self._lsns else 0

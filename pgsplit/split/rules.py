@@ -1,0 +1,77 @@
+"""The rule table: every reason that a decision can have, in words (guarantee G7)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Rule(NamedTuple):
+    name: str
+    upstream: str            # replica, primary, or either
+    words: str
+
+
+_TABLE: Final = (
+    # of the text
+    Rule("read", "replica", "a read, every word of which is known to be harmless"),
+    Rule("empty_query", "either", "no statement at all: answered where the session stands"),
+    Rule("hint_replica", "replica", "a comment asks for a replica, and the statement begins as a read"),
+    Rule("hint_primary", "primary", "a comment asks for the primary"),
+    Rule("write", "primary", "INSERT, UPDATE, DELETE or MERGE"),
+    Rule("ddl", "primary", "changes definitions, privileges or whole tables"),
+    Rule("maintenance", "primary", "VACUUM, ANALYZE, REINDEX and their like"),
+    Rule("transaction_control", "primary", "begins or ends a transaction, or a part of one"),
+    Rule("session_setting", "primary", "changes a setting of the session"),
+    Rule("sql_prepared_statement", "primary", "PREPARE and DEALLOCATE: the primary keeps such statements"),
+    Rule("unknown_effect", "primary", "DO, CALL or EXECUTE: the text does not show what it does"),
+    Rule("cursor", "primary", "cursors live on the primary"),
+    Rule("notification", "primary", "LISTEN, NOTIFY, UNLISTEN"),
+    Rule("lock", "primary", "LOCK TABLE"),
+    Rule("server_local_setting", "primary", "SHOW: a server's own setting"),
+    Rule("copy", "primary", "COPY from anywhere, or to a file or program"),
+    Rule("explain", "primary", "EXPLAIN of what is no read, or EXPLAIN ANALYZE"),
+    Rule("select_into", "primary", "SELECT INTO makes a table"),
+    Rule("locking_clause", "primary", "FOR UPDATE, FOR SHARE and their like lock rows"),
+    Rule("data_modifying_with", "primary", "a common table expression that writes"),
+    Rule("clock", "primary", "the server's clock decides, and a replica's may differ"),
+    Rule("server_local_relation", "primary", "a view of what this server does, not of the data"),
+    Rule("server_local_function", "primary", "a function that answers for this server, session or transaction"),
+    Rule("sequence_row", "primary", "a sequence's own row, which lies ahead on a standby"),
+    Rule("function", "primary", "a function with an effect, or that answers for this server"),
+    Rule("unknown_function", "primary", "a function that is not in the table of safe ones"),
+    Rule("not_lexed", "primary", "PostgreSQL's scanner would refuse it, or pgsplit does not understand it"),
+    Rule("statement_too_long", "primary", "longer than max_statement_bytes"),
+    Rule("doubt", "primary", "not understood"),
+    Rule("write_digest", "primary", "a replica has answered this text with 25006"),
+    # of the session
+    Rule("transaction_open", "primary", "a transaction is open"),
+    Rule("pipelined_behind_primary", "primary", "a batch before it is not answered by the primary yet"),
+    Rule("nothing_to_run", "primary", "no statement is run: Parse, Describe, Close or Sync alone"),
+    Rule("named_statement", "primary", "named prepared statements live on the primary"),
+    Rule("unnamed_statement", "primary", "closes the unnamed prepared statement"),
+    Rule("unnamed_statement_elsewhere", "primary", "the unnamed statement that it uses is not the replica's"),
+    Rule("portal_elsewhere", "primary", "the portal that it uses was bound before"),
+    Rule("flush_without_sync", "primary", "Flush, or another message, before the batch's Sync"),
+    Rule("function_call_message", "primary", "a FunctionCall message"),
+    Rule("malformed_message", "primary", "a message that PostgreSQL will refuse"),
+    Rule("batch_too_large", "primary", "larger than what is held back for one client"),
+    Rule("sole_upstream", "either", "the session has one upstream only"),
+    Rule("login", "either", "nothing has been sent yet"),
+    # of the replica
+    Rule("no_replica", "primary", "the session has no replica now"),
+    Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
+    Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),
+    Rule("replica_lost", "primary", "the replica went away before its answer was whole"),
+)
+_PINS: Final = (
+    Rule("pinned_session_setting", "primary", "the session has changed a setting"),
+    Rule("pinned_temporary_object", "primary", "the session may have temporary objects"),
+    Rule("pinned_advisory_lock", "primary", "the session may hold an advisory lock"),
+    Rule("pinned_listen", "primary", "the session listens for notifications"),
+    Rule("pinned_hold_cursor", "primary", "the session has a cursor WITH HOLD"),
+    Rule("pinned_large_object", "primary", "the session has used large objects"),
+    Rule("pinned_library", "primary", "the session has loaded a library"),
+    Rule("pinned_unknown_effect", "primary", "something ran that may have changed the session"),
+)
+RULES: Final = {rule.name: rule for rule in (*_TABLE, *_PINS)}
+REASKED: Final = Rule("replica_error_<SQLSTATE>", "primary", "a replica answered with this error; the primary is asked")

@@ -1,0 +1,50 @@
+"""What a server answers about itself: other bytes on a standby, without an error. Never read from a replica.
+
+Made by going through every stable and volatile built-in function, every system view and every setting that SQL can
+show, of PostgreSQL 13 to 18. What is in no table is unknown, and unknown means primary.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# The server's clock decides (a replica's may be behind the moment that a row was written).
+CLOCK: Final = frozenset([
+    "age", "clock_timestamp", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp",
+    "now", "statement_timestamp", "timeofday", "transaction_timestamp",
+])
+
+# Strings that become the current time when they are read as a date or a time (PostgreSQL manual 8.5.1.4).
+CLOCK_STRINGS: Final = frozenset({"now", "today", "tomorrow", "yesterday"})
+
+# Stable functions that say something of the server, the session or the transaction.
+FUNCTIONS: Final = frozenset([
+    "current_setting", "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port", "mxid_age",
+    "pg_available_extension_versions", "pg_available_extensions", "pg_backend_pid", "pg_conf_load_time",
+    "pg_config", "pg_current_snapshot", "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
+    "pg_extension_update_paths", "pg_get_replication_slots", "pg_is_other_temp_schema", "pg_listening_channels",
+    "pg_my_temp_schema", "pg_postmaster_start_time", "pg_prepared_statement", "pg_show_all_settings",
+    "pg_tablespace_databases", "pg_tablespace_location", "pg_timezone_abbrevs", "pg_timezone_names",
+    "pg_trigger_depth", "txid_current", "txid_current_if_assigned", "txid_current_snapshot", "version",
+])
+_FUNCTION_PREFIXES: Final = ("pg_stat_get_", "pg_event_trigger_", "pg_relation_filepath", "pg_get_wal_")
+
+# System views over shared memory, files or the session; pg_stats and pg_stats_ext read replicated tables.
+_RELATIONS: Final = re.compile(
+    r"pg_stat_\w+|pg_statio_\w+|pg_locks|pg_settings|pg_file_settings|pg_hba_file_rules|pg_ident_file_mappings"
+    r"|pg_cursors|pg_prepared_statements|pg_prepared_xacts|pg_replication_slots|pg_replication_origin_status"
+    r"|pg_shmem_allocations\w*|pg_backend_memory_contexts|pg_available_extensions|pg_available_extension_versions"
+    r"|pg_timezone_names|pg_timezone_abbrevs|pg_config|pg_sequences|pg_aios|pg_wait_events|pg_temp\w*|pg_toast_temp\w*"
+    r"|pg_buffercache\w*")
+
+# Columns of a sequence's own row: a standby's lies ahead, by up to SEQ_LOG_VALS values.
+SEQUENCE_COLUMNS: Final = frozenset({"last_value", "log_cnt", "is_called"})
+
+
+def is_local_function(name: str) -> bool:
+    return name in CLOCK or name in FUNCTIONS or name.startswith(_FUNCTION_PREFIXES)
+
+
+def is_local_relation(name: str) -> bool:
+    return _RELATIONS.fullmatch(name) is not None

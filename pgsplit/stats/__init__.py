@@ -1,0 +1,1 @@
+"""Counters and histograms: plain ints, one table of names. Sans-I/O."""

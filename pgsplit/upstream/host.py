@@ -1,0 +1,68 @@
+"""A host of a cluster: its address, what the health check knows of it, and its counters in Envoy's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..split.fence import NEVER
+
+UNCHECKED: Final = "not checked yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which server this is: positions in the write-ahead log compare only on one."""
+
+    system_identifier: str
+    started: str              # pg_postmaster_start_time()
+
+    def differs(self, other: Identity) -> bool:
+        """Whether the two are surely of different PostgreSQL clusters; an empty identifier is not known."""
+        return bool(self.system_identifier and other.system_identifier
+                    and self.system_identifier != other.system_identifier)
+
+
+class Host:
+    """*why_not* is empty when the host may be used, else says in words why it is not."""
+
+    def __init__(self, cluster_name: str, address: tuple[str, int]) -> None:
+        self.cluster_name = cluster_name
+        self.address = address
+        self.name = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        self.why_not = UNCHECKED
+        self.checked = False
+        self.in_recovery: bool | None = None
+        self.identity: Identity | None = None
+        self.is_primary = False            # the write cluster's primary itself, listed in the read cluster
+        self.replayed = 0                  # LSN
+        self.fresh_ns = NEVER              # fresh as of this moment (split/fence.py)
+        self.lag_bytes = 0
+        self.removed = False               # its name resolves to it no more
+        self.cx_total = 0
+        self.cx_active = 0
+        self.cx_connect_fail = 0
+
+    def connected(self) -> None:
+        self.cx_total += 1
+        self.cx_active += 1
+
+    def closed(self) -> None:
+        self.cx_active -= 1
+
+    def connect_failed(self, why: str) -> None:
+        self.cx_connect_fail += 1
+
+    def out(self, why: str) -> None:
+        """Use it no more, until a health check succeeds."""
+        self.why_not = why
+        self.fresh_ns = NEVER
+
+    def counters(self) -> dict[str, int]:
+        return {
+            "upstream_cx_total": self.cx_total,
+            "upstream_cx_active": self.cx_active,
+            "upstream_cx_connect_fail": self.cx_connect_fail,
+            "healthy": int(not self.why_not),
+            "lag_bytes": self.lag_bytes,
+        }

@@ -1,0 +1,200 @@
+"""The monitor's connection to a host: health checks and samples, over one login that is kept open."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import gevent
+from gevent.lock import Semaphore
+
+from .. import log
+from ..auth.secret import parse
+from ..config.model import Monitor as MonitorConfig
+from ..errors import ConnectionLost, ProtocolViolation, ServerError
+from ..split.fence import normalise, parse_lsn
+from ..wire import build
+from ..wire.parse import server_error
+from .cluster import Cluster, ClusterManager
+from .connection import UpstreamConnection
+from .host import Host, Identity
+from .login import Credentials
+
+logger = log.get("pgsplit.health")
+
+SAMPLE: Final = """select pg_is_in_recovery(),
+  case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
+  case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end"""
+IDENTIFY: Final = """select pg_postmaster_start_time(),
+  (select setting from pg_settings where name = 'wal_segment_size'),
+  (select setting from pg_settings where name = 'wal_block_size'),
+  current_setting('synchronous_commit') = 'off' or exists (select from pg_db_role_setting, unnest(setconfig) as setting
+    where setting like 'synchronous_commit=%')"""
+SYSTEM: Final = "select system_identifier from pg_control_system()"
+ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    in_recovery: bool
+    lsn: int                 # replayed on a standby, flushed on a primary
+    insert_lsn: int          # a primary's, which asynchronous commits may be acknowledged up to
+
+
+class MonitorConnection:
+    """*check* and *sample* raise ConnectionLost or ServerError when the host does not answer as it should."""
+
+    def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
+        self.host = host
+        self.async_commit = False
+        self._manager = manager
+        self._cluster = cluster
+        self._monitor = monitor
+        self._connection: UpstreamConnection | None = None
+        self._lock = Semaphore()
+        self._segment_size, self._block_size = 16 << 20, 8192
+
+    @property
+    def open(self) -> bool:
+        return self._connection is not None
+
+    def connect(self) -> Identity:
+        connection = UpstreamConnection(self._manager, self._cluster.name, tls=self._cluster.monitor_tls)
+        connection.connect(self.host)
+        try:
+            credentials = Credentials(self._monitor.username, parse(self._monitor.secret))
+            first = connection.start({"user": self._monitor.username, "database": self._monitor.database,
+                                      "application_name": "pgsplit monitor"})
+            connection.log_in(credentials, first)
+            self._connection = connection
+            identity = self._identify()
+            self._write(build.parse("sample", SAMPLE) + build.SYNC)
+            self._rows()
+        except BaseException:
+            self.close()
+            connection.close()
+            raise
+        return identity
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _identify(self) -> Identity:
+        self._write(build.query(IDENTIFY))
+        started, segment, block, asynchronous = self._rows()[0]
+        self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
+        self.async_commit = asynchronous == "t"
+        try:
+            self._write(build.query(SYSTEM))
+            system = self._rows()[0][0] or ""
+        except ServerError:
+            system = ""          # the monitor may not ask; the start time still tells servers apart
+        return Identity(system, started or "")
+
+    def sample(self) -> Position:
+        with self._lock:
+            self.ask()
+            return self.answer()
+
+    def lock(self) -> Semaphore:
+        """Held from `ask` to `answer` by whoever asks several hosts at once."""
+        return self._lock
+
+    def ask(self) -> None:
+        self._write(ROUND)
+
+    def answer(self) -> Position:
+        recovery, lsn, insert = self._rows()[0]
+        position = parse_lsn(lsn) if lsn else 0
+        return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
+                        self._normalised(parse_lsn(insert)) if insert else 0)
+
+    def _normalised(self, lsn: int) -> int:
+        return normalise(lsn, self._segment_size, self._block_size)
+
+    def _write(self, data: bytes) -> None:
+        if self._connection is None or self._connection.stream is None:
+            raise ConnectionLost(self.host.name, "the monitor is not connected")
+        self._connection.stream.write(data)
+
+    def _rows(self) -> list[list[str | None]]:
+        """The rows of one answer, as text, up to ReadyForQuery."""
+        if self._connection is None or self._connection.stream is None:
+            raise ConnectionLost(self.host.name, "the monitor is not connected")
+        rows: list[list[str | None]] = []
+        failure: ServerError | None = None
+        while True:
+            kind, body = self._connection.stream.read_message()
+            if kind == ord("D"):
+                rows.append(_columns(body))
+            elif kind == ord("E"):
+                failure = server_error(body)
+                if failure.severity in ("FATAL", "PANIC"):
+                    raise failure
+            elif kind == ord("Z"):
+                if failure is not None:
+                    raise failure
+                return rows
+
+
+def _columns(body: bytes) -> list[str | None]:
+    values: list[str | None] = []
+    position = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        length = int.from_bytes(body[position:position + 4], "big", signed=True)
+        position += 4
+        values.append(None if length < 0 else body[position:position + length].decode())
+        position += max(length, 0)
+    return values
+
+
+class HealthCheck:
+    """Keeps one host's `why_not` true, in the background."""
+
+    def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
+        self.host = host
+        self.connection = MonitorConnection(manager, cluster, host, monitor)
+        self._manager = manager
+        self._cluster = cluster
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        self._greenlet.kill()
+        self.connection.close()
+
+    def fail(self, error: Exception) -> None:
+        """The host did not answer: it is out until it does."""
+        self.connection.close()
+        why = str(error) or type(error).__name__
+        if self.host.why_not != why:
+            logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
+        self.host.out(why)
+        self.host.checked = True
+        self._manager.changed()
+
+    def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                with gevent.Timeout(self._cluster.health_timeout, TimeoutError("the health check timed out")):
+                    self._check()
+            except (ServerError, ConnectionLost, ProtocolViolation, OSError, TimeoutError, ValueError, IndexError) as e:
+                self.fail(e)
+            gevent.sleep(max(0.05, self._cluster.health_interval - (time.monotonic() - started)))
+
+    def _check(self) -> None:
+        host = self.host
+        if not self.connection.open:
+            host.identity = self.connection.connect()
+        t_ns = time.monotonic_ns()
+        position = self.connection.sample()
+        was, host.in_recovery = host.why_not, position.in_recovery
+        host.checked = True
+        self._manager.seen(host, position, t_ns)
+        if was and not host.why_not:
+            logger.info("%s of cluster %s is in use: %s", host.name, self._cluster.name,
+                        "a standby" if position.in_recovery else "the primary")
+        self._manager.changed()

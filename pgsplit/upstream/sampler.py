@@ -1,0 +1,143 @@
+"""The sampler: answers *is this replica fresh as of then?*, asking the servers only when somebody needs to know.
+
+All reads that wait share one sample (as Raft's ReadIndex does): while one is on its way, later ones wait for the
+next. When nobody writes, what is known stays good, and nothing is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import gevent
+from gevent.event import Event
+
+from .. import log
+from ..errors import ConnectionLost, PgSplitError
+from .cluster import Cluster, ClusterManager
+from .host import Host
+from .monitor import HealthCheck
+
+logger = log.get("pgsplit.sampler")
+
+PAUSE: Final = 0.0003        # seconds between two looks at a replica that has not replayed far enough
+
+
+@dataclass(eq=False, slots=True)
+class Waiter:
+    fence_ns: int
+    host: Host | None            # None: any usable host of the read cluster
+    ready: Event = field(default_factory=Event)
+    found: Host | None = None
+
+
+class Sampler:
+    """For one pair of a write cluster and a read cluster, in one worker."""
+
+    def __init__(self, manager: ClusterManager, write_cluster: str, read_cluster: str) -> None:
+        self._manager = manager
+        self._write = write_cluster
+        self._read = read_cluster
+        self._waiters: list[Waiter] = []
+        self._wanted = Event()
+        self.samples = 0
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        self._greenlet.kill()
+
+    def wait_fresh(self, host: Host, fence_ns: int, timeout: float) -> bool:
+        """Whether *host* shows all that was acknowledged up to *fence_ns*; waits at most *timeout* seconds."""
+        return host.fresh_ns > fence_ns or self._wait(Waiter(fence_ns, host), timeout) is not None
+
+    def pick_fresh(self, as_of_ns: int, timeout: float) -> Host | None:
+        """The next host, by the cluster's policy, that is fresh as of *as_of_ns*."""
+        return self._fresh_host(as_of_ns) or self._wait(Waiter(as_of_ns, None), timeout)
+
+    def _wait(self, waiter: Waiter, timeout: float) -> Host | None:
+        self._waiters.append(waiter)
+        self._wanted.set()
+        try:
+            waiter.ready.wait(timeout)
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        return waiter.found
+
+    def _fresh_host(self, as_of_ns: int) -> Host | None:
+        cluster = self._manager.cluster(self._read)
+        return next(iter(cluster.rotate([host for host in cluster.usable() if host.fresh_ns > as_of_ns])), None)
+
+    # --- asking -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            while self._waiters:
+                try:
+                    self._round()
+                except PgSplitError as error:
+                    logger.debug("no sample: %s", error)
+                    gevent.sleep(PAUSE * 10)
+
+    def _round(self) -> None:
+        """Ask whom it takes: the primary when a waiter is newer than all samples, and the replicas, all at once."""
+        writers, readers = self._manager.cluster(self._write), self._manager.cluster(self._read)
+        primary = self._manager.primaries.get(self._write)
+        ring = self._manager.rings[self._write]
+        asked: list[HealthCheck] = []
+        if any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters):
+            check = writers.checks.get(primary.address) if primary is not None else None
+            if check is None or not check.connection.open:
+                raise ConnectionLost(self._write, "has no primary to ask")
+            asked.append(check)
+        self._ask(asked + self._wanted_replicas(readers))
+        self._serve()
+        if self._waiters:
+            gevent.sleep(PAUSE)
+
+    def _wanted_replicas(self, readers: Cluster) -> list[HealthCheck]:
+        wanted = {waiter.host for waiter in self._waiters}
+        checks = [check for check in readers.checks.values() if None in wanted or check.host in wanted]
+        return [check for check in checks if check.connection.open and not check.host.is_primary]
+
+    def _ask(self, checks: list[HealthCheck]) -> None:
+        for check in checks:
+            check.connection.lock().acquire()
+        try:
+            t_ns = time.monotonic_ns()
+            for check in checks:
+                self._try(check, check.connection.ask)
+            self.samples += 1
+            for check in checks:
+                if check.connection.open:
+                    self._try(check, partial(self._answer, check, t_ns))
+        finally:
+            for check in checks:
+                check.connection.lock().release()
+
+    def _answer(self, check: HealthCheck, t_ns: int) -> None:
+        self._manager.seen(check.host, check.connection.answer(), t_ns)
+
+    def _try(self, check: HealthCheck, what: Callable[[], None]) -> None:
+        try:
+            with gevent.Timeout(self._manager.cluster(check.host.cluster_name).health_timeout,
+                                TimeoutError("the sample timed out")):
+                what()
+        except (PgSplitError, OSError, TimeoutError, ValueError, IndexError) as error:
+            check.fail(error)
+
+    def _serve(self) -> None:
+        for waiter in self._waiters[:]:
+            host = waiter.host
+            if host is not None and host.fresh_ns > waiter.fence_ns:
+                waiter.found = host
+            elif host is None:
+                waiter.found = self._fresh_host(waiter.fence_ns)
+            if waiter.found is not None:
+                self._waiters.remove(waiter)
+                waiter.ready.set()
