@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -41,10 +43,11 @@ class Demo:
     def introduce(self, workers: int) -> None:
         """Say what runs where, and how to try it."""
         say, password = self._screen.say, self.servers.roles["app"].password
+        psql = "psql" if shutil.which("psql") else shlex.quote(self.servers.installation.program("psql"))
         say(f"pgsplit on {ports.HOST}:{self.proxy.port} with {workers} workers, "
             f"users {' (SCRAM) and '.join(USERS)} (md5), TLS on both sides")
         say("try it:")
-        say(f'  psql "host={ports.HOST} port={self.proxy.port} user=app password={password} dbname=postgres"')
+        say(f'  {psql} "host={ports.HOST} port={self.proxy.port} user=app password={password} dbname=postgres"')
         say()
 
     def logins(self) -> list[dict[str, Any]]:
