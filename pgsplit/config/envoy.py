@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import posixpath
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,7 +49,7 @@ class EnvoyReader:
         self._directory = directory
 
     def file(self, name: str) -> str:
-        return os.path.join(self._directory, name) if name else ""
+        return posixpath.join(self._directory, name) if name else ""
 
     # --- listeners ----------------------------------------------------------------------------------------
 
@@ -78,9 +78,9 @@ class EnvoyReader:
         if address.has("pipe"):
             pipe = address.mapping("pipe", kinds.PIPE)
             path = pipe.required("path")
-            if os.path.basename(path) == path:
+            if posixpath.basename(path) == path:
                 self._notes.wrong(pipe.where("path"), pipe.at("path"), "must be an absolute path")
-            suffix = os.path.basename(path).removeprefix(".s.PGSQL.")
+            suffix = posixpath.basename(path).removeprefix(".s.PGSQL.")
             return Address(host="", port=int(suffix) if suffix.isdigit() else 5432, path=path) if path else None
         if not address.has("socket_address"):
             self._notes.wrong(address.node if address.node.line else fields.node, fields.at("address"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -69,7 +69,7 @@ class _Loader:
         own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
         self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "listeners",
                                                                                 "clusters")))
-        self._envoy = EnvoyReader(notes, os.path.dirname(filename))
+        self._envoy = EnvoyReader(notes, posixpath.dirname(filename))
 
     def config(self, generation: int) -> Config | None:
         """None when mistakes were noted that leave nothing to build."""
