@@ -158,11 +158,14 @@ class Login:
 
     def _replica_behind(self, primary: UpstreamConnection) -> LoggedIn:
         """The read connection may fail: the session does without. One that lags has old settings of the role."""
-        host = None if self._replication else self._fresh_replica()
-        if host is None:
-            return self._pair(primary, None)
-        return self._pair(primary, connect_replica(self._manager, self._listener, self._parameters,
-                                                   self._credentials, host))
+        replica = None
+        try:
+            if not self._replication and (host := self._fresh_replica()) is not None:
+                replica = connect_replica(self._manager, self._listener, self._parameters, self._credentials, host)
+        except BaseException:
+            primary.close()
+            raise
+        return self._pair(primary, replica)
 
     def _pair(self, primary: UpstreamConnection, replica: UpstreamConnection | None) -> LoggedIn:
         if replica is not None and (names := differing(primary, replica)):

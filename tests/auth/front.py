@@ -89,6 +89,14 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
     return Listener(**(settings | over))
 
 
+def listen() -> socket.socket:
+    """On a free port. (`create_server` would be the standard library's, whose sockets block the hub.)"""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    return sock
+
+
 class Front:
     """*fresh*: whether the replica is fresh as of a StartupMessage."""
 
@@ -101,7 +109,7 @@ class Front:
         self._context.load_cert_chain(servers.key_pair.certificate, servers.key_pair.key)
         self._context.set_alpn_protocols([ALPN])
         self._binding = end_point(ssl.PEM_cert_to_DER_cert(servers.key_pair.certificate.read_text()))
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = listen()
         self.port: int = self._socket.getsockname()[1]
 
     def __enter__(self) -> Front:
@@ -116,13 +124,14 @@ class Front:
             served: AsyncResult[LoggedIn] = AsyncResult()
             greenlet = gevent.spawn(self._serve, served)
             defaults = {"host": "127.0.0.1", "port": self.port, "dbname": "postgres", "gssencmode": "disable",
-                        "connect_timeout": 30}
+                        "sslmode": "disable", "connect_timeout": 30}
             try:
                 connection = gevent.get_hub().threadpool.apply(psycopg.connect, (), defaults | client)
+                connection.close()
+                return served.get()
             finally:
-                greenlet.join()
-            connection.close()
-            return served.get()
+                greenlet.join(timeout=5)
+                greenlet.kill()
 
     def _serve(self, served: AsyncResult[LoggedIn]) -> None:
         sock, _ = self._socket.accept()

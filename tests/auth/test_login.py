@@ -1,0 +1,385 @@
+"""Logins whose servers disagree, lag, lie, fall silent or vanish; the plain ones are in test_matrix.py."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import psycopg
+import pytest
+from gevent import socket
+
+from pgsplit.auth.scram import ScramServer, keys_of, normalise, salted_password, verifier_of
+from pgsplit.auth.secret import parse
+from pgsplit.demo.ports import choose
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.errors import ConnectionLost, ServerError
+from pgsplit.session.login import LoggedIn, Login, read_only
+from pgsplit.upstream import login
+from pgsplit.upstream.connection import UpstreamConnection
+from pgsplit.upstream.login import Credentials
+from pgsplit.upstream.stream import Stream
+from pgsplit.wire import build
+from pgsplit.wire.startup import StartupMessage
+from tests.auth.front import Front, Manager, ask, close, listen, listener, outcome
+
+SECRET = "scram-secret"
+OK = build.authentication(0)
+SESSION = b"".join((build.parameter_status("TimeZone", "UTC"), build.parameter_status("server_version", "15.0"),
+                    build.backend_key_data(99, b"keys"), build.ready_for_query(ord("I"))))
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    with gevent.Timeout(60):
+        yield
+
+
+class Fake:
+    """A server that answers each startup with *says* and then, unless *stays*, goes away."""
+
+    def __init__(self, says: bytes | Callable[[Stream], None] = b"", *, stays: bool = True) -> None:
+        self._says = says
+        self._stays = stays
+        self._socket = listen()
+        self.port: int = self._socket.getsockname()[1]
+        self._greenlet = gevent.spawn(self._run)
+        self.open: list[Stream] = []
+
+    def __enter__(self) -> Fake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._greenlet.kill()
+        self._socket.close()
+        for stream in self.open:
+            stream.close()
+
+    def _run(self) -> None:
+        while True:
+            stream = Stream(self._socket.accept()[0], "pgsplit")
+            self.open.append(stream)
+            gevent.spawn(self._answer, stream)
+
+    def _answer(self, stream: Stream) -> None:
+        try:
+            length = int.from_bytes(stream.read_exact(4), "big")
+            stream.read_exact(length - 4)
+            if callable(self._says):
+                self._says(stream)
+            else:
+                stream.write(self._says)
+            if not self._stays:
+                stream.close()
+        except ConnectionLost:
+            pass
+
+
+def straight(manager: Manager, users: dict[str, str], *, fresh: bool = True, user: str = "app",
+             **over: Any) -> LoggedIn:
+    """A login whose client never has to say anything beyond its startup."""
+    near, far = socket.socketpair()
+    try:
+        return Login(Stream(near, "client"), StartupMessage(3, 0, {"user": user}), listener(users, **over), manager,
+                     lambda: manager.replica if fresh else None, None).run()
+    finally:
+        near.close()
+        far.close()
+
+
+# --- what the client is told -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("user", ["password_user", "md5_user", "scram_user"])
+def test_a_wrong_password_is_refused_in_the_server_s_words(cluster: PrimaryAndStandbys, user: str, fresh: bool):
+    def refusal(port: int) -> str:
+        with pytest.raises(psycopg.OperationalError) as refused:
+            psycopg.connect(host="127.0.0.1", port=port, user=user, password="guess", dbname="postgres",
+                            sslmode="disable", gssencmode="disable")
+        return str(refused.value).rpartition("failed: ")[2]
+
+    manager = Manager.of(cluster)
+    with Front(manager, listener({user: cluster.roles[user].password or ""}), cluster, fresh=fresh) as front:
+        with pytest.raises(psycopg.OperationalError) as refused:
+            front.log_in(user=user, password="guess", sslmode="disable")
+        assert str(refused.value).rpartition("failed: ")[2] == refusal(cluster.primary.port)
+        with pytest.raises(psycopg.OperationalError) as refused:
+            front.log_in(user=user, password="guess", sslmode="require")
+        assert f'FATAL:  password authentication failed for user "{user}"' in str(refused.value)
+    assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+def test_what_the_primary_refuses_reaches_the_client(cluster: PrimaryAndStandbys):
+    with Front(Manager.of(cluster), listener({"scram_user": SECRET}), cluster) as front:
+        with pytest.raises(psycopg.OperationalError, match='FATAL:  database "nowhere" does not exist'):
+            front.log_in(user="scram_user", password=SECRET, dbname="nowhere", sslmode="disable")
+    # the list's password is not the server's: the replica's own exchange went well, pgsplit's does not
+    with Front(Manager.of(cluster), listener({"md5_user": "old"}), cluster) as front:
+        with pytest.raises(psycopg.OperationalError, match='password authentication failed for user "md5_user"'):
+            front.log_in(user="md5_user", password="md5-secret", sslmode="disable")
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+def test_a_stale_verifier_says_so(cluster: PrimaryAndStandbys, sslmode: str):
+    salt = b"salt of last year"
+    stale = verifier_of(keys_of(salted_password(normalise("last year's"), salt, 4096), salt, 4096))
+    entry = f"SCRAM-SHA-256$4096:{b64(salt)}${b64(stale.stored_key)}:{b64(stale.server_key)}"
+    manager = Manager.of(cluster)
+    with Front(manager, listener({"scram_user": entry}), cluster) as front:
+        for password in (SECRET, "last year's"):
+            with pytest.raises(psycopg.OperationalError, match="older than the password on the server"):
+                front.log_in(user="scram_user", password=password, sslmode=sslmode)
+    assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("upstream_ssl", ["DISABLE", "REQUIRE"])
+def test_a_client_may_insist_on_channel_binding_with_pgsplit(cluster: PrimaryAndStandbys, upstream_ssl: str):
+    with Front(Manager.of(cluster), listener({"scram_user": SECRET}, upstream_ssl=upstream_ssl), cluster) as front:
+        logged_in = front.log_in(user="scram_user", password=SECRET, sslmode="require", channel_binding="require")
+        assert outcome(logged_in) == "both"
+
+
+def test_a_client_that_does_not_bind_is_relayed_between_two_tls_legs(cluster: PrimaryAndStandbys):
+    config = listener({}, upstream_ssl="REQUIRE", unlisted_users="read_only")
+    with Front(Manager.of(cluster), config, cluster) as front:
+        logged_in = front.log_in(user="scram_user", password=SECRET, sslmode="require", channel_binding="disable")
+        assert outcome(logged_in) == "reads only"
+
+
+def test_unsupported_methods_are_named():
+    for code, name in ((7, "GSSAPI"), (9, "SSPI"), (2, "KerberosV5"), (42, "authentication 42")):
+        with Fake(build.authentication(code)) as fake:
+            with pytest.raises(ServerError, match=f"primary asks for {name}, which pgsplit cannot do") as refused:
+                straight(Manager(fake.port, fake.port), {"app": "secret"}, fresh=False)
+            assert refused.value.severity == "FATAL"
+
+
+# --- which upstream --------------------------------------------------------------------------------------------------
+
+def test_a_replica_that_lags_is_not_asked(cluster: PrimaryAndStandbys):
+    [standby] = cluster.standbys[:1]
+    manager = Manager.of(cluster)
+    cluster.catch_up()
+    standby.pause_replay()
+    try:
+        cluster.primary.query("create role newcomer login password 'fresh-secret'")
+        with Front(manager, listener({"newcomer": "fresh-secret"}), cluster, fresh=False) as front:
+            assert outcome(front.log_in(user="newcomer", password="fresh-secret")) == "primary only"
+            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                front.log_in(user="newcomer", password="stale-secret")
+    finally:
+        standby.resume_replay()
+        cluster.primary.query("drop role newcomer")
+
+
+def test_a_replica_that_refuses_before_it_asks_is_overruled_by_the_primary(cluster: PrimaryAndStandbys):
+    [standby] = cluster.standbys[:1]
+    manager = Manager.of(cluster)
+    cluster.catch_up()
+    standby.pause_replay()
+    try:
+        cluster.primary.query("create database newly_made")
+        with Front(manager, listener({"trust_user": "unused"}), cluster) as front:
+            logged_in = front.log_in(user="trust_user", dbname="newly_made")
+            assert outcome(logged_in) == "primary only"
+    finally:
+        standby.resume_replay()
+        cluster.primary.query("drop database newly_made")
+
+
+def test_replication_connections_have_no_replica(cluster: PrimaryAndStandbys):
+    with Front(Manager.of(cluster), listener({"trust_user": "unused"}), cluster) as front:
+        with pytest.raises(psycopg.OperationalError, match="must be superuser or replication role"):
+            front.log_in(user="trust_user", replication="database")
+        assert (front.manager.replica.active, front.manager.primary.active) == (0, 0)
+        logged_in = front.log_in(user="trust_user", replication="off")
+        assert outcome(logged_in) == "both"
+
+
+def test_who_was_asked_for_nothing_gets_nothing_on_the_list_s_password(cluster: PrimaryAndStandbys):
+    """The replica trusts, the primary does not: its question is the client's to answer."""
+    with Fake(OK + SESSION) as trusting:
+        manager = Manager(trusting.port, cluster.primary.port)
+        with Front(manager, listener({"scram_user": SECRET}), cluster) as front:
+            for sslmode in ("disable", "require"):
+                with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+                    front.log_in(user="scram_user", password="guess", sslmode=sslmode)
+                logged_in = front.log_in(user="scram_user", password=SECRET, sslmode=sslmode)
+                assert logged_in.additional is not None
+                assert ask(logged_in.additional, "select session_user") == ["scram_user"]
+                close(logged_in)
+        assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+def test_a_replica_with_other_settings_is_not_read_from():
+    elsewhere = SESSION.replace(b"TimeZone\0UTC", b"TimeZone\0GMT")
+    with Fake(OK + SESSION) as primary, Fake(OK + elsewhere) as replica:
+        manager = Manager(replica.port, primary.port)
+        for fresh in (True, False):
+            logged_in = straight(manager, {"app": "secret"}, fresh=fresh)
+            assert logged_in.default is None
+            close(logged_in)
+        assert manager.replica.active == 0
+
+
+def test_reads_stay_read_only_whatever_the_client_asks_for(cluster: PrimaryAndStandbys):
+    with Front(Manager.of(cluster), listener({"trust_user": "unused"}), cluster) as front:
+        logged_in = front.log_in(user="trust_user", options="-c default_transaction_read_only=off")
+        assert outcome(logged_in) == "both"
+    assert read_only({"user": "app", "Default_Transaction_Read_Only": "off"}) == {
+        "user": "app", "default_transaction_read_only": "on"}
+
+
+def test_unlisted_users_without_a_fresh_replica(cluster: PrimaryAndStandbys):
+    config = {"unlisted_users": "read_only"}
+    with Front(Manager.of(cluster), listener({}, **config), cluster, fresh=False) as front:
+        logged_in = front.log_in(user="scram_user", password=SECRET, sslmode="disable")
+        assert logged_in.read_only and logged_in.additional is None and logged_in.default is not None
+        assert ask(logged_in.default, "select pg_is_in_recovery(), current_setting('transaction_read_only')") == [
+            "f", "on"]
+        close(logged_in)
+    with Front(Manager.of(cluster), listener({}, read_fallback="error", **config), cluster, fresh=False) as front:
+        with pytest.raises(psycopg.OperationalError, match="no replica can take this login now"):
+            front.log_in(user="scram_user", password=SECRET, sslmode="disable")
+
+
+def test_a_listener_that_does_not_split_passes_everybody_through(cluster: PrimaryAndStandbys):
+    config = listener({}, split_rw=False, read_cluster="write")
+    with Front(Manager.of(cluster), config, cluster) as front:
+        logged_in = front.log_in(user="scram_user", password=SECRET)
+        assert (logged_in.additional, logged_in.read_only) == (None, False)
+        assert ask(logged_in.main, "select current_setting('transaction_read_only')") == ["off"]
+        close(logged_in)
+
+
+# --- servers that are away -------------------------------------------------------------------------------------------
+
+def test_without_the_primary_a_login_is_refused_or_reads_only(cluster: PrimaryAndStandbys):
+    for fresh in (True, False):
+        manager = Manager(cluster.standbys[0].port, choose())
+        for sslmode in ("disable", "require"):
+            with Front(manager, listener({"scram_user": SECRET}), cluster, fresh=fresh) as front:
+                with pytest.raises(psycopg.OperationalError, match="FATAL:  the primary cannot be reached"):
+                    front.log_in(user="scram_user", password=SECRET, sslmode=sslmode)
+            config = listener({"scram_user": SECRET}, login_without_primary=True)
+            with Front(manager, config, cluster, fresh=fresh) as front:
+                assert outcome(front.log_in(user="scram_user", password=SECRET, sslmode=sslmode)) == "reads only"
+        assert manager.replica.active == 0
+        assert len(manager.primary.failures) == 4
+
+
+def test_a_silent_replica_is_passed_over_and_a_silent_primary_reported():
+    with Fake() as silent, Fake(OK + SESSION) as talking:
+        manager = Manager(silent.port, talking.port)
+        manager.clusters["read"].connect_timeout = 0.2
+        logged_in = straight(manager, {"app": "secret"})
+        assert logged_in.default is None and logged_in.main.host is manager.primary
+        close(logged_in)
+        manager = Manager(talking.port, silent.port)
+        manager.clusters["write"].connect_timeout = 0.2
+        for fresh in (True, False):
+            with pytest.raises(ServerError, match=r"primary: did not answer within 0\.2 s") as refused:
+                straight(manager, {"app": "secret"}, fresh=fresh)
+            assert refused.value.sqlstate == "08006"
+        assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+def test_a_client_s_time_may_be_over_at_any_point_of_its_login():
+    with Fake() as silent, Fake(OK + SESSION) as talking:
+        for replica, primary, fresh in ((silent, talking, True), (talking, silent, True), (silent, talking, False)):
+            manager = Manager(replica.port, primary.port)
+            answers = iter((fresh, True))           # by the second question the replica has become fresh
+            near, far = socket.socketpair()
+            attempt = Login(Stream(near, "client"), StartupMessage(3, 0, {"user": "app"}), listener({"app": "secret"}),
+                            manager, lambda: manager.replica if next(answers) else None, None)
+            with pytest.raises(ConnectionLost, match="client: late"):
+                with gevent.Timeout(0.2, ConnectionLost("client", "late")):
+                    attempt.run()
+            assert (manager.replica.active, manager.primary.active) == (0, 0)
+            assert not manager.replica.failures and not manager.primary.failures
+            far.close()
+
+
+def test_a_server_that_does_not_do_tls_is_not_talked_to_in_the_clear():
+    with Fake(b"N") as clear:
+        with pytest.raises(ServerError, match="the primary cannot be reached") as refused:
+            straight(Manager(clear.port, clear.port), {"app": "secret"}, fresh=False, upstream_ssl="REQUIRE")
+        assert "does not support TLS" in str(refused.value.detail)
+
+
+def test_an_upstream_may_vanish_at_any_byte(cluster: PrimaryAndStandbys):
+    whole = build.notice_response("WARNING", "01000", "x") + OK + SESSION
+    with Fake(OK + SESSION) as well:
+        for size in range(len(whole)):
+            with Fake(whole[:size], stays=False) as broken:
+                manager = Manager(broken.port, well.port)
+                logged_in = straight(manager, {"app": "secret"})
+                assert logged_in.default is None
+                close(logged_in)
+                manager = Manager(well.port, broken.port)
+                with pytest.raises(ServerError) as refused:
+                    straight(manager, {"app": "secret"})
+                assert refused.value.sqlstate == "08006"
+                assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+# --- pgsplit's own answers -------------------------------------------------------------------------------------------
+
+def test_a_server_that_does_not_know_the_password_is_not_believed():
+    """It goes through SCRAM's motions and says OK, but cannot sign."""
+    def impostor(stream: Stream) -> None:
+        guess = verifier_of(keys_of(bytes(32), b"some salt", 4096))
+        server = ScramServer(guess, None)
+        stream.write(build.authentication(10, b"SCRAM-SHA-256\0\0"))
+        initial = stream.read_message()[1]
+        challenge = server.first("SCRAM-SHA-256", initial.partition(b"\0")[2][4:])
+        stream.write(build.authentication(11, challenge))
+        stream.read_message()
+        stream.write(build.authentication(12, b"v=" + bytes(44).hex().encode()[:44]) + OK + SESSION)
+
+    with Fake(impostor) as fake:
+        connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
+        stream = connection.connect()
+        with pytest.raises(ServerError, match="does not know this password"), connection.logging_in():
+            login.log_in(stream, {"user": "app"}, Credentials("app", parse("secret")))
+        assert connection.stream is None
+
+
+@pytest.mark.parametrize("entry, request_, why", [
+    (None, build.authentication(3), "asks for a clear password: the user_list has no entry for this user"),
+    ("md5" + "0" * 32, build.authentication(3), "the user_list has an md5 hash, which cannot answer that"),
+    ("md5" + "0" * 32, build.authentication(10, b"SCRAM-SHA-256\0\0"), "asks for SCRAM-SHA-256: .* md5 hash"),
+    ("secret", build.authentication(10, b"SCRAM-SHA-512\0\0"), "offers SCRAM-SHA-512, which pgsplit cannot do"),
+    ("secret", build.authentication(10, b"SCRAM-SHA-256-PLUS\0\0"), "offers SCRAM-SHA-256-PLUS, which pgsplit"),
+    ("secret", build.authentication(10, b"\0"), "offers no mechanism"),
+])
+def test_why_an_entry_cannot_answer(entry: str | None, request_: bytes, why: str):
+    with Fake(request_) as fake:
+        connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
+        with pytest.raises(ServerError, match=why), connection.logging_in():
+            login.log_in(connection.connect(), {"user": "app"}, Credentials("app", parse(entry) if entry else None))
+
+
+def test_passwords_that_are_not_utf_8_are_sent_as_they_came():
+    seen = Credentials("app", None, seen_password=parse(b"p\xff".decode(errors="surrogateescape")))
+    got: list[bytes] = []
+
+    def server(stream: Stream) -> None:
+        for code, data in ((3, b""), (5, b"salt")):
+            stream.write(build.authentication(code, data))
+            got.append(stream.read_message()[1])
+        stream.write(OK + SESSION)
+
+    with Fake(server) as fake:
+        connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
+        session = login.log_in(connection.connect(), {"user": "app"}, seen)
+        connection.close()
+    assert got[0] == b"p\xff\0"
+    assert got[1].startswith(b"md5")
+    assert (session.pid, session.key, session.parameters["TimeZone"]) == (99, b"keys", "UTC")

@@ -1,0 +1,59 @@
+"""The login as clients of the whole product meet it: through `app.py serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from tests.conftest import ROLES
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def proxy(pgsplit_server: Callable[..., Proxy]) -> Proxy:
+    return pgsplit_server()
+
+
+def connect(proxy: Proxy, cluster: PrimaryAndStandbys, user: str, **over: object) -> psycopg.Connection:
+    arguments = {"host": "127.0.0.1", "port": proxy.port, "user": user, "password": cluster.roles[user].password,
+                 "dbname": "postgres", "connect_timeout": 30, "autocommit": True}
+    return psycopg.connect(**arguments | over)
+
+
+def test_to_the_client_the_session_is_one_on_the_primary(proxy: Proxy, cluster: PrimaryAndStandbys):
+    for role in ROLES:
+        for sslmode in ("disable", "require"):
+            with connect(proxy, cluster, role.name, sslmode=sslmode) as connection:
+                [(user, pid)] = connection.execute("select current_user, pg_backend_pid()")
+                assert (user, pid) == (role.name, connection.info.backend_pid)
+                [(found,)] = cluster.primary.query("select usename from pg_stat_activity where pid = %s", [pid])
+                assert found == role.name
+                for name in ("in_hot_standby", "default_transaction_read_only"):
+                    assert connection.info.parameter_status(name) == "off"
+
+
+def test_nothing_stays_open_behind_logins_that_fail(proxy: Proxy, cluster: PrimaryAndStandbys):
+    def backends() -> int:
+        query = "select count(*) from pg_stat_activity where usename = 'scram_user'"
+        return sum(server.query(query)[0][0] for server in (cluster.primary, cluster.standbys[0]))
+
+    for sslmode in ("disable", "require"):
+        for over in ({"password": "guess"}, {"dbname": "nowhere"}):
+            for _ in range(10):
+                with pytest.raises(psycopg.OperationalError, match="FATAL"):
+                    connect(proxy, cluster, "scram_user", sslmode=sslmode, **over)
+    eventually(lambda: backends() == 0)
+
+
+def test_no_secret_is_in_the_log(proxy: Proxy, cluster: PrimaryAndStandbys):
+    for role in ROLES:
+        connect(proxy, cluster, role.name, sslmode="require").close()
+        with pytest.raises(psycopg.OperationalError):
+            connect(proxy, cluster, role.name, dbname="nowhere", sslmode="require")
+    log = proxy.log.read_text()
+    assert "login" in log
+    assert not any(role.password and role.password in log for role in ROLES)
