@@ -53,7 +53,7 @@ def describe(facts: Facts) -> str:
 
 
 def _word(value: Any) -> str:
-    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else str(value)
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _lines(name: str, limit: int) -> int:

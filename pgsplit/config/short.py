@@ -43,13 +43,11 @@ def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
     nodes = listen.items if isinstance(listen, Sequence) else [listen]
     addresses = [_address(fields.notes, node, "listen") for node in nodes]
     terminated = root.items.get("tls")
-    proxy: dict[str, Node] = {"@type": _text(root, PROXY), "stat_prefix": _text(root, "postgres"), "split_rw": _text(root, "true"),
-             "terminate_ssl": _text(root, "true" if terminated else "false"),
-             "upstream_ssl": _text(root, "DISABLE" if mode == "disable" else "REQUIRE"),
-             "write_cluster_name": _text(root, WRITE)}
-    if terminated:
-        del proxy["terminate_ssl"]
-        proxy["downstream_ssl"] = _text(root, "ALLOW")
+    proxy: dict[str, Node] = {
+        "@type": _text(root, PROXY), "stat_prefix": _text(root, "postgres"), "split_rw": _text(root, "true"),
+        "downstream_ssl": _text(root, "ALLOW" if terminated else "DISABLE"),
+        "upstream_ssl": _text(root, "DISABLE" if mode == "disable" else "REQUIRE"),
+        "write_cluster_name": _text(root, WRITE)}
     for short, long in (("users", "user_list"), ("users_file", "user_list_file")):
         if short in root.items:
             proxy[long] = root.items[short]

@@ -76,9 +76,9 @@ class ProxyService:
 
     def pause_accept(self) -> None:
         self._draining = True
-        for acceptor in self._acceptors.values():
+        acceptors, self._acceptors = self._acceptors, {}
+        for acceptor in acceptors.values():
             acceptor.close()
-        self._acceptors.clear()
 
     def drain(self, seconds: float) -> None:
         """End each session when it is idle, at most *seconds* long."""

@@ -69,6 +69,7 @@ class Worker:
         self._slot = board.slot(index)
         self._slot.beat(time.monotonic_ns())
         self._over = Event()
+        self._leaving = False
         self._prepared: tuple[Config, dict[Address, list[socket.socket]]] | None = None
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
@@ -131,6 +132,9 @@ class Worker:
             log.reopen()
 
     def _leave(self, grace: float) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
         self.service.pause_accept()
         if grace > 0:
             self.service.drain(grace)
