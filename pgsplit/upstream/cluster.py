@@ -249,7 +249,11 @@ class ClusterManager:
     # --- questions ----------------------------------------------------------------------------------------
 
     def cluster(self, name: str) -> Cluster:
-        return self._clusters[name]
+        """:raises ServerError: 08001 for one that a reload has removed: open sessions may still name it."""
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            raise ServerError("08001", f"cluster {name} is in the configuration no more", severity="FATAL")
+        return cluster
 
     def clusters(self) -> Iterable[Cluster]:
         return self._clusters.values()
@@ -259,7 +263,7 @@ class ClusterManager:
 
         :raises ServerError: 08001 with each host's reason when none can be used.
         """
-        cluster = self._clusters[cluster_name]
+        cluster = self.cluster(cluster_name)
         deadline = time.monotonic() + cluster.connect_timeout
         while True:
             usable = cluster.rotate(cluster.usable())
