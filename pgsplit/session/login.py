@@ -148,7 +148,7 @@ class Login:
                 return self._alone(replica)
             replica.close()
             raise
-        return self._pair(primary, replica)
+        return LoggedIn(self._credentials, self._parameters, alike(replica, primary), primary)
 
     def _log_in_at_primary(self) -> UpstreamConnection:
         connection = self._connect_primary()
@@ -158,22 +158,14 @@ class Login:
 
     def _replica_behind(self, primary: UpstreamConnection) -> LoggedIn:
         """The read connection may fail: the session does without. One that lags has old settings of the role."""
-        replica = None
+        logged_in = LoggedIn(self._credentials, self._parameters, None, primary)
         try:
             if not self._replication and (host := self._fresh_replica()) is not None:
-                replica = connect_replica(self._manager, self._listener, self._parameters, self._credentials, host)
+                logged_in.default = connect_replica(self._manager, self._listener, logged_in, host)
         except BaseException:
             primary.close()
             raise
-        return self._pair(primary, replica)
-
-    def _pair(self, primary: UpstreamConnection, replica: UpstreamConnection | None) -> LoggedIn:
-        if replica is not None and (names := differing(primary, replica)):
-            logger.warning("%s: reads stay on the primary, %s is set up differently: %s", self._credentials.user,
-                           replica.name, ", ".join(names))
-            replica.close()
-            replica = None
-        return LoggedIn(self._credentials, self._parameters, replica, primary)
+        return logged_in
 
     def _alone(self, connection: UpstreamConnection) -> LoggedIn:
         return LoggedIn(self._credentials, self._parameters, connection, None, read_only=True)
@@ -191,18 +183,21 @@ class Login:
         return UpstreamConnection(self._manager, cluster, tls=self._listener.upstream_ssl == "REQUIRE")
 
 
-def connect_replica(manager: ClusterManagerLike, listener: Listener, parameters: Mapping[str, str],
-                    credentials: Credentials, host: HostLike | None = None) -> UpstreamConnection | None:
-    """A read connection for a session that is logged in, or None: then the session does without."""
+def connect_replica(manager: ClusterManagerLike, listener: Listener, session: LoggedIn,
+                    host: HostLike) -> UpstreamConnection | None:
+    """A read connection for a session that is logged in, or None: then the session does without.
+
+    *host* is fresh as of the session's login: one that lags would start with old settings of the role.
+    """
     connection = UpstreamConnection(manager, listener.read_cluster, tls=listener.upstream_ssl == "REQUIRE")
     try:
         connection.connect(host)
         with connection.logging_in():
-            connection.log_in(credentials, connection.start(read_only(parameters)))
+            connection.log_in(session.credentials, connection.start(read_only(session.parameters)))
     except ServerError as error:
-        logger.debug("no read connection for %s: %s", credentials.user, error)
+        logger.debug("no read connection for %s: %s", session.credentials.user, error)
         return None
-    return connection
+    return alike(connection, session.main)
 
 
 def read_only(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -215,10 +210,17 @@ def is_away(error: ServerError) -> bool:
     return error.sqlstate in ("08001", "08006", "57P01", "57P02", "57P03")
 
 
-def differing(primary: UpstreamConnection, replica: UpstreamConnection) -> list[str]:
-    """The reported settings in which two new connections would give different bytes for one answer."""
+def alike(replica: UpstreamConnection, primary: UpstreamConnection) -> UpstreamConnection | None:
+    """*replica*, unless the reported settings of the two new connections would give different bytes for one answer:
+    then it is closed.
+    """
     ours, theirs = primary.session.parameters, replica.session.parameters
-    return [name for name in RESULT_SETTINGS if ours.get(name) != theirs.get(name)]
+    names = [name for name in RESULT_SETTINGS if ours.get(name) != theirs.get(name)]
+    if not names:
+        return replica
+    logger.warning("reads stay on the primary: %s is set up differently in %s", replica.name, ", ".join(names))
+    replica.close()
+    return None
 
 
 def welcome(client: Stream, parameters: Mapping[str, str], pid: int, key: bytes) -> None:

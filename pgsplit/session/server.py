@@ -151,6 +151,7 @@ class ActiveSession:
         self.peer = peer
         self.logged_in = logged_in
         self.started = time.time()
+        self._since_ns = time.monotonic_ns()
         self.key = self.shared.registry.new_key(logged_in.main.session.pid)
         self._stream = stream
         self._over = False
@@ -249,8 +250,9 @@ class ActiveSession:
 
     def _reconnect(self, delay: float) -> None:
         self._reconnecting = None
-        connection = connect_replica(self.shared.manager, self.listener, self.logged_in.parameters,
-                                     self.logged_in.credentials)
+        sampler = self.server.sampler
+        host = sampler.pick_fresh(self._since_ns, self.listener.fence_wait) if sampler is not None else None
+        connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host) if host else None
         if connection is None:
             self._reconnect_later(min(delay * 2, RECONNECT_AT_MOST))
         elif self._over:

@@ -57,3 +57,17 @@ def test_no_secret_is_in_the_log(proxy: Proxy, cluster: PrimaryAndStandbys):
     log = proxy.log.read_text()
     assert "login" in log
     assert not any(role.password and role.password in log for role in ROLES)
+
+
+def test_a_session_that_loses_its_replica_is_given_one_again(proxy: Proxy, cluster: PrimaryAndStandbys):
+    [standby] = cluster.standbys[:1]
+
+    def backends() -> list[tuple[int]]:
+        return standby.query("select pid from pg_stat_activity where usename = 'scram_user'")
+
+    with connect(proxy, cluster, "scram_user", sslmode="require") as connection:
+        [first] = eventually(backends)
+        standby.query("select pg_terminate_backend(%s)", first)
+        [second] = eventually(lambda: [pid for pid in backends() if pid != first])
+        assert second != first
+        assert connection.execute("select 1").fetchall() == [(1,)]
