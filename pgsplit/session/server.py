@@ -250,9 +250,7 @@ class ActiveSession:
 
     def _reconnect(self, delay: float) -> None:
         self._reconnecting = None
-        sampler = self.server.sampler
-        host = sampler.pick_fresh(self._since_ns, self.listener.fence_wait) if sampler is not None else None
-        connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host) if host else None
+        connection = self._connect_replica()
         if connection is None:
             self._reconnect_later(min(delay * 2, RECONNECT_AT_MOST))
         elif self._over:
@@ -260,6 +258,15 @@ class ActiveSession:
         else:
             self.logged_in.default = connection
             self.session.offer_replica(self._adopt("replica", connection))
+
+    def _connect_replica(self) -> UpstreamConnection | None:
+        sampler = self.server.sampler
+        try:
+            host = sampler.pick_fresh(self._since_ns, self.listener.fence_wait) if sampler is not None else None
+        except ServerError as error:        # a reload has removed the cluster
+            logger.debug("%s: no replica: %s", self.session.label, error)
+            return None
+        return connect_replica(self.shared.manager, self.listener, self.logged_in, host) if host is not None else None
 
     # --- cancel ---------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class UpstreamConnection:
         self.stream: Stream | None = None
         self.session = ServerSession()
         self._counted = False
+        self._patience = 0.0        # seconds
 
     def connect(self, host: HostLike | None = None) -> Stream:
         """Connect to *host*, or to the one that the cluster's policy picks, and secure the connection.
@@ -70,8 +71,9 @@ class UpstreamConnection:
         """
         cluster = self._manager.cluster(self.cluster_name)
         self.host = host or self._manager.pick(self.cluster_name)
+        self._patience = cluster.connect_timeout
         try:
-            with self._deadline(cluster):
+            with self._deadline():
                 self.stream = Stream(socket.create_connection(self.host.address), self.host.name)
                 if self.tls:
                     start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
@@ -154,9 +156,9 @@ class UpstreamConnection:
             raise ConnectionLost(self.name, "is closed")
         return self.stream
 
-    def _deadline(self, cluster: ClusterLike | None = None) -> gevent.Timeout:
-        seconds = (cluster or self._manager.cluster(self.cluster_name)).connect_timeout
-        return gevent.Timeout(seconds, ConnectionLost(self.name, f"did not answer within {seconds:g} s"))
+    def _deadline(self) -> gevent.Timeout:
+        silent = ConnectionLost(self.name, f"did not answer within {self._patience:g} s")
+        return gevent.Timeout(self._patience, silent)
 
     def close(self) -> None:
         """Idempotent: the stream, and its place in the host's counters, unless the session has taken them over."""

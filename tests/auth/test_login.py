@@ -10,6 +10,8 @@ import gevent
 import psycopg
 import pytest
 from gevent import socket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pgsplit.auth.scram import ScramServer, keys_of, normalise, salted_password, verifier_of
 from pgsplit.auth.secret import parse
@@ -17,7 +19,7 @@ from pgsplit.demo.ports import choose
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.session.login import LoggedIn, Login, read_only
-from pgsplit.upstream import login
+from pgsplit.upstream import login, passwords
 from pgsplit.upstream.connection import UpstreamConnection
 from pgsplit.upstream.login import Credentials
 from pgsplit.upstream.stream import Stream
@@ -195,7 +197,7 @@ def test_a_replica_that_refuses_before_it_asks_is_overruled_by_the_primary(clust
 
 def test_replication_connections_have_no_replica(cluster: PrimaryAndStandbys):
     with Front(Manager.of(cluster), listener({"trust_user": "unused"}), cluster) as front:
-        with pytest.raises(psycopg.OperationalError, match="must be superuser or replication role"):
+        with pytest.raises(psycopg.OperationalError, match=r"replication role|start WAL sender"):
             front.log_in(user="trust_user", replication="database")
         assert (front.manager.replica.active, front.manager.primary.active) == (0, 0)
         logged_in = front.log_in(user="trust_user", replication="off")
@@ -383,3 +385,54 @@ def test_passwords_that_are_not_utf_8_are_sent_as_they_came():
     assert got[0] == b"p\xff\0"
     assert got[1].startswith(b"md5")
     assert (session.pid, session.key, session.parameters["TimeZone"]) == (99, b"keys", "UTC")
+
+
+def test_a_slow_hash_does_not_hold_up_the_others():
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            gevent.sleep(0)
+
+    clock = gevent.spawn(tick)
+    first = passwords.salted(b"secret", b"a salt of this test", 300_000)
+    assert first == salted_password(b"secret", b"a salt of this test", 300_000)
+    assert ticks > 1
+    before = ticks
+    assert passwords.salted(b"secret", b"a salt of this test", 300_000) == first
+    assert ticks == before                  # known already: nobody else had a turn
+    clock.kill()
+
+
+REFUSAL = build.error_response("FATAL", "28P01", "no")
+answers = st.one_of(
+    st.binary(max_size=40),
+    st.binary(max_size=40).map(lambda body: build.message(b"p", body)),
+    st.builds(lambda name, rest: build.message(b"p", name + b"\0" + len(rest).to_bytes(4, "big") + rest),
+              st.sampled_from([b"SCRAM-SHA-256", b"SCRAM-SHA-256-PLUS", b"", b"GS2"]),
+              st.sampled_from([b"n,,n=,r=abc", b"y,,n=,r=abc", b"p=tls-server-end-point,,n=,r=abc", b"", b"n,,"])),
+    st.just(build.TERMINATE))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([build.authentication(3), build.authentication(5, b"salt"),
+                        build.authentication(10, b"SCRAM-SHA-256\0\0")]), st.lists(answers, max_size=3))
+def test_no_answer_of_a_client_does_worse_than_a_fatal(request_: bytes, answers: list[bytes]):
+    def server(stream: Stream) -> None:
+        stream.write(request_)
+        stream.read_message()
+        stream.write(REFUSAL)
+
+    near, far = socket.socketpair()
+    with Fake(server) as fake:
+        manager = Manager(fake.port, fake.port)
+        far.sendall(b"".join(answers))
+        far.close()
+        with pytest.raises((ServerError, ConnectionLost)) as ended:
+            Login(Stream(near, "client"), StartupMessage(3, 0, {"user": "app"}), listener({"app": "secret"}), manager,
+                  lambda: manager.replica, None).run()
+        assert isinstance(ended.value, ConnectionLost) or ended.value.severity == "FATAL"
+        assert (manager.replica.active, manager.primary.active) == (0, 0)
+    near.close()
