@@ -1,0 +1,200 @@
+"""The rules on texts, and on the corpus that was labelled by execution."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgsplit.split.classifier import Classifier
+from pgsplit.split.classify import classify
+from pgsplit.split.facts import Tx, Verdict
+from pgsplit.split.functions import SAFE
+from pgsplit.split.rules import RULES
+from tests.corpus import statements
+
+READS = [
+    "select 1", "SELECT * FROM t WHERE a = $1", "(select 1) union (select 2)", "values (1), (2)", "table t",
+    "with w as (select 1) select * from w",
+    "with w(a, b) as materialized (select 1, 2), v(c) as (select 3) select * from w, v",
+    "select count(*) filter (where x > 1) over (partition by y order by z) from t",
+    "select lower(name), coalesce(a, b), nullif(a, 1), greatest(a, b) from t where a in (1, 2) and b = any (array[1])",
+    "select x::numeric(10, 2), cast(y as varchar(3)), interval '1 day' from t",
+    "select * from generate_series(1, 3) g(i)", "select * from json_to_record('{}') as x(a int, b text)",
+    "select substring(a from 1 for 2), trim(both from b), extract(year from c), position('a' in b) from t",
+    "select pg_catalog.upper('a')", "select a.b from s.t a(b) join u as v(w) on true", "copy t to stdout",
+    "copy (select * from t) to stdout with (format csv)", "explain select 1", "select current_user, session_user",
+    "select '; drop table t; --'", "select 1; select 2;", "/* a comment */ select 1 -- another",
+    "select a from t where exists (select from u) and not (b) order by a limit 5 offset (1)",
+    "select random(), gen_random_uuid()", "select t.update from t as delete",
+]
+PRIMARY = {
+    "insert into t values (1)": "write",
+    "with w as (insert into t values (1) returning *) select * from w": "data_modifying_with",
+    "select * into u from t": "select_into",
+    "select * from t for update": "locking_clause",
+    "select * from t for no key update": "locking_clause",
+    "select nextval('s')": "function",
+    "select my_function(1)": "unknown_function",
+    "select myschema.lower('a')": "unknown_function",
+    'select "nextval"(\'s\')': "unknown_function",
+    "select pg_advisory_lock(1)": "function",
+    "select now()": "clock",
+    "select current_date": "clock",
+    "select 'now'::timestamptz": "clock",
+    "select * from pg_stat_activity": "server_local_relation",
+    "select * from pg_catalog.pg_locks": "server_local_relation",
+    'select * from "pg_settings"': "server_local_relation",
+    "select last_value from s": "sequence_row",
+    "select pg_is_in_recovery()": "function",
+    "select version()": "server_local_function",
+    "show work_mem": "server_local_setting",
+    "copy t from stdin": "copy",
+    "copy t to '/tmp/x'": "copy",
+    "copy (select 1) to program 'cat'": "copy",
+    "copy (select nextval('s')) to stdout": "function",
+    "explain analyze insert into t values (1)": "explain",
+    "begin": "transaction_control",
+    "select 1; insert into t values (1)": "write",
+    "call p()": "unknown_effect",
+    "do $$ begin end $$": "unknown_effect",
+    "select '": "not_lexed",
+    "select 1 where 'a' = U&\"b\"": "not_lexed",
+    "frobnicate": "doubt",
+    "select /* pgsplit: primary */ 1": "hint_primary",
+}
+
+
+@pytest.mark.parametrize("sql", READS)
+def test_reads(sql):
+    facts = classify(sql)
+    assert facts.verdict is Verdict.READ, facts
+    assert facts.effect_free and not facts.writes and not facts.session_effect
+
+
+@pytest.mark.parametrize("sql, reason", PRIMARY.items())
+def test_what_goes_to_the_primary_and_why(sql, reason):
+    facts = classify(sql)
+    assert (facts.verdict, facts.reason) == (Verdict.PRIMARY, reason)
+    assert not facts.effect_free or facts.hint
+
+
+@pytest.mark.parametrize("sql, effect", [
+    ("set work_mem = '1MB'", "session_setting"), ("set local x = 1", ""), ("reset all", "session_setting"),
+    ("set transaction read only", ""), ("select set_config('a.b', 'c', false)", "session_setting"),
+    ("select lower(set_config('role', 'x', true))", "session_setting"),
+    ("insert into t select set_config('a.b', 'c', false)", "session_setting"),
+    ("insert into t values (my_function())", "unknown_effect"), ("insert into t (a, b) values (1, lower('x'))", ""),
+    ("create temp table t (a int)", "temporary_object"), ("create table pg_temp.t (a int)", "temporary_object"),
+    ("select 1 into temp t", "temporary_object"), ("create table t (a int)", ""), ("listen x", "listen"),
+    ("declare c cursor with hold for select 1", "hold_cursor"), ("declare c cursor for select 1", ""),
+    ("select pg_advisory_lock(1)", "advisory_lock"), ("select pg_advisory_xact_lock(1)", ""),
+    ("select my_function()", "unknown_effect"), ("select nextval('s')", ""), ("load 'x'", "library"),
+    ("call p()", "unknown_effect"), ("explain analyze select my_function()", "unknown_effect"),
+    ("begin; set x = 1; commit", "session_setting"), ("update t set a = upper(b) where c in (1)", ""),
+])
+def test_what_stays_behind_in_the_session(sql, effect):
+    assert classify(sql).session_effect == effect
+
+
+@pytest.mark.parametrize("sql, tx", [
+    ("begin", Tx.BEGIN), ("start transaction", Tx.BEGIN), ("commit", Tx.END), ("end", Tx.END), ("abort", Tx.END),
+    ("rollback", Tx.END), ("rollback to s", Tx.SAVEPOINT), ("savepoint s", Tx.SAVEPOINT),
+    ("prepare transaction 'x'", Tx.END), ("begin; select 1; commit", Tx.END), ("select 1", None),
+])
+def test_transaction_control(sql, tx):
+    assert classify(sql).tx is tx
+
+
+def test_a_hint_decides_among_reads_only():
+    hinted = classify("select /* pgsplit: replica */ my_function()")
+    assert hinted.verdict is Verdict.READ and not hinted.effect_free
+    for sql in ("insert into t values (1) /* pgsplit: replica */", "/* pgsplit: replica */ begin",
+                "/* pgsplit: replica */ set a = 1", "/* pgsplit: replica */ select nextval('s')",
+                "select /* a pgsplit: replica */ my_function()", "select '/* pgsplit: replica */', my_function()"):
+        assert classify(sql).verdict is Verdict.PRIMARY, sql
+    assert classify("-- /* pgsplit: primary */\nselect 1").verdict is Verdict.READ
+
+
+def test_discard_all_releases_and_nothing_else_does():
+    assert classify("discard all").releases
+    assert not classify("discard temp").releases
+    assert not classify("discard all; set x = 1").releases
+
+
+def test_asynchronous_commit_is_noticed():
+    assert classify("set synchronous_commit = off").async_commit
+    assert not classify("select 1").async_commit
+
+
+def test_long_texts_are_not_lexed():
+    long = "select '" + "x" * 1000 + "'"
+    assert classify(long, max_bytes=100).reason == "statement_too_long"
+    assert classify(long, max_bytes=100).session_effect == "unknown_effect"
+    assert classify("insert into t values ('" + "x" * 1000 + "')", max_bytes=100).session_effect == ""
+
+
+@given(st.text())
+def test_any_text_has_facts_and_a_known_reason(text):
+    assert classify(text).reason in RULES
+
+
+@given(st.lists(st.sampled_from([*READS, *PRIMARY]), min_size=1, max_size=4))
+def test_a_text_is_as_strong_as_its_strongest_statement(texts):
+    if any(classify(text).reason in ("not_lexed", "hint_primary") or "--" in text for text in texts):
+        return
+    together = classify(";".join(texts))
+    assert (together.verdict is Verdict.READ) == all(classify(text).verdict is Verdict.READ for text in texts)
+
+
+def test_the_cache_is_bounded_and_remembers_writes():
+    classifier = Classifier(100, 1000)
+    for number in range(1000):
+        classifier(b"select %d" % number)
+    assert len(classifier) <= 100
+    assert classifier(b"select v from hidden").verdict is Verdict.READ
+    classifier.remember_write(b"select v from hidden")
+    assert classifier(b"select v from hidden").reason == "write_digest"
+    assert classifier("select 'é'".encode()).verdict is Verdict.READ
+
+
+def test_the_corpus():
+    """No wrong answers; at least 95 % of the reads that use built-in functions only go to replicas."""
+    wrong, confusion, reads, on_replica = [], Counter(), 0, 0
+    temporary = temporary_names()
+    for statement in statements():
+        facts = classify(statement["sql"])
+        replica = facts.verdict is Verdict.READ
+        confusion[statement["route"], facts.verdict.value, facts.reason] += 1
+        # A session whose temporary table hides another one is kept on the primary by its pin.
+        hides = any(name in statement["sql"].lower() for name in temporary)
+        if statement["route"] == "primary" and replica and statement["standby"] == "ok" and not hides:
+            wrong.append(statement["sql"])
+        if (statement["route"], statement["truth"], statement["ctx"]) == ("any-node", "read", "idle") and (
+                facts.reason != "unknown_function"):
+            reads += 1
+            on_replica += replica
+    for (route, upstream, reason), count in sorted(confusion.items()):
+        print(f"{route:9} -> {upstream:8} {reason:24} {count:6}")
+    print(f"{on_replica} of {reads} reads: {on_replica / reads:.1%}")
+    assert not wrong, wrong[:5]
+    assert on_replica / reads >= 0.95
+
+
+def temporary_names() -> set[str]:
+    names = set()
+    for statement in statements():
+        words = statement["sql"].lower().replace("(", " ").split()
+        if words[:1] == ["create"] and ("temp" in words[:4] or "temporary" in words[:4]):
+            names.update(word for word in words[2:7] if word not in ("temp", "temporary", "table", "view", "if", "not",
+                                                                     "exists", "as") and len(word) > 3)
+    return names
+
+
+def test_no_function_with_an_effect_is_safe():
+    for name in ("nextval", "setval", "set_config", "pg_advisory_lock", "now", "version", "pg_notify", "lo_open",
+                 "pg_backend_pid", "query_to_xml", "pg_terminate_backend", "currval", "pg_is_in_recovery",
+                 "txid_current"):
+        assert name not in SAFE
