@@ -24,6 +24,7 @@ from .acceptor import Acceptor
 from .tls import for_listener
 from .worker import WorkerContext
 
+FIRST_CHECKS: Final = 2.0      # seconds that a worker waits for the first health checks before it accepts
 DRAIN_STEP: Final = 0.02       # seconds between two looks at whether all sessions have gone
 
 Tls = tuple[ssl.SSLContext | None, bytes | None]
@@ -50,6 +51,8 @@ class ProxyService:
     # --- what the worker asks for ---------------------------------------------------------------------------
 
     def start(self) -> None:
+        """Accept clients, once the hosts have been looked at: before that every read would go to the primary."""
+        self._shared.manager.wait_checked(FIRST_CHECKS)
         self._accept()
 
     def prepare(self, config: Config) -> None:

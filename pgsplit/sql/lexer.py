@@ -37,6 +37,7 @@ class Token(NamedTuple):
 # A string goes on in another quoted part when nothing but white space with a newline stands between (4.1.2.1).
 _NEXT: Final = r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+(?:[\n\r]|\Z))*+'"
 _PLAIN: Final = rf"'(?:[^']|''|'{_NEXT})*+'"
+_BITS: Final = rf"'(?:[^']|'{_NEXT})*+'"         # no doubled quote in these
 _ESCAPED: Final = rf"'(?:[^'\\]|\\.|''|'{_NEXT})*+'"
 _LETTER: Final = r"A-Za-z_\u0080-\U0010ffff"
 
@@ -47,7 +48,7 @@ _TABLE: Final = (
     ("escaped", rf"[eE]{_ESCAPED}"),
     ("unicode", rf"[uU]&{_PLAIN}"),
     ("unicode_quoted", r'[uU]&"(?:[^"]|"")++"'),
-    ("bits", rf"[bBxX]{_PLAIN}"),
+    ("bits", rf"[bBxX]{_BITS}"),
     ("national", rf"[nN]{_PLAIN}"),
     ("string", _PLAIN),
     ("dollar", rf"\$(?:[{_LETTER}][{_LETTER}0-9]*+)?\$"),

@@ -20,6 +20,7 @@ from ..split.fence import ALWAYS, Ring
 from .host import Host, Identity
 
 if TYPE_CHECKING:
+    from .connection import HostLike
     from .monitor import HealthCheck, Position
 
 logger = log.get("pgsplit.cluster")
@@ -248,6 +249,14 @@ class ClusterManager:
 
     # --- questions ----------------------------------------------------------------------------------------
 
+    def is_primary(self, cluster_name: str, host: HostLike | None) -> bool:
+        """Whether *host* is still the server that the replicas are compared with: not so after a reload that names
+        another primary, or a failover.
+        """
+        primary = self.primaries.get(cluster_name)
+        return primary is host or (isinstance(host, Host) and primary is not None and host.identity is not None
+                                   and host.identity == primary.identity)
+
     def cluster(self, name: str) -> Cluster:
         """:raises ServerError: 08001 for one that a reload has removed: open sessions may still name it."""
         cluster = self._clusters.get(name)
@@ -257,6 +266,15 @@ class ClusterManager:
 
     def clusters(self) -> Iterable[Cluster]:
         return self._clusters.values()
+
+    def wait_checked(self, timeout: float) -> None:
+        """Until every host has been checked once, at most *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            clusters = self._clusters.values()
+            if all(cluster.hosts and all(host.checked for host in cluster.hosts.values()) for cluster in clusters):
+                return
+            self._changed.wait(min(left, POLL))
 
     def pick(self, cluster_name: str) -> Host:
         """The host for a new connection. Waits for the first health checks, at most `connect_timeout`.

@@ -1,0 +1,43 @@
+"""pgsplit in front of the pair, and connections through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgsplit.demo.proxy import Proxy
+
+Connect = Callable[..., psycopg.Connection[Any]]
+
+
+@pytest.fixture
+def proxy(pgsplit_server: Callable[..., Proxy]) -> Proxy:
+    return pgsplit_server(pgsplit={"workers": 2})
+
+
+@pytest.fixture
+def connect(proxy: Proxy) -> Iterator[Connect]:
+    """A connection through pgsplit, as the superuser unless told otherwise, in autocommit."""
+    opened = []
+
+    def make(user: str = "postgres", password: str = "postgres-secret", **arguments: Any) -> psycopg.Connection[Any]:
+        arguments = {"autocommit": True, "dbname": "postgres", "sslmode": "disable", "prepare_threshold": None} | arguments
+        connection = psycopg.connect(host="127.0.0.1", port=proxy.port, user=user, password=password, **arguments)
+        opened.append(connection)
+        return connection
+
+    yield make
+    for connection in opened:
+        connection.close()
+
+
+def value(connection: psycopg.Connection[Any], sql: str) -> Any:
+    row = connection.execute(sql).fetchone()
+    return row[0] if row else None
+
+
+def counters(proxy: Proxy, word: str) -> dict[str, int]:
+    return {name: count for name, count in proxy.client.arbiter("totals").items() if word in name}
