@@ -223,6 +223,8 @@ class ActiveSession:
             if not self.session.splitter.in_flight:
                 self.session.drop_replica(host.why_not)
             return "replica_out"
+        if not self.shared.manager.is_primary(self.listener.write_cluster, self.logged_in.main.host):
+            return "primary_changed"
         if self.listener.consistency == "eventual":
             return ""
         if self.listener.consistency == "global":
