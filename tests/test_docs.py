@@ -1,0 +1,131 @@
+"""What the documentation says exists: its links, commands, flags, signals and counters."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pgsplit.cli import COMMANDS
+from pgsplit.process import arbiter
+from pgsplit.split.rules import REASKED, RULES
+from pgsplit.stats import counters
+from pgsplit.upstream.host import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+README = (ROOT / "README.md").read_text()
+GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
+
+
+def options(command: str) -> set[str]:
+    """The options that ``app.py command`` takes."""
+    parser = argparse.ArgumentParser()
+    import_module(next(c.module for c in COMMANDS if c.name == command)).add_arguments(parser)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def counters_table(entries: tuple[counters.Counter, ...]) -> str:
+    rows = (f"| `{entry.name}`{' (gauge)' if entry.gauge else ''} | {entry.help} |" for entry in entries)
+    return "\n".join(["| name | meaning |", "|---|---|", *rows])
+
+
+def rules_table() -> str:
+    entries = (f"| `{rule.name}` | {rule.upstream} | {rule.words} |" for rule in (*RULES.values(), REASKED))
+    return "\n".join(["| name | upstream | meaning |", "|---|---|---|", *entries])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", page.read_text()):
+        assert not target or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]*)\)", page.read_text()):
+        assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page: Path) -> None:
+    text = page.read_text()
+    usage = subprocess.run([ROOT / "run", "help"], capture_output=True, text=True, check=True).stdout
+    known = {*re.findall(r"^  (\w+) ", usage, re.MULTILINE)}
+    assert set(re.findall(r"\./run (\w+)", text)) <= known
+    for command, rest in re.findall(r"app\.py (\w+)([^`\n#]*)", text):
+        assert command in {c.name for c in COMMANDS}, command
+        assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)) <= options(command), rest
+
+
+@pytest.mark.parametrize("name", re.findall(r"`\./run bench (\w+)", README))
+def test_benches_exist(name: str) -> None:
+    assert (ROOT / "bench" / f"{name}.py").exists()
+
+
+def test_every_option_of_serve_is_told() -> None:
+    told = {option for cell in re.findall(r"^\| (`-.*?) \|", OPERATIONS, re.MULTILINE)
+            for option in re.findall(r"--?[a-z][\w-]*", cell)}
+    assert told == options("serve") - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("text", [README, OPERATIONS], ids=["README", "operations"])
+def test_every_signal_is_told(text: str) -> None:
+    for name in set(arbiter.SIGNALS) - {"CHLD"}:
+        assert f"`{name}`" in text, name
+
+
+def test_counters_are_those_of_the_table() -> None:
+    _, shown, _ = re.split(r"<!-- /?counters -->\n", OPERATIONS)
+    assert shown.strip() == counters_table(counters.ALL)
+    for name in Host("c", ("h", 1)).counters():
+        assert f"| `{name}`" in OPERATIONS, name
+
+
+def test_rules_are_those_of_the_table() -> None:
+    _, shown, _ = re.split(r"<!-- /?rules -->\n", (ROOT / "docs/routing.md").read_text())
+    assert shown.strip() == rules_table()
+
+
+def test_loggers_exist() -> None:
+    source = "".join(path.read_text() for path in ROOT.glob("pgsplit/**/*.py"))
+    used = set(re.findall(r"log\.get\(\"([\w.]+)\"\)", source))
+    assert set(re.findall(r"`(pgsplit\.\w+)`", OPERATIONS)) == used
+
+
+def test_guarantees_name_tests_that_exist() -> None:
+    rows = re.findall(r"^\| \*\*(G\d) .*\|([^|]*)\|$", GUARANTEES, re.MULTILINE)
+    assert [name for name, _ in rows] == [f"G{number}" for number in range(1, 9)]
+    for name, tests in rows:
+        paths = re.findall(r"`([^`]+)`", tests)
+        assert paths, name
+        for path in paths:
+            assert (ROOT / path).exists(), path
+    for number in range(1, 9):
+        assert f"| G{number} " in README
+
+
+def test_first_configuration_is_a_good_one(tmp_path: Path) -> None:
+    """The README's YAML, with secrets and files that exist, is what the loader takes."""
+    from pgsplit.process import files
+
+    [text] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    configuration = yaml.safe_load(text)
+    assert configuration.pop("tls").keys() == {"certificate", "key"}
+    configuration["users"]["report"] = "md5" + "0" * 32
+    file = tmp_path / "pgsplit.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    file.chmod(0o600)
+    loaded = files.load_config(str(file), 1, {})
+    assert [listener.consistency for listener in loaded.config.listeners] == ["global"]
