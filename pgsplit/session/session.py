@@ -58,6 +58,7 @@ class Session:
         self._reask_hold = reask_hold
         self._hold_until: float | None = None
         self._ended = False
+        self._said_goodbye = False
         self._new_replica: Leg | None = None
         if flow.default is not None:
             flow.default.limit = reask_buffer
@@ -220,8 +221,17 @@ class Session:
                 self._ended = True
             else:
                 break
-        if client.eof is not None and (splitter.mid_batch or not splitter.in_flight) and not primary.congested:
+        if client.eof is not None and not primary.congested:
+            self._client_ended()
+
+    def _client_ended(self) -> None:
+        """What is under way comes to its end, as on a server, which reads the goodbye when it is done with it."""
+        if self.splitter.mid_batch or not self.splitter.in_flight:
             self._ended = True
+        elif self.splitter.running is Upstream.ADDITIONAL and not self._said_goodbye:
+            self._said_goodbye = True
+            assert self.flow.additional is not None
+            self.relay.send(self.flow.additional, build.TERMINATE)
 
     def _ask(self, step: Step) -> None:
         assert step.batch is not None
@@ -247,7 +257,7 @@ class Session:
     def _farewell(self) -> None:
         """Goodbye to the servers, and the last bytes to a client that is still there."""
         if not self.splitter.mid_batch:
-            for leg in (self.flow.default, self.flow.additional):
+            for leg in (self.flow.default, None if self._said_goodbye else self.flow.additional):
                 if leg is not None and leg.eof is None:
                     self.relay.send(leg, build.TERMINATE)
         client = self.flow.client

@@ -24,8 +24,9 @@ def connect(proxy: Proxy) -> Iterator[Connect]:
     opened = []
 
     def make(user: str = "postgres", password: str = "postgres-secret", **arguments: Any) -> psycopg.Connection[Any]:
-        arguments = {"autocommit": True, "dbname": "postgres", "sslmode": "disable", "prepare_threshold": None} | arguments
-        connection = psycopg.connect(host="127.0.0.1", port=proxy.port, user=user, password=password, **arguments)
+        defaults = {"autocommit": True, "dbname": "postgres", "sslmode": "disable", "prepare_threshold": None}
+        connection = psycopg.connect(host="127.0.0.1", port=proxy.port, user=user, password=password,
+                                     **defaults | arguments)
         opened.append(connection)
         return connection
 

@@ -56,7 +56,8 @@ def test_a_table_made_a_moment_ago_is_there_in_every_session(connect):
 def test_no_read_is_stale_while_replay_is_paused_and_resumed(cluster, connect):
     """Within a session, and across sessions and workers, under `global`."""
     setup = connect()
-    setup.execute("create table fresh (id int primary key, n int); insert into fresh select g, 0 from generate_series(1, 4) g")
+    setup.execute("create table fresh (id int primary key, n int)")
+    setup.execute("insert into fresh select g, 0 from generate_series(1, 4) g")
     stale: list[Any] = []
     over = threading.Event()
     told = [0] * 5                      # the greatest value of each row that somebody was told committed

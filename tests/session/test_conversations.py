@@ -371,3 +371,12 @@ def test_draining_waits_for_the_end_of_the_transaction():
     talk.client(Q("rollback")).primary(done("ROLLBACK"), I)
     talk.run()
     assert b"C57P01" in bytes(talk.sides.client.heard)
+
+
+def test_a_client_that_vanishes_leaves_the_primary_to_finish_and_says_goodbye():
+    """The server took two COPYs in one for a mistake and answers once: nothing may wait for a second answer."""
+    talk = Talk()
+    talk.client(Q("copy t from stdin"), Q("insert into t values (1)")).ends("client").do(lambda: None)
+    talk.expect_primary(Q("copy t from stdin"), Q("insert into t values (1)"), X)
+    talk.primary(error("08P01"), I).ends("additional")
+    talk.run()
