@@ -42,7 +42,8 @@ class ProxyService:
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
         classifier = Classifier(config.process.statement_cache,
-                                min(listener.max_statement_bytes for listener in config.listeners))
+                                min(listener.max_statement_bytes for listener in config.listeners),
+                                parse=any(listener.enable_sql_parsing for listener in config.listeners))
         self._shared = Shared(relay=PyRelay(), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, cancel_elsewhere=self._cancel_elsewhere)

@@ -29,6 +29,11 @@ class SessionCounter:
     def backend(self, messages: int) -> None:
         self._stats.messages_backend += messages
 
+    def text(self, parsed: bool | None) -> None:
+        if parsed is not None:
+            self._stats.statements_parsed += parsed
+            self._stats.statements_parse_error += not parsed
+
     def decided(self, decision: Decision) -> None:
         key = (decision.upstream.text, decision.reason)
         decisions = self._stats.decisions

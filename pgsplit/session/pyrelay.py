@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import gevent
 
-from ..upstream.stream import Tls
+from ..upstream.stream import Tls, close_notify
 from .leg import Leg
 
 READ: Final = 1
@@ -107,6 +107,8 @@ class PyRelay:
         """Tell the peer that nothing more will be sent, so that what was sent still reaches it."""
         if leg.closed:
             return
+        if leg.tls is not None and not leg.outbox:
+            self._try_send(leg, close_notify(leg.tls))
         try:
             leg.sock.shutdown(socket.SHUT_WR)
         except OSError:

@@ -9,7 +9,10 @@ from typing import Protocol
 
 class Cancellable(Protocol):
     def cancel(self) -> None:
-        """Cancel what runs now, on whichever upstream it does."""
+        """Cancel what runs now, on whichever upstream it does; returns when the server has been told.
+
+        The client takes the end of its CancelRequest's connection for that, and may then run the next statement.
+        """
 
 
 Key = tuple[int, bytes]

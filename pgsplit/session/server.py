@@ -180,6 +180,7 @@ class ActiveSession:
             publish=self.shared.board.publish_write, lost_replica=self._lost_replica, answered=counter.answered,
             remember_write=self.shared.classifier.remember_write)
         session.fence_ns = fence_ns
+        main.callback = session
         self.server.stats.session_began(tls=tls, upstream_tls=main.tls)
         return session
 
@@ -280,4 +281,4 @@ class ActiveSession:
         if running is Upstream.DEFAULT and self.logged_in.default is not None:
             connection = self.logged_in.default
             self.session.splitter.cancelled()
-        gevent.spawn(cancel_upstream, self.shared.manager, connection)
+        cancel_upstream(self.shared.manager, connection)

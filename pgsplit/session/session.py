@@ -133,7 +133,7 @@ class Session:
                 self.fence_ns = now
                 if publishes:
                     self._publish(now)
-                self.relay.forward(leg, client, step.size)
+                self.write_callback(step.size)
                 if step.batch is not None:
                     self._answered(Upstream.ADDITIONAL, now - step.batch.started)
             elif step.action is Action.CUT:
@@ -142,6 +142,11 @@ class Session:
                 break
         if leg.eof is not None and not splitter.mid_answer and not client.congested and not self._ended:
             self._primary_ended(leg.eof)
+
+    def write_callback(self, size: int) -> None:
+        """S3's shape: what the additional upstream sent is written downstream (see `AdditionalConnCallback`)."""
+        assert self.flow.additional is not None
+        self.relay.forward(self.flow.additional, self.flow.client, size)
 
     def _primary_ended(self, why: str) -> None:
         """The server's own last words have been passed on; where it had none the client is told."""

@@ -30,7 +30,7 @@ class Batch:
     """A batch on its way to an upstream."""
 
     __slots__ = ("ahead", "bound", "effect_free", "empty", "failed", "kind", "messages", "passing", "reason",
-                 "requests", "rows", "size", "sql", "started", "statement", "tags", "wrote")
+                 "requests", "rows", "size", "sql", "started", "statement", "tags", "texts", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -43,6 +43,7 @@ class Batch:
         self.wrote = any(facts.writes for facts in bound)
         self.effect_free = all(facts.effect_free for facts in bound)
         self.ahead = 0                # ParseCompletes to swallow, of Parses that pgsplit put ahead
+        self.texts: list[Facts] = []   # of its Query, or of its Parses
         self.statement: Unnamed | None = None    # the unnamed statement as it is after the batch
         self.failed = False
         self.messages = 0             # of the answer that is held: how many, and the CommandCompletes and notices

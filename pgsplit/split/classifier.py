@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from ..sql.digest import of_text
+from ..sql.operations import operations
 from .classify import classify
 from .facts import Facts, Verdict
 
@@ -12,11 +14,16 @@ CACHED_BYTES: Final = 32 << 20      # of texts; half of the entries go when they
 
 
 class Classifier:
-    """*entries*: texts kept at most (`statement_cache`). *max_bytes*: longer texts are not lexed."""
+    """*entries*: texts kept at most (`statement_cache`). *max_bytes*: longer texts are not lexed.
 
-    def __init__(self, entries: int, max_bytes: int) -> None:
+    *parse*: also ask the statistics parser, once for each digest (`enable_sql_parsing`).
+    """
+
+    def __init__(self, entries: int, max_bytes: int, *, parse: bool = False) -> None:
         self._entries = entries
         self._max_bytes = max_bytes
+        self._parse = parse
+        self._parsed: dict[str, bool] = {}       # by digest
         self._facts: dict[bytes, Facts] = {}
         self._bytes = 0
 
@@ -29,10 +36,22 @@ class Classifier:
 
     def _learn(self, sql: bytes) -> Facts:
         # In every encoding that is lexed here, the bytes above 127 are parts of letters: so are Latin-1's.
-        facts = classify(sql.decode("latin-1"), max_bytes=self._max_bytes)
+        text = sql.decode("latin-1")
+        facts = classify(text, max_bytes=self._max_bytes)
+        if self._parse and not facts.empty:
+            facts = replace(facts, parsed=len(sql) <= self._max_bytes and self._understood(of_text(text)))
         if len(sql) <= self._max_bytes:
             self._keep(sql, facts)
         return facts
+
+    def _understood(self, digest: str) -> bool:
+        known = self._parsed.get(digest)
+        if known is None:
+            known = operations(digest) is not None
+            if len(self._parsed) >= self._entries:
+                self._parsed.clear()
+            self._parsed[digest] = known
+        return known
 
     def _keep(self, sql: bytes, facts: Facts) -> None:
         self._facts[sql] = facts

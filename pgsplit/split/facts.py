@@ -33,6 +33,7 @@ class Facts:
     hint: str = ""                       # replica or primary, from a comment
     async_commit: bool = False           # the text names synchronous_commit
     empty: bool = False                  # no statement at all
+    parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
 
 
 DOUBT = Facts(Verdict.PRIMARY, "doubt", session_effect="unknown_effect")

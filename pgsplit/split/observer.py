@@ -14,6 +14,9 @@ class Observer(Protocol):
     def backend(self, messages: int) -> None:
         """Messages of an upstream that the client gets."""
 
+    def text(self, parsed: bool | None) -> None:
+        """A Query or Parse with a text, and whether the statistics parser understood it."""
+
     def decided(self, decision: Decision) -> None:
         """A batch has been sent."""
 

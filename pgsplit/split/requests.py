@@ -86,12 +86,14 @@ class Requests:
     def _route(self, draft: Draft) -> Step:
         state = self._state
         bound = state.bound_facts(draft) if draft.end != FUNCTION_CALL else [DOUBT]
-        decision = self._decide(draft, bound)
+        parsed = [state.text_facts(statement.sql) for statement in draft.parsed]
+        decision = self._decide(draft, bound, parsed)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.requests = draft.requests
         batch.sql = draft.sql
         if draft.unnamed is not None:
             batch.statement = Unnamed(draft.unnamed.message, state.text_facts(draft.unnamed.sql))
+        batch.texts = parsed if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
             return Step(Action.ASK, draft.size, state.asked, batch=batch, decision=decision)
         if state.asked:
@@ -102,7 +104,7 @@ class Requests:
             return self._refuse(draft, NO_REPLICA_ERROR)
         return self._forward(draft, batch, decision)
 
-    def _decide(self, draft: Draft, bound: list[Facts]) -> Decision:
+    def _decide(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision:
         """The first rule that holds. The rule table has the words for each reason."""
         state = self._state
         primary = Upstream.ADDITIONAL
@@ -112,7 +114,6 @@ class Requests:
             return Decision(primary, state.forced)
         if draft.end in _NEVER_A_READ:
             return Decision(primary, _NEVER_A_READ[draft.end])
-        parsed = [state.text_facts(p.sql) for p in draft.parsed]
         for facts in (*parsed, *bound):
             if facts.verdict is Verdict.PRIMARY:
                 return Decision(primary, facts.reason, facts.detail)
@@ -187,6 +188,8 @@ class Requests:
         self._state.forced = ""
         self._state.last = decision
         self._observer.decided(decision)
+        for facts in batch.texts:
+            self._observer.text(facts.parsed)
         self._observer.frontend(batch.requests)
         if batch.kind == QUERY:
             self._state.unnamed = None      # PostgreSQL manual 55.2.3: a simple Query destroys it

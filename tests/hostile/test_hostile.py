@@ -1,4 +1,4 @@
-"""Ten thousand bad clients and as many bad servers (a tenth outside CI): no worker dies, nothing leaks, others are served."""
+"""Ten thousand bad clients and bad servers (a tenth outside CI): no worker dies, nothing leaks, others are served."""
 
 from __future__ import annotations
 

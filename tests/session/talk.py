@@ -217,6 +217,8 @@ class Talk:
 
     def backend(self, messages: int) -> None: ...
 
+    def text(self, parsed: bool | None) -> None: ...
+
     def decided(self, decision: Decision) -> None:
         self.decisions.append(decision)
 

@@ -106,3 +106,20 @@ def test_hostile_texts_take_linear_time():
         seconds(100)
         small = max(min(seconds(1000) for _ in range(3)), 0.0005)
         assert seconds(20_000) < 100 * small, unit
+
+
+def test_a_digest_holds_no_literal():
+    from pgsplit.sql.digest import of_text
+
+    sql = ("select 'secret-1', $$secret-2$$, E'secret-3', 42042, b'1010', $1 from \"T\" /* secret-4 */ "
+           "where a in (1, 2, 3)")
+    assert of_text(sql) == 'select ? from "T" where a in ( ? )'
+    assert of_text("select 'open") == "(not lexed)"
+
+
+def test_tables_and_operations():
+    from pgsplit.sql.operations import operations
+
+    assert operations("select * from a join b on true") == (frozenset({"a", "b"}), frozenset({"select"}))
+    assert operations("insert into t select ? from u") == (frozenset({"t", "u"}), frozenset({"insert", "select"}))
+    assert operations("frobnicate the thing") is None

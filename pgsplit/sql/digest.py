@@ -1,0 +1,33 @@
+"""A text without its literals: what may be counted, shown and logged."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .lexer import Kind, LexError, Token, tokens
+
+LITERALS: Final = frozenset({Kind.STRING, Kind.NUMBER, Kind.PARAMETER})
+LIMIT: Final = 1000          # characters of a digest
+
+
+def digest(found: list[Token]) -> str:
+    """Literals become ``?``, lists of them one ``?``, comments nothing, white space one blank."""
+    words: list[str] = []
+    for token in found:
+        if token.kind is Kind.COMMENT:
+            continue
+        if token.kind not in LITERALS:
+            words.append(f'"{token.text}"' if token.kind is Kind.QUOTED else token.text)
+        elif words[-2:] == ["?", ","]:
+            words.pop()
+        else:
+            words.append("?")
+    return " ".join(words)[:LIMIT]
+
+
+def of_text(sql: str) -> str:
+    """The digest of *sql*; of one that cannot be lexed only that."""
+    try:
+        return digest(tokens(sql))
+    except LexError:
+        return "(not lexed)"
