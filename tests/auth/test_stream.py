@@ -135,15 +135,35 @@ def test_a_message_that_comes_with_the_end_of_the_handshake_is_not_waited_for(se
 def test_the_last_words_of_a_peer_are_heard(secured: tuple[Stream, Stream]):
     client, server = secured
     server.write(build.error_response("FATAL", "28P01", "no"))
-    assert server.tls is not None
-    with pytest.raises(ssl.SSLWantReadError):
-        server.tls.ssl.unwrap()                     # writes close_notify
-    server._send(server.tls.outgoing.read())
     server.close()
     gevent.sleep(0.01)
     assert client.read_message()[0] == ord("E")
     with pytest.raises(ConnectionLost):
         client.read_message()
+
+
+def test_an_end_inside_tls_is_told_from_a_cut(secured: tuple[Stream, Stream]):
+    client, server = secured
+    server.close()
+    server.close()
+    plain, _, tls = client.detach()
+    assert tls is not None
+    plain.setblocking(True)
+    tls.incoming.write(plain.recv(1000))
+    try:
+        assert tls.ssl.read() == b""
+    except ssl.SSLZeroReturnError:
+        pass
+    plain.close()
+
+
+def test_closing_does_not_wait_for_a_peer_that_does_not_read(secured: tuple[Stream, Stream]):
+    _, server = secured
+    server._socket.setblocking(False)
+    with pytest.raises(ConnectionLost):
+        while True:
+            server.write(b"x" * 100_000)
+    server.close()
 
 
 @pytest.mark.parametrize("server_side", [True, False])
