@@ -1,0 +1,75 @@
+"""The fence's arithmetic: positions, samples, and as of when a replica is fresh."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgsplit.split.fence import NEVER, RING, Ring, normalise, parse_lsn
+
+
+@pytest.mark.parametrize("text, number", [("0/0", 0), ("0/1000018", 0x1000018), ("16/B374D848", 0x16B374D848)])
+def test_positions_are_read(text, number):
+    assert parse_lsn(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "1", "x/y", "1/2/3"])
+def test_other_texts_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_lsn(text)
+
+
+@pytest.mark.parametrize("lsn, normalised", [
+    (0x3018, 0x3000),              # just behind the header of a page, as the flush position is reported there
+    (0x8000 + 24, 0x8000), (0x1000028, 0x1000000),       # and of a segment
+    (0x3019, 0x3019), (0x3000, 0x3000), (0x1000018, 0x1000000), (0x2028, 0x2028),
+])
+def test_a_position_behind_a_page_header_is_the_end_of_the_record_before_it(lsn, normalised):
+    expected = lsn if lsn == 0x3018 else normalised          # 0x3000 begins no page of 8 KiB
+    assert normalise(lsn) == expected
+
+
+def test_fresh_as_of_the_newest_sample_that_is_replayed():
+    ring = Ring()
+    assert ring.fresh_ns(10**9) == NEVER
+    for t_ns, lsn in ((100, 10), (200, 20), (300, 30)):
+        ring.add(t_ns, lsn)
+    assert [ring.fresh_ns(lsn) for lsn in (9, 10, 19, 25, 30, 99)] == [NEVER, 100, 100, 200, 300, 300]
+
+
+def test_a_primary_that_writes_nothing_stays_fresh():
+    ring = Ring()
+    for t_ns in range(100, 1000):
+        ring.add(t_ns, 10)
+    assert len(ring) == 1 and ring.fresh_ns(10) == 999
+
+
+def test_a_position_that_falls_voids_what_was_known():
+    """Another server, or the same one restored: positions compare on one only."""
+    ring = Ring()
+    ring.add(100, 50)
+    ring.add(200, 40)
+    assert ring.fresh_ns(45) == 200 and len(ring) == 1
+    ring.clear()
+    assert ring.fresh_ns(10**9) == NEVER and ring.newest_ns == NEVER
+
+
+def test_the_ring_is_bounded_and_forgets_the_oldest():
+    ring = Ring()
+    for number in range(10 * RING):
+        ring.add(number, number)
+    assert len(ring) <= 2 * RING
+    assert ring.fresh_ns(10 * RING) == 10 * RING - 1
+    assert ring.fresh_ns(3) == NEVER
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5)), max_size=100), st.integers(0, 300))
+def test_never_fresher_than_a_sample_that_is_not_replayed(steps, replayed):
+    ring, samples, t_ns, lsn = Ring(), [], 0, 0
+    for later, further in steps:
+        t_ns, lsn = t_ns + later, lsn + further
+        ring.add(t_ns, lsn)
+        samples.append((t_ns, lsn))
+    fresh = ring.fresh_ns(replayed)
+    assert fresh == max((t for t, position in samples if position <= replayed), default=NEVER)
