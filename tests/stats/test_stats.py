@@ -9,7 +9,15 @@ from pgsplit.stats.histogram import BOUNDS, Histogram, quantile
 from pgsplit.stats.totals import merge, of_dead, render
 
 # Envoy's documentation of the postgres_proxy filter, in its order of names.
-ENVOYS = ["errors", "errors_error", "errors_fatal", "errors_panic", "errors_unknown", "messages", "messages_backend", "messages_frontend", "messages_unknown", "sessions", "sessions_encrypted", "sessions_terminated_ssl", "sessions_unencrypted", "sessions_upstream_ssl_success", "sessions_upstream_ssl_failed", "statements", "statements_insert", "statements_delete", "statements_update", "statements_select", "statements_other", "statements_parsed", "statements_parse_error", "transactions", "transactions_commit", "transactions_rollback", "notices", "notices_notice", "notices_log", "notices_warning", "notices_debug", "notices_info", "notices_unknown"]
+ENVOYS = [
+    "errors", "errors_error", "errors_fatal", "errors_panic", "errors_unknown", "messages", "messages_backend",
+    "messages_frontend", "messages_unknown", "sessions", "sessions_encrypted", "sessions_terminated_ssl",
+    "sessions_unencrypted", "sessions_upstream_ssl_success", "sessions_upstream_ssl_failed", "statements",
+    "statements_insert", "statements_delete", "statements_update", "statements_select", "statements_other",
+    "statements_parsed", "statements_parse_error", "transactions", "transactions_commit", "transactions_rollback",
+    "notices", "notices_notice", "notices_log", "notices_warning", "notices_debug", "notices_info",
+    "notices_unknown",
+]
 
 
 def test_envoys_names_are_all_there():
