@@ -24,6 +24,7 @@ class RawListener:
     fields: Fields
     name: str
     addresses: list[Address]
+    chain: Fields
     proxy: Fields
     tls: ServerTls | None
     read_cluster: str
@@ -67,7 +68,7 @@ class EnvoyReader:
         node, path = chains[0] if chains else (None, fields.at("filter_chains"))
         chain = Fields(self._notes, node, path, kinds.FILTER_CHAIN)
         proxy, tcp = self._filters(chain)
-        raw = RawListener(fields, name, addresses, proxy, self._start_tls(chain), tcp.required("cluster"))
+        raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain), tcp.required("cluster"))
         raw.users = read_list(self._notes, proxy.items.get("user_list"), proxy.at("user_list"))
         raw.users_file = self.file(proxy.text("user_list_file"))
         return raw

@@ -27,12 +27,16 @@ EMPTY_IS_NONE: Final = ("pidfile", "log_file")
 
 @dataclass
 class Loaded:
-    """*sources*: for each setting's path the ``FILE:LINE`` that set it, or ``default``. *files*: what was read."""
+    """*sources*: for each setting's path the ``FILE:LINE`` that set it, or ``default``. *files*: what was read.
+
+    *marks*: where a listener's certificate or a cluster's CA stands, for mistakes that show when they are read.
+    """
 
     config: Config
     warnings: list[str]
     sources: dict[str, str]
     files: list[str] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
 
 
 def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults: Mapping[str, Any] | None = None,
@@ -53,7 +57,7 @@ def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults:
     config = loader.config(generation)
     if notes.problems or config is None:
         raise ConfigError(list(dict.fromkeys(notes.problems)))
-    return Loaded(config, notes.warnings, loader.sources, loader.files)
+    return Loaded(config, notes.warnings, loader.sources, loader.files, loader.marks)
 
 
 class _Loader:
@@ -61,6 +65,7 @@ class _Loader:
                  overrides: Mapping[str, Any]) -> None:
         self.sources: dict[str, str] = {}
         self.files = [filename]
+        self.marks: dict[str, str] = {}
         self._notes = notes
         self._read = read
         self._defaults = defaults
@@ -164,6 +169,7 @@ class _Loader:
                 self._notes.wrong(proxy.where(field_name), proxy.at(field_name),
                                   f"there is no cluster {name!r}; there are {', '.join(sorted(names)) or 'none'}")
         raw.users = self._users(raw)
+        self.marks[f"listener {raw.name}"] = _mark(raw.chain, "transport_socket")
         mode = self._downstream_ssl(raw)
         if self._notes.problems:
             return None
@@ -206,6 +212,7 @@ class _Loader:
         return mode
 
     def _cluster(self, raw: RawCluster, settings: dict[str, Any]) -> Cluster | None:
+        self.marks[f"cluster {raw.name}"] = _mark(raw.fields, "transport_socket")
         if self._notes.problems:
             return None
         return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
@@ -223,6 +230,11 @@ class _Loader:
                               if name else "health checks need a user: no user of user_list has a clear password")
             return None
         return Monitor(username=chosen.username, database=database, secret=chosen.secret)
+
+
+def _mark(fields: Fields, name: str) -> str:
+    where = fields.where(name)
+    return f"{where.file}:{where.line}: {fields.at(name)}"
 
 
 _SCOPES: Final[tuple[Scope, ...]] = ("process", "listener", "cluster")

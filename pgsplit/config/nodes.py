@@ -12,8 +12,11 @@ LIMIT: Final = 200_000       # nodes, aliases followed: against texts that grow 
 
 @dataclass(eq=False)
 class Node:
+    """*path*: what its author calls it, where that is not its place in the tree (the short form)."""
+
     file: str
     line: int
+    path: str = field(default="", kw_only=True)
 
 
 @dataclass(eq=False)

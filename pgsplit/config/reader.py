@@ -31,7 +31,7 @@ class Fields:
 
     def __init__(self, notes: Notes, node: Node | None, path: str, kind: Kind) -> None:
         self.notes = notes
-        self.path = path
+        self.path = (node.path if node is not None else "") or path
         self.items: dict[str, Node] = {}
         self._kind = kind
         self._lines: dict[str, int] = {}
@@ -41,10 +41,11 @@ class Fields:
             self._lines = node.key_lines
             self._check()
         elif node is not None:
-            notes.wrong(node, path or "(top)", f"a {kind.name} is a mapping of fields")
+            notes.wrong(node, self.path or "(top)", f"a {kind.name} is a mapping of fields")
 
     def at(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
+        item = self.items.get(name)
+        return (item.path if item is not None else "") or (f"{self.path}.{name}" if self.path else name)
 
     def where(self, name: str) -> Node:
         """A node to report a mistake at: the field's, or the mapping's when it is absent."""
@@ -113,7 +114,7 @@ class Fields:
         if not isinstance(node, Sequence):
             self.notes.wrong(node, self.at(name), "is a list")
             return []
-        return [(item, f"{self.at(name)}[{index}]") for index, item in enumerate(node.items)]
+        return [(item, item.path or f"{self.at(name)}[{index}]") for index, item in enumerate(node.items)]
 
     def mappings(self, name: str, kind: Kind) -> list[Fields]:
         return [Fields(self.notes, node, path, kind) for node, path in self.sequence(name)]

@@ -17,6 +17,8 @@ def is_short(root: Mapping) -> bool:
 
 def rewrite(notes: Notes, root: Mapping) -> Mapping:
     fields = Fields(notes, root, "", SHORT)
+    for name, node in root.items.items():
+        node.path = name
     for name in ("listen", "primary", "replicas"):
         if not fields.has(name):
             notes.wrong(root, name, "is missing")
@@ -104,7 +106,7 @@ def _own(root: Mapping) -> Node:
     block = root.items.get("pgsplit", _map(root))
     if not isinstance(block, Mapping):
         return block
-    own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines))
+    own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines), path="pgsplit")
     if "consistency" in root.items:
         own.items["consistency"] = root.items["consistency"]
         own.key_lines["consistency"] = root.key_lines["consistency"]
@@ -135,12 +137,13 @@ def _address(notes: Notes, node: Node, path: str, default_port: int = 0) -> Mapp
 
 
 def _text(where: Node, value: str) -> Scalar:
-    return Scalar(where.file, where.line, value)
+    return Scalar(where.file, where.line, value, path=where.path)
 
 
 def _seq(where: Node, *items: Node) -> Sequence:
-    return Sequence(where.file, where.line, list(items))
+    return Sequence(where.file, where.line, list(items), path=where.path)
 
 
 def _map(where: Node, **items: Node) -> Mapping:
-    return Mapping(where.file, where.line, dict(items), {name: node.line for name, node in items.items()})
+    return Mapping(where.file, where.line, dict(items), {name: node.line for name, node in items.items()},
+                   path=where.path)

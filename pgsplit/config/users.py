@@ -15,6 +15,7 @@ from .reader import Fields, Notes
 def read_list(notes: Notes, node: Node | None, path: str) -> list[User]:
     """Items ``{username, password}``, or the short form's mapping of names to secrets."""
     found: list[tuple[Node, str, str, str]] = []
+    path = (node.path if node is not None else "") or path
     if isinstance(node, Mapping):
         for name, value in node.items.items():
             if isinstance(value, Scalar):

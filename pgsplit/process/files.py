@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config.loader import Loaded, load
-from ..config.model import Config
 from ..errors import ConfigError
 
 
@@ -23,7 +22,7 @@ def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | N
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}:1: {getattr(error, 'strerror', None) or error}"]) from None
     loaded = load(text, path, _read, generation=generation, defaults=machine_defaults(), overrides=overrides)
-    problems = check_files(loaded.config, path)
+    problems = check_files(loaded)
     if problems:
         raise ConfigError(problems)
     loaded.warnings += [f"{name}:1: holds passwords and can be read by others: chmod 600"
@@ -36,23 +35,23 @@ def machine_defaults() -> dict[str, Any]:
     return {"workers": len(os.sched_getaffinity(0)), "run_dir": os.path.join(base, "pgsplit")}
 
 
-def check_files(config: Config, path: str) -> list[str]:
-    """What is wrong with the certificates, keys and CAs."""
-    problems = []
+def check_files(loaded: Loaded) -> list[str]:
+    """What is wrong with the certificates, keys and CAs, each with where it is named."""
+    problems, config = [], loaded.config
     for listener in config.listeners:
         if listener.tls is None:
             continue
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listener.tls.certificate, listener.tls.key)
         except OSError as error:
-            problems.append(f"{path}: listener {listener.name}: tls_certificates: {_tls_reason(error, listener.tls)}")
+            problems.append(f"{loaded.marks[f'listener {listener.name}']}: {_tls_reason(error, listener.tls)}")
     for cluster in config.clusters:
         if cluster.tls.ca is not None:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cluster.tls.ca)
             except OSError as error:
                 reason = getattr(error, "reason", None) or error.strerror or error
-                problems.append(f"{path}: cluster {cluster.name}: trusted_ca: {cluster.tls.ca}: {reason}")
+                problems.append(f"{loaded.marks[f'cluster {cluster.name}']}: {cluster.tls.ca}: {reason}")
     return problems
 
 

@@ -148,6 +148,28 @@ def test_mistakes_in_envoys_form(change, expected):
     assert all(problem.split(":")[0].isdigit() for problem in found)
 
 
+def test_mistakes_in_the_short_form_are_named_as_it_names_things():
+    text = SHORT.replace("md50123456789abcdef0123456789abcdef", "md5012345678901234567890123").replace(
+        "db1:5432", "db1:x")
+    assert problems(text) == ["2: primary: 'db1:x' is not HOST:PORT, nor the path of a Unix socket",
+                              "4: users.report: the md5 hash is malformed: md5 and 32 hexadecimal digits"]
+
+
+def test_a_certificate_that_is_not_the_key_s_is_found(tmp_path):
+    from pgsplit.demo.certificates import Authority
+    from pgsplit.process.files import load_config
+
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    authority.issue("other").key.rename(tmp_path / "server.key")
+    file = tmp_path / "pgsplit.yaml"
+    file.write_text(SHORT)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(file))
+    assert caught.value.problems == [
+        f"{file}:6: tls: the key {tmp_path}/server.key is not that of the certificate {tmp_path}/server.crt"]
+
+
 def test_all_mistakes_at_once():
     text = SHORT.replace("primary: db1:5432", "primary: x:y").replace("session", "sesion").replace(
         "tls: {", "tsl: {")
