@@ -13,11 +13,12 @@ import platform
 import random
 import secrets
 import signal
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-from bench import contenders, report, workloads
+from bench import contenders, cpu, report, workloads
 from bench.contenders import DIRECT, PGBOUNCER, Bench, Contender, NotHere
 from pgsplit.demo import account
 from pgsplit.demo.replication import PrimaryAndStandbys
@@ -34,12 +35,15 @@ def main() -> int:
     role = Role("bench", secrets.token_hex(8))
     try:
         with PrimaryAndStandbys([role], superuser_password=secrets.token_hex(8), standbys=1, say=_say) as servers:
+            args.commit, args.postgresql = _commit(), servers.installation.version
             bench = Bench(servers, role, account.choose(), args.workers)
             workloads.initialize(bench)
             found = _start(bench, args.only)
+            before = cpu.of_machine(), cpu.seconds(os.getpid())
             slices = _measure(bench, found, args)
+            everybody, ours = cpu.of_machine() - before[0], cpu.seconds(os.getpid()) - before[1]
             baseline = PGBOUNCER if any(c.name == PGBOUNCER for c in found) else DIRECT
-            text = _text(found, slices, baseline, args)
+            text = _text(found, slices, baseline, args, others=max(0.0, 1 - ours / everybody))
     except PgSplitError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -102,25 +106,32 @@ def _measure(bench: Bench, found: list[Contender], args: argparse.Namespace) -> 
     return slices
 
 
-def _text(found: list[Contender], slices: report.Slices, baseline: str, args: argparse.Namespace) -> str:
+def _text(found: list[Contender], slices: report.Slices, baseline: str, args: argparse.Namespace,
+          others: float) -> str:
     versions = ", ".join(f"{contender.name} {contender.version}" for contender in found if contender.name != DIRECT)
-    postgresql = next((contender.version for contender in found if contender.name == DIRECT), "")
     sure = "its 95 % interval (order statistics)" if args.rounds >= 6 else "the range: too few rounds for 95 %"
     return f"""\
 # pgsplit beside other ways to PostgreSQL
 
-`./run bench compare` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {_machine()}.
-{versions}; PostgreSQL {postgresql}, a primary and a streaming
+`./run bench compare` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} at commit {args.commit}, {_machine()}.
+{versions}; PostgreSQL {args.postgresql}, a primary and a streaming
 standby on the same machine, which all programs share with pgbench. pgsplit with {args.workers} workers and
 `consistency: global`, PgBouncer in session mode. Clear text, SCRAM-SHA-256.
 
 {args.rounds} rounds of {args.seconds} s slices in random order. "÷" columns are ratios to {baseline}'s slice of the
 same round: the median, and in parentheses {sure}. CPU is user and system
 time of the proxy's whole process tree; "CPU s/1000" is its seconds a thousand transactions. "Reads on replica" is the
-share of SELECTs that the standby ran, from the servers' own pg_stat_statements.
+share of SELECTs that the standby ran, from the servers' own pg_stat_statements. Of the CPU time that the machine spent
+meanwhile, {100 * others:.0f} % was that of programs that had nothing to do with this.
 
 {report.table(report.rows(slices, baseline))}
 """
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS.parent, capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _machine() -> str:

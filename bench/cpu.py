@@ -27,3 +27,9 @@ def seconds(root: int) -> float:
         total += ticks.get(pid, 0)
         waiting += children[pid]
     return total / TICKS_A_SECOND
+
+
+def of_machine() -> float:
+    """Seconds that all CPUs have worked since boot, for whomever."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + irq + softirq) / TICKS_A_SECOND
