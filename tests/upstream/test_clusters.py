@@ -1,0 +1,165 @@
+"""Clusters on the real pair: names, roles, health, freshness."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from pgsplit.config.loader import load
+from pgsplit.config.model import Config
+from pgsplit.errors import ServerError
+from pgsplit.split.fence import ALWAYS, NEVER
+from pgsplit.upstream.cluster import ClusterManager, resolve
+from pgsplit.upstream.sampler import Sampler
+
+Make = Callable[..., ClusterManager]
+
+
+def configuration(primary: str, replicas: list[str], **settings: str) -> Config:
+    own = {"health_interval": "100ms", "health_timeout": "1s", "dns_refresh": "100ms", **settings}
+    text = f"""listen: 127.0.0.1:1
+primary: {primary}
+replicas: [{", ".join(replicas)}]
+users: {{postgres: postgres-secret}}
+pgsplit: {{{", ".join(f"{name}: {value}" for name, value in own.items())}}}
+"""
+    return load(text, "test.yaml", open, defaults={"workers": 1, "run_dir": "/nowhere"}).config
+
+
+@pytest.fixture
+def manage() -> Iterator[Make]:
+    made: list[ClusterManager] = []
+
+    def make(*args: Any, **keywords: Any) -> ClusterManager:
+        manager = ClusterManager(*args, **keywords)
+        made.append(manager)
+        manager.wait_checked(20)
+        return manager
+
+    with gevent.Timeout(60):
+        yield make
+        for manager in made:
+            manager.stop()
+
+
+def soon(effect: Callable[[], Any], timeout: float = 30) -> Any:
+    """As `eventually`, on gevent's hub."""
+    deadline = time.monotonic() + timeout
+    while not (value := effect()):
+        assert time.monotonic() < deadline, "did not happen"
+        gevent.sleep(0.02)
+    return value
+
+
+def test_the_primary_and_its_standby_are_told_apart(cluster, manage):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address]))
+    assert manager.pick("primary").address[1] == cluster.primary.port
+    assert manager.pick("replicas").address[1] == cluster.standbys[0].port
+    assert manager.pick("replicas").in_recovery
+
+
+def test_exchanged_roles_serve_nothing_and_say_why(cluster, manage):
+    manager = manage(configuration(cluster.standbys[0].address, [cluster.standbys[0].address]))
+    with pytest.raises(ServerError, match="is in recovery, not a primary"):
+        manager.pick("primary")
+
+
+def test_the_primary_may_stand_in_the_read_cluster(cluster, manage):
+    manager = manage(configuration(cluster.primary.address, [cluster.primary.address, cluster.standbys[0].address]))
+    hosts = soon(lambda: len(manager.cluster("replicas").usable()) == 2 and manager.cluster("replicas").usable())
+    assert [host.fresh_ns for host in hosts if host.is_primary] == [ALWAYS]
+    picked = {manager.pick("replicas").address[1] for _ in range(4)}
+    assert picked == {cluster.primary.port, cluster.standbys[0].port}
+
+
+def test_a_host_that_is_down_is_skipped_and_taken_back(cluster, manage):
+    standby = cluster.standbys[0]
+    manager = manage(configuration(cluster.primary.address, [standby.address, "127.0.0.1:1"]))
+    assert {manager.pick("replicas").address[1] for _ in range(4)} == {standby.port}
+    standby.stop()
+    try:
+        with pytest.raises(ServerError, match="no host of cluster replicas can be used"):
+            soon(lambda: not manager.cluster("replicas").usable())
+            manager.pick("replicas")
+        host = manager.cluster("replicas").hosts["127.0.0.1", standby.port]
+        assert host.why_not and host.fresh_ns == NEVER
+    finally:
+        standby.start()
+    soon(lambda: not host.why_not)
+    counters = manager.counters()
+    assert counters["cluster.replicas.membership_total"] == 2 and counters["cluster.replicas.membership_healthy"] == 1
+    assert counters["cluster.replicas.127.0.0.1:1.upstream_cx_connect_fail"] > 0
+
+
+def test_names_are_resolved_again(cluster, manage):
+    answers = [[("127.0.0.1", cluster.standbys[0].port)]]
+
+    def resolver(host: str, port: int) -> list[tuple[str, int]]:
+        return answers[-1] if host == "standbys" else resolve(host, port)
+
+    manager = manage(configuration(cluster.primary.address, ["standbys:5432"]), resolver=resolver)
+    first = manager.pick("replicas")
+    answers.append([("127.0.0.1", 1)])
+    soon(lambda: first.removed)
+    assert first.why_not == "is gone from the DNS"
+    answers.append([("127.0.0.1", 1), ("127.0.0.1", cluster.standbys[0].port)])
+    again = soon(lambda: next(iter(manager.cluster("replicas").usable()), None))
+    assert again is not first and again.address == first.address
+
+
+def test_a_reload_keeps_what_it_leaves_alone(cluster, manage):
+    standby = cluster.standbys[0]
+    manager = manage(configuration(cluster.primary.address, [standby.address]))
+    primary, replica = manager.pick("primary"), manager.pick("replicas")
+    manager.update(configuration(cluster.primary.address, [standby.address, "127.0.0.1:1"]))
+    assert manager.pick("primary") is primary
+    assert replica.removed
+    assert soon(lambda: manager.cluster("replicas").usable())[0] is not replica
+
+
+def test_freshness_follows_replay(cluster, manage):
+    standby = cluster.standbys[0]
+    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="10s"))
+    sampler = Sampler(manager, "primary", "replicas")
+    host = manager.pick("replicas")
+    cluster.primary.query("create table if not exists fresh_follows (a int)")
+    cluster.primary.query("insert into fresh_follows values (1)")
+    assert sampler.wait_fresh(host, time.monotonic_ns(), 10)
+    standby.pause_replay()
+    try:
+        cluster.primary.query("insert into fresh_follows values (2)")
+        written = time.monotonic_ns()
+        assert not sampler.wait_fresh(host, written, 0.3)
+        assert sampler.pick_fresh(written, 0.1) is None
+        assert host.lag_bytes > 0
+    finally:
+        standby.resume_replay()
+    assert sampler.wait_fresh(host, written, 10)
+    asked = sampler.samples
+    assert sampler.wait_fresh(host, written, 10) and sampler.samples == asked, "what is known is not asked again"
+    sampler.stop()
+    cluster.primary.query("drop table fresh_follows")
+
+
+def test_waiting_reads_share_samples(cluster, manage):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"))
+    sampler = Sampler(manager, "primary", "replicas")
+    host = manager.pick("replicas")
+    before = sampler.samples
+    fence = time.monotonic_ns()
+    jobs = [gevent.spawn(sampler.wait_fresh, host, fence, 10) for _ in range(100)]
+    gevent.joinall(jobs)
+    assert all(job.value for job in jobs)
+    assert sampler.samples - before < 20
+    sampler.stop()
+
+
+def test_without_a_primary_nothing_is_fresh_and_nobody_waits_for_ever(cluster, manage):
+    manager = manage(configuration("127.0.0.1:1", [cluster.standbys[0].address]))
+    sampler = Sampler(manager, "primary", "replicas")
+    assert not sampler.wait_fresh(manager.pick("replicas"), time.monotonic_ns(), 0.1)
+    sampler.stop()
