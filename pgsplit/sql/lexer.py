@@ -34,11 +34,15 @@ class Token(NamedTuple):
     start: int
 
 
+# Only single characters repeat possessively here: before 3.11.5 Python matches possessive groups wrongly. What follows
+# a repeated group cannot begin inside it, so there is nothing to try again.
 # A string goes on in another quoted part when nothing but white space with a newline stands between (4.1.2.1).
-_NEXT: Final = r"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+(?:[\n\r]|\Z))*+'"
-_PLAIN: Final = rf"'(?:[^']|''|'{_NEXT})*+'"
-_BITS: Final = rf"'(?:[^']|'{_NEXT})*+'"         # no doubled quote in these
-_ESCAPED: Final = rf"'(?:[^'\\]|\\.|''|'{_NEXT})*+'"
+_NEXT: Final = r"(?:[ \t\f\v]++|--[^\n\r]*+)*[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+(?:[\n\r]|\Z))*'"
+_PLAIN: Final = rf"'[^']*+(?:(?:''|'{_NEXT})[^']*+)*'(?!'|{_NEXT})"
+_BITS: Final = rf"'[^']*+(?:'{_NEXT}[^']*+)*'(?!{_NEXT})"         # no doubled quote in these
+_ESCAPED: Final = rf"'(?:[^'\\]++|\\.|''|'{_NEXT})*'(?!'|{_NEXT})"
+_QUOTED: Final = r'"(?:[^"]++|"")+"(?!")'
+_DIGITS: Final = r"[0-9]++(?:_[0-9]++)*"
 _LETTER: Final = r"A-Za-z_\u0080-\U0010ffff"
 
 _TABLE: Final = (
@@ -47,18 +51,18 @@ _TABLE: Final = (
     ("block", r"/\*"),
     ("escaped", rf"[eE]{_ESCAPED}"),
     ("unicode", rf"[uU]&{_PLAIN}"),
-    ("unicode_quoted", r'[uU]&"(?:[^"]|"")++"'),
+    ("unicode_quoted", rf"[uU]&{_QUOTED}"),
     ("bits", rf"[bBxX]{_BITS}"),
     ("national", rf"[nN]{_PLAIN}"),
     ("string", _PLAIN),
     ("dollar", rf"\$(?:[{_LETTER}][{_LETTER}0-9]*+)?\$"),
     ("word", rf"[{_LETTER}][{_LETTER}0-9$]*+"),
-    ("quoted", r'"(?:[^"]|"")++"'),
+    ("quoted", _QUOTED),
     ("parameter", r"\$[0-9]++"),
-    ("number", (r"0[xX](?:_?[0-9A-Fa-f])++|0[oO](?:_?[0-7])++|0[bB](?:_?[01])++"
-               r"|(?:[0-9](?:_?[0-9])*+(?:\.(?!\.)(?:[0-9](?:_?[0-9])*+)?)?|\.[0-9](?:_?[0-9])*+)(?:[eE][+-]?[0-9](?:_?[0-9])*+)?")),
+    ("number", (r"0[xX](?:_?[0-9A-Fa-f]++)+|0[oO](?:_?[0-7]++)+|0[bB](?:_?[01]++)+"
+                rf"|(?:{_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?")),
     ("punctuation", r"::|:=|\.\.|=>(?![~!@#^&|`?+\-*/%<>=])|[()\[\],;.:]"),
-    ("operator", r"(?:(?!--|/\*)[~!@#^&|`?+\-*/%<>=])++"),
+    ("operator", r"(?:(?!--|/\*)[~!@#^&|`?+\-*/%<>=])+"),
 )
 _SCAN: Final = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _TABLE), re.DOTALL).match
 _COMMENT_MARK: Final = re.compile(r"/\*|\*/")
