@@ -148,8 +148,8 @@ class ClusterManager:
         for check in cluster.checks.values():
             check.stop()
         for host in cluster.hosts.values():
-            host.removed = True
             host.out("is in the configuration no more")
+            host.removed = True
 
     def stop(self) -> None:
         for cluster in self._clusters.values():
@@ -179,9 +179,9 @@ class ClusterManager:
             for address in [address for address in cluster.hosts if address not in found]:
                 logger.info("cluster %s: %s:%d is gone from the DNS", cluster.name, *address)
                 host = cluster.hosts.pop(address)
-                host.removed = True
+                cluster.checks.pop(address).stop()       # first: a check under way would take it back
                 host.out("is gone from the DNS")
-                cluster.checks.pop(address).stop()
+                host.removed = True
         for address in sorted(found):
             if address not in cluster.hosts:
                 self._add(cluster, address)
