@@ -1,0 +1,73 @@
+"""Frames and the board."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from pgsplit.process.board import Board
+from pgsplit.process.channel import LIMIT, Channel, ChannelError, Frames, encode
+
+MESSAGES = [{"a": 1}, [], "text", {"nested": {"list": [1, 2, 3]}}, None]
+
+
+def test_frames_arrive_whole_however_they_are_cut():
+    data = b"".join(encode(message) for message in MESSAGES)
+    for size in range(1, len(data) + 1):
+        frames, found = Frames(), []
+        for start in range(0, len(data), size):
+            found += frames.feed(data[start:start + size])
+        assert found == MESSAGES
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", (LIMIT + 1).to_bytes(4, "big"), b"\0\0\0\3{]}"])
+def test_bad_frames_are_refused(data):
+    with pytest.raises(ChannelError):
+        Frames().feed(data)
+
+
+def test_a_message_that_is_too_long_is_not_sent():
+    with pytest.raises(ChannelError):
+        encode("x" * (LIMIT + 1))
+
+
+def test_a_channel_never_blocks_and_carries_descriptors():
+    one, other = (Channel(end) for end in socket.socketpair())
+    reader, writer = os.pipe()
+    one.send({"with": "a pipe"}, [writer])
+    assert other.receive() in ([{"with": "a pipe"}], [])
+    other.receive()
+    os.write(other.descriptors[0], b"through")
+    assert os.read(reader, 10) == b"through"
+    for _ in range(100):
+        one.send("x" * 100_000)
+    assert one.outbox
+    received = 0
+    while received < 100:
+        one.flush()
+        received += len(other.receive() or [])
+    one.close()
+    assert other.receive() is None
+
+
+def test_the_board_is_shared_by_fork_and_keeps_the_writes_of_the_dead():
+    board = Board()
+    slots = [board.slot(index) for index in range(3)]
+    pid = os.fork()
+    if pid == 0:
+        slots[1].publish_write(42)
+        slots[1].set_sessions(5)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    slots[0].publish_write(41)
+    assert board.latest_write_ns() == slots[2].latest_write_ns() == 42
+    board.forget(1)
+    assert board.latest_write_ns() == 42
+    slots[0].set_sessions(20)
+    slots[2].set_sessions(2)
+    assert slots[0].ahead_of_others(8) and not slots[2].ahead_of_others(8)
+    assert not board.async_commit()
+    slots[0].publish_async_commit()
+    assert board.async_commit()
