@@ -15,7 +15,7 @@ from ..config.model import Monitor as MonitorConfig
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..split.fence import normalise, parse_lsn
 from ..wire import build
-from ..wire.parse import server_error
+from ..wire.parse import data_row, server_error
 from .cluster import Cluster, ClusterManager
 from .connection import UpstreamConnection
 from .host import Host, Identity
@@ -53,13 +53,19 @@ class MonitorConnection:
         self._monitor = monitor
         self._connection: UpstreamConnection | None = None
         self._lock = Semaphore()
+        self._ready = False
         self._segment_size, self._block_size = 16 << 20, 8192
 
     @property
     def open(self) -> bool:
-        return self._connection is not None
+        """Ready to be asked."""
+        return self._ready and self._connection is not None
 
     def connect(self) -> Identity:
+        with self._lock:
+            return self._connect()
+
+    def _connect(self) -> Identity:
         connection = UpstreamConnection(self._manager, self._cluster.name, tls=self._cluster.monitor_tls)
         connection.connect(self.host)
         try:
@@ -71,6 +77,7 @@ class MonitorConnection:
             identity = self._identify()
             self._write(build.parse("sample", SAMPLE) + build.SYNC)
             self._rows()
+            self._ready = True
         except BaseException:
             self.close()
             connection.close()
@@ -78,6 +85,7 @@ class MonitorConnection:
         return identity
 
     def close(self) -> None:
+        self._ready = False
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -129,7 +137,7 @@ class MonitorConnection:
         while True:
             kind, body = self._connection.stream.read_message()
             if kind == ord("D"):
-                rows.append(_columns(body))
+                rows.append([None if cell is None else cell.decode() for cell in data_row(body)])
             elif kind == ord("E"):
                 failure = server_error(body)
                 if failure.severity in ("FATAL", "PANIC"):
@@ -138,17 +146,6 @@ class MonitorConnection:
                 if failure is not None:
                     raise failure
                 return rows
-
-
-def _columns(body: bytes) -> list[str | None]:
-    values: list[str | None] = []
-    position = 2
-    for _ in range(int.from_bytes(body[:2], "big")):
-        length = int.from_bytes(body[position:position + 4], "big", signed=True)
-        position += 4
-        values.append(None if length < 0 else body[position:position + length].decode())
-        position += max(length, 0)
-    return values
 
 
 class HealthCheck:

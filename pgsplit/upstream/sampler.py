@@ -83,6 +83,9 @@ class Sampler:
                 except PgSplitError as error:
                     logger.debug("no sample: %s", error)
                     gevent.sleep(PAUSE * 10)
+                except Exception:       # without samples no read would ever be fresh again
+                    logger.exception("a sample failed")
+                    gevent.sleep(1)
 
     def _round(self) -> None:
         """Ask whom it takes: the primary when a waiter is newer than all samples, and the replicas, all at once."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import ProtocolViolation, ServerError
 
+_U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 
 
@@ -54,3 +55,26 @@ def cstring(body: bytes, start: int) -> tuple[str, int]:
     if end < 0:
         raise ProtocolViolation("a string in a message lacks its terminator")
     return body[start:end].decode(errors="surrogateescape"), end + 1
+
+
+def data_row(body: bytes) -> list[bytes | None]:
+    """The columns of a DataRow.
+
+    :raises ProtocolViolation: when it is cut off.
+    """
+    columns: list[bytes | None] = []
+    position = 2
+    try:
+        for _ in range(_U16.unpack_from(body)[0]):
+            (length,) = _U32.unpack_from(body, position)
+            position += 4
+            if length == 0xFFFFFFFF:
+                columns.append(None)
+                continue
+            columns.append(body[position:position + length])
+            position += length
+    except struct.error:
+        position = len(body) + 1
+    if position != len(body):
+        raise ProtocolViolation("a DataRow is shorter or longer than it says")
+    return columns
