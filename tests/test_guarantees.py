@@ -168,7 +168,7 @@ def test_g6_an_outcome_that_is_unknown_is_no_success_and_nothing_runs_twice(
 def test_g7_every_decision_has_a_reason_of_the_rule_table(connect: Connect, proxy: Proxy, table: str) -> None:
     with connect() as session:
         for sql in ("select 1", f"insert into {table} values (1)", f"select a from {table} for update", "begin",
-                    "select 1", "commit", "set work_mem to '5MB'", "select 1", "select", ""):
+                    "select 1", "commit", "select pg_advisory_lock(1)", "select 1", "select", ""):
             session.execute(sql)
     eventually(lambda: counters(proxy)["sessions"] and not counters(proxy)["sessions_active"])
     decided = {name for name in counters(proxy) if name.startswith("decisions.")}
@@ -178,7 +178,7 @@ def test_g7_every_decision_has_a_reason_of_the_rule_table(connect: Connect, prox
         assert reason in RULES or reason.startswith(prefix), reason
         assert RULES.get(reason, REASKED).upstream in (upstream, "either")
     assert {"decisions.replica.read", "decisions.primary.write", "decisions.primary.locking_clause",
-            "decisions.primary.transaction_open", "decisions.primary.pinned_session_setting"} <= decided
+            "decisions.primary.transaction_open", "decisions.primary.pinned_advisory_lock"} <= decided
 
 
 def test_g8_no_secret_is_told(cluster: PrimaryAndStandbys, connect: Connect, proxy: Proxy) -> None:

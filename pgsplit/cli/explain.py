@@ -46,7 +46,7 @@ def describe(facts: Facts) -> str:
              f"          {RULES[facts.reason].words}", "facts:"]
     found: dict[str, Any] = {
         "commands": ", ".join(facts.commands) or "none", "may write": facts.writes,
-        "known to be free of effects": facts.effect_free, "pins the session": facts.session_effect or False,
+        "known to be free of effects": facts.effect_free, "may change the session": ", ".join(facts.effects) or False,
         "transaction control": facts.tx.value if facts.tx else False, "hint": facts.hint or False}
     lines += [f"  {name}: {_word(value)}" for name, value in found.items()]
     return "\n".join(lines) + f"\n\n{NO_CATALOGUE}\n"

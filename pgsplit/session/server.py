@@ -165,7 +165,8 @@ class ActiveSession:
         parameters = main.session.parameters
         counter = SessionCounter(self.server.stats)
         splitter = Splitter(
-            self.shared.classifier, counter, has_replica=not sole and logged_in.default is not None, sole=sole,
+            self.shared.classifier, counter, user=logged_in.credentials.user,
+            has_replica=not sole and logged_in.default is not None, sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters), parameters=parameters,
             must_read_on_replica=self.listener.read_fallback == "error")
         fence_ns = time.monotonic_ns()

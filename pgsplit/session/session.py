@@ -133,6 +133,8 @@ class Session:
                 self.fence_ns = now
                 if publishes:
                     self._publish(now)
+                if step.data:
+                    self.relay.send(client, step.data)
                 self.write_callback(step.size)
                 if step.batch is not None:
                     self._answered(Upstream.ADDITIONAL, now - step.batch.started)
@@ -140,6 +142,8 @@ class Session:
                 self.relay.cut(leg, step.start, step.size)
             else:
                 break
+            if step.reply:
+                self.relay.send(leg, step.reply)
         if leg.eof is not None and not splitter.mid_answer and not client.congested and not self._ended:
             self._primary_ended(leg.eof)
 
@@ -169,6 +173,8 @@ class Session:
             step = splitter.replica(leg.inbox, late or len(leg.inbox) >= self._reask_buffer)
             if step.action is Action.PASS:
                 self._hold_until = None
+                if step.data:
+                    self.relay.send(client, step.data)
                 self.relay.forward(leg, client, step.size)
                 if step.consume:
                     self.relay.consume(client, step.consume)
@@ -180,13 +186,16 @@ class Session:
                 self._void(step)
             else:
                 break
+            if step.reply:
+                self.relay.send(leg, step.reply)
         if leg.eof is not None and not client.congested:
             self.drop_replica(f"the replica {leg.eof}")
         elif splitter.promoted and not splitter.in_flight:
             self.drop_replica("the host is no replica any more")
 
     def _void(self, step: Step) -> None:
-        sqlstate = step.data.decode()
+        assert step.batch is not None
+        sqlstate = step.batch.sqlstate
         logger.debug("%s: the replica answered %s; the primary is asked", self.label, sqlstate)
         if sqlstate == "25006" and step.batch is not None and step.batch.sql is not None:
             self._remember_write(step.batch.sql)
@@ -247,7 +256,7 @@ class Session:
             return
         client = self.flow.client
         step.batch.started = time.monotonic_ns()
-        self.relay.send(replica, bytes(client.inbox[step.start:step.start + step.size]))
+        self.relay.send(replica, step.data + bytes(client.inbox[step.start:step.start + step.size]))
         self.splitter.asked(step)
 
     # --- the end ------------------------------------------------------------------------------------------

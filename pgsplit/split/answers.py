@@ -8,17 +8,19 @@ from ..wire import build
 from ..wire.framing import HEADER, message_end, skip
 from ..wire.messages import BACKEND, IDLE
 from ..wire.parse import error_fields, parameter_status
-from .batch import FLUSH, SYNC, Batch
-from .decision import Upstream
+from .batch import FLUSH, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Batch
+from .decision import Decision, Upstream
 from .observer import Observer
-from .replica_errors import explained_by_session, may_be_reasked, statements_own
+from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
 from .state import State
+from .statements import Statement
 from .step import MORE, Action, Step
 
 # Messages that decide nothing here; the rest is looked at one by one.
 PLAIN: Final = frozenset(b"DdT12t3ncsVIHv")
 ROWS: Final = frozenset(b"Dd")
-PLAIN_BEHIND_AHEAD: Final = PLAIN - frozenset(b"1")
+_CONFIRMING: Final = PLAIN - frozenset(b"13t")      # what confirms that a batch does something with statements
+_DESCRIBING: Final = _CONFIRMING - frozenset(b"Tn")
 HELD_PLAIN: Final = frozenset(b"DdT12t3ncsVIH")
 HELD_QUIET: Final = HELD_PLAIN - ROWS
 
@@ -30,7 +32,8 @@ NOTIFICATION: Final = ord("A")
 COMMAND: Final = ord("C")
 COPY_IN: Final = ord("G")
 COPY_BOTH: Final = ord("W")
-PARSE_COMPLETE: Final = ord("1")
+ROW_DESCRIPTION: Final = ord("T")
+NO_DATA: Final = ord("n")
 # What may be longer than an inbox and then passes in pieces.
 PIECEWISE: Final = frozenset(b"DdTtVNE")
 
@@ -40,6 +43,8 @@ class Answers:
         self._state = state
         self._observer = observer
         self._left = 0            # of a message of the primary that passes in pieces: bytes to come
+        self._primary_drop = 0    # likewise of one that nobody gets
+        self._described: bytes | None = None      # a ParameterDescription whose result's description is to come
         self._replica_left = 0
         self._replica_drop = 0    # likewise of a replica's message that nobody gets
         self._held = 0            # bytes of the replica's inbox that have been looked at
@@ -76,11 +81,27 @@ class Answers:
         end = len(inbox)
         if state.opaque:
             return Step(Action.PASS, end) if end else MORE
+        if self._primary_drop:
+            size = min(self._primary_drop, end)
+            self._primary_drop -= size
+            return Step(Action.CUT, size) if size else MORE
+        head = state.primary[0] if state.primary else None
+        step = self._swallow(head, inbox) if head is not None and not self._left and (
+            head.inquiry is not None or head.ahead) else self._pass_on(inbox)
+        if head is not None and step.action is Action.PASS and state.trace and not head.traced:
+            head.traced = True
+            return step._replace(data=traced(head.decision))
+        return step
+
+    def _pass_on(self, inbox: bytearray) -> Step:
+        state = self._state
+        end = len(inbox)
         position = min(self._left, end)
         self._left -= position
         while not self._left and position < end:
-            ahead = bool(state.primary) and state.primary[0].ahead
-            position, count = skip(inbox, position, end, PLAIN_BEHIND_AHEAD if ahead else PLAIN)
+            batch = state.primary[0] if state.primary else None
+            plain = PLAIN if batch is None or not batch.operations else _DESCRIBING if self._described else _CONFIRMING
+            position, count = skip(inbox, position, end, plain)
             if count:
                 self._observer.backend(count)
             stop = message_end(inbox, position, end, BACKEND)
@@ -93,20 +114,46 @@ class Answers:
                     self._left = stop - end
                     position = end
                 break
-            if kind == PARSE_COMPLETE:
-                if position:
-                    break
-                state.primary[0].ahead -= 1
-                return Step(Action.CUT, stop, 0)
             body = bytes(inbox[position + HEADER:stop])
             position = stop
-            batch = self._primary_says(kind, body)
+            ended = self._primary_says(kind, body)
             if kind == COPY_BOTH:
                 state.opaque = True
                 break
-            if batch is not None:
-                return Step(Action.PASS, position, batch=batch)
+            if ended is not None:
+                return Step(Action.PASS, position, batch=ended)
         return Step(Action.PASS, position) if position else MORE
+
+    def _swallow(self, batch: Batch, inbox: bytearray) -> Step:
+        """One message of an answer to pgsplit's own: nobody gets it, unless it is the session's."""
+        end = len(inbox)
+        stop = message_end(inbox, 0, end, BACKEND)
+        if stop < 0 or (stop > end and stop <= _INBOX):
+            return MORE
+        kind, body = inbox[0], bytes(inbox[HEADER:min(stop, end)])
+        if kind in (PARAMETER, NOTIFICATION) or (kind == ERROR and error_fields(body).severity in ("FATAL", "PANIC")):
+            return self._pass_one(kind, body, stop, end)
+        if batch.inquiry is None and kind == ERROR:
+            batch.ahead.clear()             # the error is the batch's; the server skips all up to a Sync
+            return self._pass_on(inbox)._replace(reply=build.SYNC if batch.kind == QUERY else b"")
+        self._primary_drop = max(0, stop - end)
+        if batch.inquiry is None:
+            if kind == batch.ahead[0][0]:
+                batch.ahead.popleft()
+        elif kind == READY:
+            self._state.primary.popleft()
+            self._state.inquiries -= 1
+            batch.inquiry.done()
+        elif kind == ERROR or stop > end:
+            batch.inquiry.failed(error_fields(body).sqlstate if kind == ERROR else "54000")
+        else:
+            batch.inquiry.take(kind, body)
+        return Step(Action.CUT, min(stop, end))
+
+    def _pass_one(self, kind: int, body: bytes, stop: int, end: int) -> Step:
+        self._primary_says(kind, body)
+        self._left = max(0, stop - end)
+        return Step(Action.PASS, min(stop, end))
 
     def _primary_says(self, kind: int, body: bytes) -> Batch | None:
         """Note what a message means; returns the batch that it ends."""
@@ -125,12 +172,28 @@ class Answers:
             state.copying = False
             if state.primary:
                 state.primary[0].failed = True
-                state.primary[0].ahead = 0
+                state.void_operations(state.primary[0])
         elif kind == NOTICE:
             self._observer.notice(error_fields(body).severity)
         elif kind == COPY_IN:
             self._copy_in()
+        elif state.primary and state.primary[0].operations:
+            self._operation(state.primary[0], kind, body)
         return None
+
+    def _operation(self, batch: Batch, kind: int, body: bytes) -> None:
+        """The server has done the next thing that the batch does with a prepared statement."""
+        if kind in (ROW_DESCRIPTION, NO_DATA):
+            if self._described is not None and batch.operations[0].answer == PARAMETER_DESCRIPTION:
+                name = batch.operations.popleft().name
+                statement = self._state.statements.get(name) if name is not None else None
+                if statement is not None and statement.described is None:
+                    statement.described = (self._described, body)
+                self._described = None
+        elif kind == PARAMETER_DESCRIPTION:
+            self._described = body
+        elif kind == batch.operations[0].answer:
+            self._state.confirm(batch.operations.popleft())
 
     def _ready(self, status: int) -> Batch | None:
         state = self._state
@@ -144,8 +207,7 @@ class Answers:
             state.copy_ends = 0
         state.tx_wrote = status != IDLE and (state.tx_wrote or batch.wrote)
         state.tx = status
-        if not batch.failed and len(batch.bound) == 1 and batch.bound[0].releases:
-            state.pins.clear()
+        state.batch_done(batch)
         return batch
 
     def _copy_in(self) -> None:
@@ -194,6 +256,8 @@ class Answers:
             if not state.replica or kind in (PARAMETER, NOTIFICATION):
                 self._idle_replica_says(kind, inbox, position, stop)
                 return Step(Action.CUT, stop - position, position)
+            if state.replica[0].ahead and not state.redirecting:
+                return self._ahead_of_replica(state.replica[0], kind, bytes(inbox[position + HEADER:stop]), stop)
             if kind == READY:
                 return self._replica_ready(stop)
             if kind == ERROR and not state.redirecting:
@@ -207,8 +271,33 @@ class Answers:
             state.replica[0].tags.append((kind, bytes(inbox[position + HEADER:stop])))
             self._held = stop
 
+    def _ahead_of_replica(self, batch: Batch, kind: int, body: bytes, stop: int) -> Step:
+        """An answer to what pgsplit put ahead. Where it is not as it must be, the batch goes to the primary."""
+        if kind == NOTICE:
+            return Step(Action.CUT, stop)
+        expected, statement = batch.ahead[0]
+        if kind == expected and (statement is None or _as_described(statement, kind, body)):
+            batch.ahead.popleft()
+            return Step(Action.CUT, stop)
+        state = self._state
+        fields = error_fields(body) if kind == ERROR else None
+        if fields is not None and (fields.severity != "ERROR" or servers_own(fields.sqlstate)):
+            state.redirecting = f"replica_error_{fields.sqlstate}"
+        elif statement is not None:
+            statement.only_primary = True
+            state.redirecting = "prepared_on_primary"
+        else:
+            state.refused = batch.given
+            state.redirecting = "settings_refused"
+        batch.failed = True
+        batch.sqlstate = fields.sqlstate if fields is not None else "0A000"
+        self._observer.reasked(batch.sqlstate)
+        self._held = stop
+        # The server skips all up to a Sync: a Query has none.
+        return Step(Action.RETRY, batch=batch, reply=build.SYNC if fields is not None and batch.kind == QUERY else b"")
+
     def _skip_held(self, inbox: bytearray, end: int) -> None:
-        if not self._state.replica:
+        if not self._state.replica or self._state.replica[0].ahead:
             return
         batch = self._state.replica[0]
         position, count = skip(inbox, self._held, end, HELD_QUIET)
@@ -241,11 +330,12 @@ class Answers:
     def _pass(self, batch: Batch, size: int, done: bool = False) -> Step:
         """Pass on what is held; with its first bytes the batch leaves the client's inbox for good."""
         consume = 0 if batch.passing else batch.size
+        trace = traced(batch.decision) if self._state.trace and not batch.passing else b""
         self._state.asked -= consume
         batch.passing = True
         self._held = 0
         self._count(batch)
-        return Step(Action.PASS, size, consume=consume, batch=batch if done else None)
+        return Step(Action.PASS, size, consume=consume, batch=batch if done else None, data=trace)
 
     def _count(self, batch: Batch) -> None:
         self._observer.backend(batch.messages)
@@ -268,10 +358,11 @@ class Answers:
     def _replica_ready(self, stop: int) -> Step:
         state = self._state
         batch = state.replica.popleft()
+        self._note_put_ahead(batch)
         if not state.redirecting:
-            if batch.statement is not None:
-                state.unnamed = batch.statement
-                state.unnamed.default = True
+            if batch.statement is not None and not batch.failed:
+                state.statements.unnamed = batch.statement
+                batch.statement.default = True
             self.cancelled = False
             batch.messages += 1
             return self._pass(batch, stop, done=True)
@@ -283,9 +374,22 @@ class Answers:
         state.forced = reason
         return Step(Action.CUT, stop, 0)
 
+    def _note_put_ahead(self, batch: Batch) -> None:
+        """What was put ahead is rolled back where the batch failed; of statements nothing is certain then."""
+        state = self._state
+        if batch.given is not None:
+            state.applied = None if batch.failed else batch.given
+        for statement in batch.late:
+            statement.default = not batch.failed
+            if batch.failed and statement.name:
+                state.statements.to_close.add(statement.name)
+        if not batch.failed:
+            state.statements.to_close -= batch.closed
+
     def _replica_error(self, body: bytes, position: int, stop: int) -> Step | None:
         """None when the error is to be held and passed like the rest of the answer."""
         batch = self._state.replica[0]
+        batch.failed = True
         fields = error_fields(body)
         if self.cancelled or explained_by_session(fields.sqlstate, fields.has_detail):
             return None
@@ -293,7 +397,8 @@ class Answers:
             self._state.redirecting = f"replica_error_{fields.sqlstate}"
             self._observer.reasked(fields.sqlstate)
             self._held = stop
-            return Step(Action.RETRY, batch=batch, data=fields.sqlstate.encode())
+            batch.sqlstate = fields.sqlstate
+            return Step(Action.RETRY, batch=batch)
         if statements_own(fields.sqlstate):
             return None
         text = build.error_response(
@@ -315,19 +420,31 @@ class Answers:
         state.asked = 0
         self._held = 0
         self._replica_drop = 0
-        if state.unnamed is not None:
-            state.unnamed.default = False
+        state.statements.replica_gone()
         if head is None:
             return MORE
         if not head.passing:
             state.forced = "replica_lost"
             self._observer.reasked("08006")
-            return Step(Action.RETRY, batch=head, data=b"08006")
+            head.sqlstate = "08006"
+            return Step(Action.RETRY, batch=head)
         if self._replica_left:
             return Step(Action.CLOSE)
         error = build.error_response("ERROR", "08006", "the connection to the replica was lost during this statement",
                                      detail=f"Part of the result had been passed on. {why}")
         return Step(Action.ANSWER, data=error + build.ready_for_query(IDLE), batch=head)
+
+
+def _as_described(statement: Statement, kind: int, body: bytes) -> bool:
+    """Whether a statement parsed late is the one that the primary knows."""
+    if kind == PARSE_COMPLETE or statement.described is None:
+        return True
+    return body == statement.described[kind != PARAMETER_DESCRIPTION]
+
+
+def traced(decision: Decision | None) -> bytes:
+    """The notice that `pgsplit.trace` asks for."""
+    return build.notice_response("NOTICE", "00000", f"pgsplit: {decision}") if decision is not None else b""
 
 
 _INBOX: Final = 65536

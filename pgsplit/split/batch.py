@@ -5,12 +5,17 @@ PostgreSQL manual 55.2.3 and 55.2.4: one Query or FunctionCall, or extended-prot
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, NamedTuple
 
 from ..errors import ProtocolViolation
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
+from .decision import Decision
 from .facts import Facts
+from .inquiry import Inquiry
+from .settings import Settings
+from .statements import Statement
 
 QUERY: Final = ord("Q")
 PARSE: Final = ord("P")
@@ -24,13 +29,17 @@ FUNCTION_CALL: Final = ord("F")
 TERMINATE: Final = ord("X")
 PASSWORD: Final = ord("p")
 COPY_TYPES: Final = frozenset(b"dcf")
+PARSE_COMPLETE: Final = ord("1")
+CLOSE_COMPLETE: Final = ord("3")
+PARAMETER_DESCRIPTION: Final = ord("t")
 
 
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "bound", "effect_free", "empty", "failed", "kind", "messages", "passing", "reason",
-                 "requests", "rows", "size", "sql", "started", "statement", "tags", "texts", "wrote")
+    __slots__ = ("ahead", "bound", "closed", "decision", "effect_free", "empty", "failed", "given", "inquiry", "kind",
+                 "late", "messages", "operations", "passing", "reason", "requests", "rows", "size", "sql", "sqlstate",
+                 "started", "statement", "tags", "texts", "traced", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -42,10 +51,19 @@ class Batch:
         self.requests = 0             # messages of the client's
         self.wrote = any(facts.writes for facts in bound)
         self.effect_free = all(facts.effect_free for facts in bound)
-        self.ahead = 0                # ParseCompletes to swallow, of Parses that pgsplit put ahead
+        # The answers to what pgsplit put ahead, which are swallowed: their types, and what they are of.
+        self.ahead: deque[tuple[int, Statement | None]] = deque()
+        self.decision: Decision | None = None
+        self.given: Settings | None = None       # what was put ahead gives the connection these
+        self.late: list[Statement] = []          # what was put ahead parses these
+        self.closed: frozenset[bytes] = frozenset()     # and closes statements of these names
+        self.operations: deque[Operation] = deque()     # not confirmed by the server yet
+        self.inquiry: Inquiry | None = None      # pgsplit's own question: nothing of the answer is the client's
         self.texts: list[Facts] = []   # of its Query, or of its Parses
-        self.statement: Unnamed | None = None    # the unnamed statement as it is after the batch
+        self.statement: Statement | None = None  # the unnamed statement as it is after the batch
         self.failed = False
+        self.sqlstate = ""            # of the error for which the replica's answer is void
+        self.traced = False           # the client has been told the decision
         self.messages = 0             # of the answer that is held: how many, and the CommandCompletes and notices
         self.tags: list[tuple[int, bytes]] = []
         self.rows = False             # the answer has begun
@@ -53,22 +71,18 @@ class Batch:
         self.started = 0              # monotonic ns, for the session's histogram
 
 
-class Unnamed:
-    """The session's unnamed prepared statement: its Parse message, its facts, and which upstreams hold it."""
-
-    __slots__ = ("additional", "default", "facts", "parse")
-
-    def __init__(self, parse: bytes, facts: Facts) -> None:
-        self.parse = parse
-        self.facts = facts
-        self.default = False
-        self.additional = False
-
-
 class Parsed(NamedTuple):
     name: bytes
     sql: bytes
     message: bytes
+
+
+class Operation(NamedTuple):
+    """What a message does with a prepared statement, once the server confirms it by *answer*."""
+
+    answer: int                    # the type of ParseComplete, CloseComplete or ParameterDescription
+    name: bytes | None             # None: a portal's
+    statement: Statement | None = None
 
 
 class Draft:
@@ -79,8 +93,8 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "closes", "end", "obstacle", "parsed", "portals", "query", "requests", "size", "unnamed",
-                 "uses_earlier")
+    __slots__ = ("bound", "call", "end", "obstacle", "operations", "parsed", "portals", "query", "requests", "size",
+                 "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
@@ -88,12 +102,13 @@ class Draft:
         self.end = 0
         self.obstacle = ""
         self.query: bytes | None = None          # body of a Query
+        self.call = b""                          # body of a FunctionCall
         self.parsed: list[Parsed] = []
         self.bound: list[Parsed | bytes] = []    # of each Bind: the Parse of this batch that it means, or the name
-        self.closes: list[bytes] = []
+        self.operations: list[tuple[int, bytes | None, Parsed | None]] = []     # as in Operation
         self.portals: set[bytes] = set()
         self.unnamed: Parsed | None = None       # the unnamed statement of this batch
-        self.uses_earlier = False                # uses the unnamed statement of an earlier batch
+        self.uses: list[bytes] = []              # statements of earlier batches that it binds or describes
 
     def gather(self, inbox: bytearray, start: int) -> None:
         """Take in the complete messages at *start* and behind it.
@@ -119,6 +134,8 @@ class Draft:
             taker = _TAKERS.get(kind)
             if taker is None:
                 self.end = kind
+                if kind == FUNCTION_CALL:
+                    self.call = bytes(inbox[position + HEADER:stop])
             elif kind == PARSE:
                 self._parse(bytes(inbox[position:stop]))
             else:
@@ -146,6 +163,7 @@ class Draft:
             return
         parsed = Parsed(name, sql, message)
         self.parsed.append(parsed)
+        self.operations.append((PARSE_COMPLETE, name, parsed))
         if name:
             self._refuse("named_statement")
         else:
@@ -158,14 +176,10 @@ class Draft:
             return
         portal, name, _ = words
         self.portals.add(portal)
-        if name:
-            self._refuse("named_statement")
-            self.bound.append(next((p for p in reversed(self.parsed) if p.name == name), name))
-        elif self.unnamed is not None:
-            self.bound.append(self.unnamed)
-        else:
-            self.uses_earlier = True
-            self.bound.append(b"")
+        here = next((parsed for parsed in reversed(self.parsed) if parsed.name == name), None)
+        if here is None:
+            self.uses.append(name)
+        self.bound.append(name if here is None else here)
 
     def _execute(self, body: bytes) -> None:
         self._portal(body.partition(b"\0")[0])
@@ -174,16 +188,18 @@ class Draft:
         name = body[1:].partition(b"\0")[0]
         if body[:1] == b"P":
             self._portal(name)
-        elif name:
-            self._refuse("named_statement")
-        elif self.unnamed is None:
-            self.uses_earlier = True
+        elif body[:1] == b"S":
+            self.operations.append((PARAMETER_DESCRIPTION, name, None))
+            if not any(parsed.name == name for parsed in self.parsed):
+                self.uses.append(name)
 
     def _close(self, body: bytes) -> None:
         name = body[1:].partition(b"\0")[0]
         if body[:1] == b"S":
             self._refuse("named_statement" if name else "unnamed_statement")
-            self.closes.append(name)
+            self.operations.append((CLOSE_COMPLETE, name, None))
+        else:
+            self.operations.append((CLOSE_COMPLETE, None, None))
 
     def _portal(self, name: bytes) -> None:
         if name not in self.portals:

@@ -12,20 +12,22 @@ class Command(NamedTuple):
 
     reason: str
     writes: bool = True
-    session_effect: str = ""
+    effect: str = ""
     tx: Tx | None = None
     scan: bool = False
+    ends: tuple[str, ...] = ()
 
 
 _DML: Final = Command("write", scan=True)
 _DDL: Final = Command("ddl")
 _MAINTENANCE: Final = Command("maintenance")
-_UNKNOWN_EFFECT: Final = Command("unknown_effect", session_effect="unknown_effect")
+_UNKNOWN_EFFECT: Final = Command("unknown_effect", effect="unknown_effect")
 
 COMMANDS: Final[dict[str, Command]] = {
     **dict.fromkeys(("insert", "update", "delete", "merge"), _DML),
-    **dict.fromkeys(("create", "alter", "drop", "grant", "revoke", "comment", "security", "import", "reassign",
-                     "refresh", "truncate"), _DDL),
+    **dict.fromkeys(("create", "alter", "grant", "revoke", "comment", "security", "import", "reassign", "refresh",
+                     "truncate"), _DDL),
+    "drop": Command("ddl", ends=("temporary_object",)),
     **dict.fromkeys(("vacuum", "analyze", "analyse", "cluster", "reindex", "checkpoint"), _MAINTENANCE),
     **dict.fromkeys(("begin", "start"), Command("transaction_control", writes=False, tx=Tx.BEGIN)),
     **dict.fromkeys(("commit", "end", "rollback", "abort"),
@@ -39,12 +41,12 @@ COMMANDS: Final[dict[str, Command]] = {
     "declare": Command("cursor", writes=True, scan=True),
     "fetch": Command("cursor"),
     "move": Command("cursor"),
-    "close": Command("cursor", writes=False),
-    "listen": Command("notification", writes=False, session_effect="listen"),
-    "unlisten": Command("notification", writes=False),
+    "close": Command("cursor", writes=False, ends=("hold_cursor",)),
+    "listen": Command("notification", writes=False, effect="listen"),
+    "unlisten": Command("notification", writes=False, ends=("listen",)),
     "notify": Command("notification"),
     "lock": Command("lock", writes=False),
-    "load": Command("session_setting", writes=False, session_effect="library"),
+    "load": Command("session_setting", writes=False, effect="library"),
     "show": Command("server_local_setting", writes=False),
 }
 

@@ -23,3 +23,7 @@ class Decision(NamedTuple):
     upstream: Upstream
     reason: str
     detail: str = ""
+
+    def __str__(self) -> str:
+        """As the client is told it: ``replica: read``."""
+        return f"{self.upstream.text}: {self.reason}" + (f" ({self.detail})" if self.detail else "")

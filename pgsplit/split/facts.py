@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final, NamedTuple
 
 
 class Verdict(Enum):
@@ -19,6 +20,21 @@ class Tx(Enum):
     SAVEPOINT = "savepoint"  # SAVEPOINT, RELEASE, ROLLBACK TO
 
 
+class Prepares(NamedTuple):
+    """PREPARE *name* AS *sql*."""
+
+    name: bytes
+    sql: bytes
+
+
+# Reasons why a statement is no read that a comment, or pgsplit.route, may overrule.
+HINTABLE: Final = frozenset({"clock", "unknown_function", "server_local_function", "server_local_relation",
+                             "sequence_row"})
+
+EVERY: Final[bytes] = b"*"       # DEALLOCATE ALL, DISCARD ALL
+UNCLEAR: Final[bytes] = b"?"     # several statements, some of which prepare or deallocate
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     verdict: Verdict
@@ -27,8 +43,15 @@ class Facts:
     commands: tuple[str, ...] = ()       # of each statement the command's name, such as SELECT or CREATE TABLE
     effect_free: bool = False            # every fact is known to be free of effects
     writes: bool = True                  # may change what others see
-    session_effect: str = ""             # the pin it causes
+    effects: tuple[str, ...] = ()        # what it may leave behind in its session: names of pins, and session_setting
+    cause: str = ""                      # what in the text has these effects
+    ends: tuple[str, ...] = ()           # pins that it may end
     releases: bool = False               # DISCARD ALL: nothing of the session's state is left behind
+    settings: tuple[str, ...] = ()       # names of customized options that it may touch, in lower case
+    prepares: Prepares | None = None
+    executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments
+    deallocates: bytes = b""             # the name of one, EVERY or UNCLEAR
+    tells_route: bool = False            # asks for pgsplit.last_route
     tx: Tx | None = None
     hint: str = ""                       # replica or primary, from a comment
     async_commit: bool = False           # the text names synchronous_commit
@@ -36,5 +59,5 @@ class Facts:
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
 
 
-DOUBT = Facts(Verdict.PRIMARY, "doubt", session_effect="unknown_effect")
+DOUBT: Final = Facts(Verdict.PRIMARY, "doubt", effects=("unknown_effect",))
 """What is not understood goes to the primary, may have written, and may have changed the session."""

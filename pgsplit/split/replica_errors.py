@@ -14,6 +14,9 @@ STATEMENTS_OWN: Final = frozenset({"21", "22", "23", "2B", "38", "39", "44", "P0
 # What arises before a statement has run: of a batch that is not known to be free of effects only these are re-asked.
 BEFORE_EXECUTION: Final = frozenset({"25006", "42P01", "42703", "42883", "3F000", "42704", "0A000"})
 
+# What a server says of its own state, whatever it was asked.
+SERVERS_OWN: Final = frozenset({"40", "53", "57", "58", "XX"})
+
 
 def explained_by_session(sqlstate: str, has_detail: bool) -> bool:
     return sqlstate in OWN_TIMEOUT and not has_detail
@@ -26,3 +29,7 @@ def may_be_reasked(sqlstate: str, rows: bool) -> bool:
 
 def statements_own(sqlstate: str) -> bool:
     return sqlstate[:2] in STATEMENTS_OWN
+
+
+def servers_own(sqlstate: str) -> bool:
+    return sqlstate[:2] in SERVERS_OWN

@@ -8,16 +8,22 @@ from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND, IDLE
-from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft, Unnamed
+from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft
 from .decision import Decision, Upstream
 from .facts import DOUBT, Facts, Verdict
+from .function_call import facts_of_call
+from .inquiry import Inquiry
 from .observer import Observer
-from .state import State
+from .settings import Ahead, give, set_config
+from .state import PASSING, State
+from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
     detail="pgsplit has no login at the primary for it: the user is not in user_list, or the primary is away.")
+
+CANCELLED_ERROR: Final = build.error_response("ERROR", "57014", "canceling statement due to user request")
 
 NO_REPLICA_ERROR: Final = build.error_response(
     "ERROR", "57P03", "no replica can serve this read now",
@@ -56,7 +62,7 @@ class Requests:
         state = self._state
         if state.opaque:
             return Step(Action.FORWARD, len(inbox)) if inbox else MORE
-        if state.redirecting:
+        if state.redirecting or state.inquiries:
             return WAIT
         if not state.asked and (self._left or state.segment is not None):
             return self._stream(inbox)
@@ -85,17 +91,25 @@ class Requests:
 
     def _route(self, draft: Draft) -> Step:
         state = self._state
-        bound = state.bound_facts(draft) if draft.end != FUNCTION_CALL else [DOUBT]
+        if state.cancelled_inquiry:
+            state.cancelled_inquiry = False
+            return self._refuse(draft, CANCELLED_ERROR)
+        if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:
+            return self._inquire(state.state_inquiry())
+        bound = state.bound_facts(draft) if draft.end != FUNCTION_CALL else [facts_of_call(draft.call)]
         parsed = [state.text_facts(statement.sql) for statement in draft.parsed]
         decision = self._decide(draft, bound, parsed)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
+        batch.decision = decision
         batch.requests = draft.requests
         batch.sql = draft.sql
-        if draft.unnamed is not None:
-            batch.statement = Unnamed(draft.unnamed.message, state.text_facts(draft.unnamed.sql))
         batch.texts = parsed if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
-            return Step(Action.ASK, draft.size, state.asked, batch=batch, decision=decision)
+            if (inquiry := state.inquiry(draft, bound)) is not None:
+                return self._inquire(inquiry)
+            if state.replica and (state.replica[-1].given is not None or state.replica[-1].late):
+                return WAIT         # what is under way may fail, and with it what was put ahead
+            return self._ask(draft, batch, decision)
         if state.asked:
             return WAIT
         if state.read_only and state.tx == IDLE and any(facts.writes for facts in bound):
@@ -104,12 +118,44 @@ class Requests:
             return self._refuse(draft, NO_REPLICA_ERROR)
         return self._forward(draft, batch, decision)
 
+    def _inquire(self, inquiry: Inquiry) -> Step:
+        """Ask the primary something first; the batch is decided about anew when it has answered."""
+        state = self._state
+        question = Batch(SYNC, 0, [], "inquiry")
+        question.inquiry = inquiry
+        state.inquiries += 1
+        state.primary.append(question)
+        return Step(Action.FORWARD, 0, data=inquiry.data, batch=question)
+
+    def _ask(self, draft: Draft, batch: Batch, decision: Decision) -> Step:
+        """To the replica, behind whatever it lacks."""
+        state = self._state
+        ahead: list[Ahead] = []
+        if state.applied != state.settings:
+            ahead.append(give(state.settings))
+            batch.given = state.settings
+        batch.closed = frozenset(state.statements.to_close)
+        ahead += [Ahead(build.message(b"C", b"S" + name + b"\0"), b"3") for name in batch.closed]
+        batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
+        for statement in state.used(draft, batch.bound):
+            if not statement.default:
+                ahead.append(statement.late_parse())
+                batch.ahead.extend((kind, statement) for kind in ahead[-1].answers)
+                batch.late.append(statement)
+        if draft.unnamed is not None:
+            parsed = draft.unnamed
+            batch.statement = Statement(b"", parsed.sql, state.text_facts(parsed.sql), parsed.message)
+        return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
+                    decision=decision)
+
     def _decide(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision:
         """The first rule that holds. The rule table has the words for each reason."""
         state = self._state
         primary = Upstream.ADDITIONAL
         if state.sole:
             return Decision(primary, "sole_upstream")
+        if state.route == "primary":
+            return Decision(primary, "route_setting")
         if state.forced:
             return Decision(primary, state.forced)
         if draft.end in _NEVER_A_READ:
@@ -122,34 +168,48 @@ class Requests:
         if state.tx != IDLE:
             return Decision(primary, "transaction_open")
         for pin, cause in state.pins.items():
-            return Decision(primary, f"pinned_{pin}", cause)
+            if pin not in PASSING or not state.unsettled:
+                return Decision(primary, f"pinned_{pin}", cause)
         if not bound:
             return Decision(primary, "nothing_to_run")
         if draft.obstacle:
             return Decision(primary, draft.obstacle)
-        if draft.uses_earlier and not (state.unnamed is not None and state.unnamed.default):
-            return Decision(primary, "unnamed_statement_elsewhere")
         if not state.has_replica:
             return Decision(primary, "no_replica")
         if all(facts.empty for facts in bound):
             return Decision(state.last.upstream, "empty_query")
+        if state.settings is state.refused and not state.unsettled:
+            return Decision(primary, "settings_refused")
+        if any(statement.only_primary for statement in state.used(draft, bound)):
+            return Decision(primary, "prepared_on_primary")
         return Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail)
 
     # --- sending ----------------------------------------------------------------------------------------
 
     def _forward(self, draft: Draft, batch: Batch, decision: Decision) -> Step:
-        state = self._state
-        ahead = b""
-        if draft.uses_earlier and state.unnamed is not None and not state.unnamed.additional:
-            ahead = state.unnamed.parse
-            batch.ahead = 1
-            state.unnamed.additional = True
+        ahead = self._ahead_of_primary(draft, batch)
         self._to_primary(draft, batch)
         self._left_for(batch, decision)
-        if batch.statement is not None:
-            state.unnamed = batch.statement
-            state.unnamed.additional = True
         return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision)
+
+    def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
+        """The unnamed statement, where a replica alone has it, or an end of one that a Query elsewhere has ended; and
+        the last decision, for who asks.
+        """
+        state = self._state
+        ahead = []
+        unnamed = state.statements.unnamed
+        if b"" in draft.uses:
+            if unnamed is not None and not unnamed.additional and unnamed.default:
+                ahead.append(Ahead(unnamed.message, b"1"))
+                unnamed.additional = state.primary_unnamed = True
+            elif unnamed is None and state.primary_unnamed:
+                ahead.append(Ahead(build.close(), b"3"))
+                state.primary_unnamed = False
+        if _tells_route(batch):
+            ahead.append(set_config([(b"pgsplit.last_route", str(state.told).encode())]))
+        batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
+        return b"".join(part.data for part in ahead)
 
     def _too_large(self, inbox: bytearray) -> Step:
         """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
@@ -168,8 +228,6 @@ class Requests:
         if batch.kind != FLUSH:
             self._left = message_end(inbox, start, end, FRONTEND) - end
             return Step(Action.FORWARD, end, batch=batch, decision=decision)
-        if draft.unnamed is not None:
-            self._hold_unnamed(draft)
         if start:
             return Step(Action.FORWARD, start, batch=batch, decision=decision)
         return self._stream(inbox)._replace(batch=batch, decision=decision)
@@ -177,7 +235,7 @@ class Requests:
     def _to_primary(self, draft: Draft, batch: Batch) -> None:
         state = self._state
         batch.requests = draft.requests
-        state.note_statements(draft)
+        state.note_operations(draft, batch)
         state.note_effects(batch.bound)
         if batch.kind == FLUSH:
             state.segment = batch
@@ -187,18 +245,16 @@ class Requests:
         self._draft = Draft()
         self._state.forced = ""
         self._state.last = decision
+        if batch.bound and not _tells_route(batch):
+            self._state.told = decision
         self._observer.decided(decision)
         for facts in batch.texts:
             self._observer.text(facts.parsed)
         self._observer.frontend(batch.requests)
         if batch.kind == QUERY:
-            self._state.unnamed = None      # PostgreSQL manual 55.2.3: a simple Query destroys it
-
-    def _hold_unnamed(self, draft: Draft) -> None:
-        assert draft.unnamed is not None
-        facts = self._state.text_facts(draft.unnamed.sql)
-        self._state.unnamed = Unnamed(draft.unnamed.message, facts)
-        self._state.unnamed.additional = True
+            self._state.statements.unnamed = None      # PostgreSQL manual 55.2.3: a simple Query destroys it
+            if decision.upstream is Upstream.ADDITIONAL:
+                self._state.primary_unnamed = False
 
     # --- streaming ----------------------------------------------------------------------------------------
 
@@ -241,9 +297,11 @@ class Requests:
         elif kind in (QUERY, FUNCTION_CALL):
             assert state.segment is not None
             state.segment.kind = kind      # its ReadyForQuery is the one that ends the segment
-            self._add([state.query_facts(bytes(inbox[start + HEADER:end])) if kind == QUERY else DOUBT])
+            body = bytes(inbox[start + HEADER:end])
+            self._add([state.resolve(state.query_facts(body)) if kind == QUERY else facts_of_call(body)])
             state.segment = None
-            state.unnamed = None
+            state.statements.unnamed = None
+            state.primary_unnamed = False
         else:
             self._streamed_extended(kind, bytes(inbox[start + HEADER:end]))
 
@@ -252,11 +310,10 @@ class Requests:
         draft.gather(bytearray(build.message(bytes((kind,)), body)), 0)
         if draft.obstacle == "malformed_message":     # or cut off, since it leaves in pieces
             self._add([DOUBT])
-            self._state.unnamed = None
+            self._state.statements.unnamed = None
         self._add(self._state.bound_facts(draft))
-        self._state.note_statements(draft)
-        if draft.unnamed is not None:
-            self._hold_unnamed(draft)
+        assert self._state.segment is not None
+        self._state.note_operations(draft, self._state.segment)
 
     def _add(self, bound: list[Facts]) -> None:
         assert self._state.segment is not None
@@ -284,6 +341,10 @@ class Requests:
             return Step(Action.CLOSE)
         self._skipping = inbox[0] != SYNC
         return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(IDLE))
+
+
+def _tells_route(batch: Batch) -> bool:
+    return any(facts.tells_route for facts in (*batch.bound, *batch.texts))
 
 
 PIECE: Final = 16384        # a message of which less than this has come is waited for before it leaves in pieces

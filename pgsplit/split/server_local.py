@@ -18,15 +18,19 @@ CLOCK: Final = frozenset([
 # Strings that become the current time when they are read as a date or a time (PostgreSQL manual 8.5.1.4).
 CLOCK_STRINGS: Final = frozenset({"now", "today", "tomorrow", "yesterday"})
 
-# Stable functions that say something of the server, the session or the transaction.
+# Functions that say something of the server, the session or the transaction, and change nothing.
 FUNCTIONS: Final = frozenset([
     "current_setting", "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port", "mxid_age",
-    "pg_available_extension_versions", "pg_available_extensions", "pg_backend_pid", "pg_conf_load_time",
-    "pg_config", "pg_current_snapshot", "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
-    "pg_extension_update_paths", "pg_get_replication_slots", "pg_is_other_temp_schema", "pg_listening_channels",
-    "pg_my_temp_schema", "pg_postmaster_start_time", "pg_prepared_statement", "pg_show_all_settings",
-    "pg_tablespace_databases", "pg_tablespace_location", "pg_timezone_abbrevs", "pg_timezone_names",
-    "pg_trigger_depth", "txid_current", "txid_current_if_assigned", "txid_current_snapshot", "version",
+    "pg_available_extension_versions", "pg_available_extensions", "pg_backend_pid", "pg_blocking_pids",
+    "pg_conf_load_time", "pg_config", "pg_control_checkpoint", "pg_control_system", "pg_current_snapshot",
+    "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor", "pg_database_size",
+    "pg_extension_update_paths", "pg_get_replication_slots", "pg_indexes_size", "pg_is_in_recovery",
+    "pg_is_other_temp_schema", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp",
+    "pg_listening_channels", "pg_my_temp_schema", "pg_postmaster_start_time", "pg_prepared_statement",
+    "pg_relation_size", "pg_sequence_last_value", "pg_show_all_settings", "pg_table_size",
+    "pg_tablespace_databases", "pg_tablespace_location", "pg_tablespace_size", "pg_timezone_abbrevs",
+    "pg_timezone_names", "pg_total_relation_size", "pg_trigger_depth", "pg_xact_status", "txid_current",
+    "txid_current_if_assigned", "txid_current_snapshot", "txid_status", "version",
 ])
 _FUNCTION_PREFIXES: Final = ("pg_stat_get_", "pg_event_trigger_", "pg_relation_filepath", "pg_get_wal_")
 

@@ -14,22 +14,24 @@ from .batch import Batch
 from .decision import Decision, Upstream
 from .observer import Observer
 from .requests import Requests
+from .settings import LOGIN
 from .state import Classify, State
 
 
 class Splitter:
     """One session's rules.
 
-    *has_replica*: a replica is connected now; it may come and go (`replica_connected`, `replica_lost`).
+    *user*: who has logged in. *has_replica*: a replica is connected now; it may come and go (`replica_connected`,
+    `replica_lost`).
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
     serve is an ERROR. *parameters*: the primary's ParameterStatus.
     """
 
-    def __init__(self, classify: Classify, observer: Observer, *, has_replica: bool, sole: bool = False,
+    def __init__(self, classify: Classify, observer: Observer, *, user: str, has_replica: bool, sole: bool = False,
                  read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
                  parameters: Mapping[str, str] | None = None) -> None:
-        self._state = State(classify, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
+        self._state = State(classify, user=user, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
                             must_read_on_replica=must_read_on_replica)
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
@@ -116,7 +118,10 @@ class Splitter:
     def cancelled(self) -> None:
         """The client has cancelled what runs: its error is the client's, also a replica's."""
         self._answers.cancelled = bool(self._state.replica)
+        self._state.cancelled_inquiry = bool(self._state.inquiries)
 
     def replica_connected(self) -> None:
         self._state.has_replica = True
+        self._state.applied = LOGIN
+        self._state.refused = None
         self._answers.promoted = False

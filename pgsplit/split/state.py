@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from ..wire.messages import IDLE
-from .batch import Batch, Draft, Parsed, Unnamed
+from .batch import CLOSE_COMPLETE, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
-from .facts import DOUBT, Facts, Tx
+from .facts import DOUBT, HINTABLE, Facts, Tx, Verdict
+from .inquiry import DescribeInquiry, Inquiry, StateInquiry
+from .settings import LOGIN, Settings
+from .state_query import CHECKED
+from .statements import Statement, Statements, parse_message
 
-MAX_NAMED: Final = 10_000      # named statements whose facts are kept; what others do is doubt
+OWN_OPTIONS: Final = frozenset({"pgsplit.route", "pgsplit.trace"})
+MAX_OPTIONS: Final = 200       # customized options of a session that are looked after
 
 # Client encodings in which the second byte of a character may be an ASCII one (PostgreSQL manual 24.3.1).
 UNSAFE_ENCODINGS: Final = frozenset({"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"})
+
+# Pins that another look at the primary may end.
+PASSING: Final = CHECKED | {"unknown_effect", "serializable"}
 
 Classify = Callable[[bytes], Facts]
 
@@ -22,8 +31,9 @@ Classify = Callable[[bytes], Facts]
 class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
-    def __init__(self, classify: Classify, *, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
+    def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
                  must_read_on_replica: bool) -> None:
+        self._user = user
         self._classify = classify
         self.has_replica = has_replica
         self.sole = sole                       # one upstream only, in the additional one's place
@@ -42,11 +52,23 @@ class State:
         self.segment: Batch | None = None      # open on the primary: its Sync is still to come
         self.copying = False                   # the primary reads CopyData: Sync and Flush do not count
         self.copy_ends = 0                     # CopyDone or CopyFail sent before CopyInResponse came back
-        self.unnamed: Unnamed | None = None
-        self.named: dict[bytes, Facts] = {}
+        self.statements = Statements()
+        self.settings = LOGIN                  # what the session has on the primary
+        self.applied: Settings | None = LOGIN  # what its replica has; None: not known
+        self.refused: Settings | None = None   # what a replica would not take
+        self.primary_unnamed = False           # the primary holds an unnamed statement, the session's or an old one
+        self.unsettled = False                 # the primary must be asked before a replica may answer
+        self.unknown_functions = False         # something ran that may have touched any option a function names
+        self.options: set[str] = set()         # customized options that the session's texts have named
+        self.trace = False                     # pgsplit.trace
+        self.route = ""                        # pgsplit.route
+        self.own_unsettled = False             # one of those two may have changed
+        self.inquiries = 0                     # pgsplit's own questions at the primary
+        self.cancelled_inquiry = False         # the client has cancelled the statement that waits for one
         self.plain_strings = True              # standard_conforming_strings
         self.unsafe_encoding = False
         self.last = Decision(Upstream.ADDITIONAL, "login")
+        self.told = self.last                  # the last of a batch that ran something, for who asks
 
     def parameter(self, name: str, value: str) -> None:
         """A ParameterStatus of the primary."""
@@ -69,31 +91,122 @@ class State:
     def bound_facts(self, draft: Draft) -> list[Facts]:
         """The facts of what the draft runs; of a FunctionCall they are doubt."""
         if draft.query is not None:
-            return [self.query_facts(draft.query)]
-        return [self._statement_facts(statement) for statement in draft.bound]
+            return [self.resolve(self.query_facts(draft.query))]
+        return [facts for statement in draft.bound for facts in self._statement_facts(statement)]
 
-    def _statement_facts(self, statement: Parsed | bytes) -> Facts:
+    def _statement_facts(self, statement: Parsed | bytes) -> list[Facts]:
         if isinstance(statement, Parsed):
-            return self.text_facts(statement.sql)
-        if statement:
-            return self.named.get(statement, DOUBT)
-        return self.unnamed.facts if self.unnamed is not None else DOUBT
+            return [self.resolve(self.text_facts(statement.sql))]
+        return [self.resolve(known.facts) for known in self.statements.known(statement)] or [DOUBT]
+
+    def resolve(self, facts: Facts) -> Facts:
+        """EXECUTE is what was prepared; its own facts speak for its arguments."""
+        if facts.executes:
+            known = self.statements.known(facts.executes)
+            if len(known) == 1 and not known[0].facts.executes:
+                facts = replace(known[0].facts, executes=facts.executes, commands=facts.commands, empty=False)
+        if self.route == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
+            facts = replace(facts, verdict=Verdict.READ, reason="route_setting", effect_free=False)
+        return facts
 
     # --- effects, noted when a batch leaves for the primary --------------------------------------------
 
-    def note_statements(self, draft: Draft) -> None:
-        """Remember what the named statements are that the draft makes, and forget those it closes."""
-        for parsed in draft.parsed:
-            if parsed.name and (len(self.named) < MAX_NAMED or parsed.name in self.named):
-                self.named[parsed.name] = self.text_facts(parsed.sql)
-        for name in draft.closes:
-            self.named.pop(name, None)
+    def note_operations(self, draft: Draft, batch: Batch) -> None:
+        """What the batch does with prepared statements counts once the server confirms it."""
+        if batch.failed:
+            return
+        for answer, name, parsed in draft.operations:
+            statement = None
+            if parsed is not None:
+                statement = Statement(parsed.name, parsed.sql, self.text_facts(parsed.sql), parsed.message)
+                if name:
+                    self.statements.leaves(statement)
+                else:
+                    self.statements.unnamed = statement
+                    self.primary_unnamed = True
+            batch.operations.append(Operation(answer, name, statement))
 
     def note_effects(self, bound: list[Facts]) -> None:
         for facts in bound:
-            if facts.session_effect:
-                self.pins.setdefault(facts.session_effect, facts.detail or " ".join(facts.commands))
+            for effect in facts.effects:
+                if effect in CHECKED or effect in ("session_setting", "unknown_effect"):
+                    self.unsettled = True
+                    if effect in CHECKED:
+                        self.pins.setdefault(effect, facts.cause)
+                    self.unknown_functions |= effect == "unknown_effect"
+                else:
+                    self.pins.setdefault(effect, facts.cause)
+            if facts.ends and not self.pins.keys().isdisjoint(facts.ends):
+                self.unsettled = True
+            self.options.update(facts.settings)
+            self.own_unsettled |= any(name in OWN_OPTIONS for name in facts.settings)
             self.async_commit |= facts.async_commit
+        if len(self.options) > MAX_OPTIONS:
+            self.pins.setdefault("unknown_settings", "many customized options")
+
+    def confirm(self, operation: Operation) -> None:
+        statement = operation.statement
+        if statement is not None:
+            self.statements.confirmed(statement)
+        elif operation.answer == CLOSE_COMPLETE and operation.name is not None:
+            self.statements.dropped(operation.name)
+
+    def void_operations(self, batch: Batch) -> None:
+        """What the server has not confirmed so far it will not."""
+        for operation in batch.operations:
+            if operation.statement is not None:
+                self.statements.void(operation.statement)
+        batch.operations.clear()
+
+    def batch_done(self, batch: Batch) -> None:
+        """The primary has answered all of *batch*."""
+        self.void_operations(batch)
+        for facts in batch.bound:
+            if facts.prepares is not None and not batch.failed:
+                self._prepared(*facts.prepares)
+            elif facts.deallocates:
+                self.statements.deallocated(facts.deallocates, not batch.failed)
+        if not batch.failed and len(batch.bound) == 1 and batch.bound[0].releases:
+            self.pins = {pin: cause for pin, cause in self.pins.items() if pin == "random_seed"}
+            self.unknown_functions = False
+
+    def _prepared(self, name: bytes, sql: bytes) -> None:
+        statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql))
+        self.statements.confirmed(statement)
+
+    # --- what the primary must be asked -------------------------------------------------------------------
+
+    def inquiry(self, draft: Draft, bound: list[Facts]) -> Inquiry | None:
+        """What has to be asked before a replica may run *draft*, which is a read."""
+        for statement in self.used(draft, bound):
+            if statement.described is None and not statement.only_primary and not statement.default:
+                return DescribeInquiry(statement)
+        return self.state_inquiry() if self.unsettled else None
+
+    def state_inquiry(self) -> Inquiry:
+        pins = CHECKED if self.unknown_functions else CHECKED & self.pins.keys()
+        self.unsettled = self.own_unsettled = False
+        return StateInquiry(self, self._user, sorted(pins), sorted(self.options), functions=self.unknown_functions)
+
+    def used(self, draft: Draft, bound: list[Facts]) -> list[Statement]:
+        """The statements of earlier batches that *draft* uses."""
+        names = [*draft.uses, *(facts.executes for facts in bound if facts.executes)]
+        found = [self.statements.get(name) for name in dict.fromkeys(names)]
+        return [statement for statement in found if statement is not None]
+
+    def settled(self, settings: Settings, pins: dict[str, str]) -> None:
+        """What the session's state is (see `StateInquiry`)."""
+        own = {name: value for name, value in settings.values if name.startswith(b"pgsplit.")}
+        self.trace = own.get(b"pgsplit.trace") in (b"on", b"true", b"yes", b"1")
+        self.route = own.get(b"pgsplit.route", b"").decode(errors="replace")
+        self.settings = settings._replace(values=tuple(pair for pair in settings.values if pair[0] not in own))
+        found = {pin: cause or self.pins.get(pin, "") for pin, cause in pins.items()}
+        self.pins = found | {pin: cause for pin, cause in self.pins.items() if pin not in PASSING}
+        self.unknown_functions = False
+
+    def unsettled_for_good(self, why: str) -> None:
+        """The primary would not say: until something changes, nothing is known."""
+        self.pins.setdefault("unknown_effect", f"the primary would not say: {why}")
 
     # --- what goes past ---------------------------------------------------------------------------------
 

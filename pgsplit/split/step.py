@@ -13,10 +13,11 @@ class Action(Enum):
     MORE = auto()       # nothing to do until more bytes come
     WAIT = auto()       # nothing to do until an upstream has answered what it was sent
     FORWARD = auto()    # client -> additional: `data`, then the first `size` bytes of the client's inbox
-    ASK = auto()        # client -> default: a copy of `size` bytes at `start`; they stay in the inbox until proven
+    ASK = auto()        # client -> default: `data`, then a copy of `size` bytes at `start`, which stay in the inbox
     ANSWER = auto()     # drop `size` bytes of the client's inbox and send `data` to the client
     CLOSE = auto()      # the client has said goodbye
-    PASS = auto()       # upstream -> client: the first `size` bytes; `consume` bytes of the client's inbox are done
+    PASS = auto()       # upstream -> client: `data`, then the first `size` bytes; `consume` bytes of the client's
+                        # inbox are done
     CUT = auto()        # drop `size` bytes at `start` of the upstream's inbox, put `data` in their place
     RETRY = auto()      # as CUT; the replica's answer is void and its batch goes to the primary
 
@@ -26,6 +27,7 @@ class Step(NamedTuple):
     size: int = 0
     start: int = 0
     data: bytes = b""
+    reply: bytes = b""      # for the upstream that has spoken
     consume: int = 0
     batch: Batch | None = None
     decision: Decision | None = None

@@ -29,8 +29,10 @@ def facts(sql: bytes) -> Facts:
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.BEGIN)
     if word in ("commit", "rollback"):
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.END)
+    if word == "show":
+        return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, tells_route="last_route" in text)
     if word == "set":
-        return Facts(Verdict.PRIMARY, "session_setting", writes=False, session_effect="session_setting", detail=text)
+        return Facts(Verdict.PRIMARY, "session_setting", writes=False, effects=("session_setting",), cause=text)
     if text == "discard all":
         return Facts(Verdict.PRIMARY, "session_setting", writes=False, releases=True)
     if word in ("insert", "update", "copy"):
@@ -153,7 +155,7 @@ class Talk:
             self._all["default"] = self.sides.default
         self._steps = iter(self.script)
         self._now: Callable[[], bool] | None = None
-        splitter = Splitter(facts, self, has_replica=self._make["replica"], sole=self._make["sole"],
+        splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"])
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,

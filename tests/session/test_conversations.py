@@ -159,17 +159,6 @@ def test_a_stale_replica_is_not_asked():
     assert talk.decisions[0].reason == "no_fresh_replica"
 
 
-def test_a_changed_session_stays_on_the_primary_until_discard_all():
-    talk = Talk()
-    talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1")).expect_replica()
-    talk.primary(ROW, done("SELECT 1"), I)
-    talk.client(Q("discard all")).primary(done("DISCARD ALL"), I)
-    talk.client(Q("select 2")).expect_replica(Q("select 2")).replica(ROW, done("SELECT 1"), I)
-    talk.cuts()
-    assert [d.reason for d in talk.decisions] == ["session_setting", "pinned_session_setting", "session_setting",
-                                                  "read"]
-
-
 def test_pipelined_reads_are_asked_together_and_answered_in_order():
     talk = Talk()
     one, two = batch("select 1"), batch("select 2")
@@ -290,16 +279,6 @@ def test_the_unnamed_statement_follows_the_session_to_the_primary():
     for cut in (0, 1, 3):
         talk.stale = ""
         talk.run(cut)
-
-
-def test_named_statements_live_on_the_primary():
-    talk = Talk()
-    talk.client(build.parse("s", "select 1"), S).expect_primary(build.parse("s", "select 1"), S)
-    talk.primary(PARSED, I)
-    use = build.bind("", "s") + build.execute() + S
-    talk.client(use).expect_primary(use).expect_replica()
-    talk.cuts()
-    assert talk.published == 0
 
 
 def test_what_a_replica_says_of_itself_never_reaches_the_client():

@@ -48,7 +48,7 @@ PRIMARY = {
     "select * from pg_catalog.pg_locks": "server_local_relation",
     'select * from "pg_settings"': "server_local_relation",
     "select last_value from s": "sequence_row",
-    "select pg_is_in_recovery()": "function",
+    "select pg_is_in_recovery()": "server_local_function",
     "select version()": "server_local_function",
     "show work_mem": "server_local_setting",
     "copy t from stdin": "copy",
@@ -71,7 +71,7 @@ PRIMARY = {
 def test_reads(sql):
     facts = classify(sql)
     assert facts.verdict is Verdict.READ, facts
-    assert facts.effect_free and not facts.writes and not facts.session_effect
+    assert facts.effect_free and not facts.writes and not facts.effects
 
 
 @pytest.mark.parametrize("sql, reason", PRIMARY.items())
@@ -96,7 +96,7 @@ def test_what_goes_to_the_primary_and_why(sql, reason):
     ("begin; set x = 1; commit", "session_setting"), ("update t set a = upper(b) where c in (1)", ""),
 ])
 def test_what_stays_behind_in_the_session(sql, effect):
-    assert classify(sql).session_effect == effect
+    assert classify(sql).effects == ((effect,) if effect else ())
 
 
 @pytest.mark.parametrize("sql, tx", [
@@ -132,8 +132,8 @@ def test_asynchronous_commit_is_noticed():
 def test_long_texts_are_not_lexed():
     long = "select '" + "x" * 1000 + "'"
     assert classify(long, max_bytes=100).reason == "statement_too_long"
-    assert classify(long, max_bytes=100).session_effect == "unknown_effect"
-    assert classify("insert into t values ('" + "x" * 1000 + "')", max_bytes=100).session_effect == ""
+    assert classify(long, max_bytes=100).effects == ("unknown_effect",)
+    assert classify("insert into t values ('" + "x" * 1000 + "')", max_bytes=100).effects == ()
 
 
 @given(st.text())

@@ -1,0 +1,108 @@
+"""What pgsplit asks the primary on a session's own connection, between two batches; the client sees nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ..errors import ProtocolViolation
+from ..wire import build
+from ..wire.parse import data_row
+from .settings import OWN, ROLE, USER, Pair, Settings
+from .state_query import state_query
+from .statements import Statement
+
+
+class Asker(Protocol):
+    """The session's state, which takes the answers."""
+
+    def settled(self, settings: Settings, pins: dict[str, str]) -> None: ...
+
+    def unsettled_for_good(self, why: str) -> None: ...
+
+
+class Inquiry(Protocol):
+    data: bytes
+
+    def take(self, kind: int, body: bytes) -> None:
+        """A message of the answer."""
+
+    def failed(self, sqlstate: str) -> None:
+        """An ErrorResponse, or a message that is too long."""
+
+    def done(self) -> None:
+        """ReadyForQuery."""
+
+
+class StateInquiry:
+    """The session's settings, and which of *pins* hold. *options*: names of customized options to look for.
+
+    *functions*: something ran that may have touched any option which a function of this database names.
+    """
+
+    def __init__(self, asker: Asker, user: str, pins: Iterable[str], options: Iterable[str], *,
+                 functions: bool) -> None:
+        self._asker = asker
+        self._user = user.encode(errors="surrogateescape")
+        self._session_user = self._user
+        self._role = b"none"
+        self._error = ""
+        self._values: list[Pair] = []
+        self._pins: dict[str, str] = {}
+        sql, values = state_query(pins, [name for name in options if name != "pgsplit.last_route"],
+                                  functions=functions)
+        self.data = b"".join((build.parse(OWN, sql), build.bind(statement=OWN, values=values), build.execute(),
+                              build.close(name=OWN), build.SYNC))
+
+    def take(self, kind: int, body: bytes) -> None:
+        if kind != ord("D"):
+            return
+        row = data_row(body)
+        if len(row) != 3:
+            raise ProtocolViolation("a row of another shape than was asked for")
+        what, name, value = (cell or b"" for cell in row)
+        if what == b"s":
+            self._values.append((name, value))
+        elif name == ROLE:
+            self._role = value
+        elif name == USER:
+            self._session_user = value
+        else:
+            self._pins[name.decode()] = value.decode(errors="replace")
+
+    def failed(self, sqlstate: str) -> None:
+        self._error = sqlstate or "XX000"
+
+    def done(self) -> None:
+        if self._error:
+            self._asker.unsettled_for_good(self._error)
+            return
+        if (b"default_transaction_isolation", b"serializable") in self._values:
+            self._pins["serializable"] = "default_transaction_isolation"
+        user = b"" if self._session_user == self._user else self._session_user
+        self._asker.settled(Settings(tuple(sorted(set(self._values))), user, self._role), self._pins)
+
+
+class DescribeInquiry:
+    """What the primary says of a prepared statement: its parameters and its result."""
+
+    def __init__(self, statement: Statement) -> None:
+        self._statement = statement
+        self._parameters: bytes | None = None
+        self._result: bytes | None = None
+        self.data = build.message(b"D", b"S" + statement.name + b"\0") + build.SYNC
+
+    def take(self, kind: int, body: bytes) -> None:
+        if kind == ord("t"):
+            self._parameters = body
+        elif kind in b"Tn":
+            self._result = body
+
+    def failed(self, sqlstate: str) -> None:
+        self._parameters = None
+
+    def done(self) -> None:
+        if self._parameters is not None and self._result is not None:
+            self._statement.described = (self._parameters, self._result)
+        else:
+            self._statement.only_primary = True

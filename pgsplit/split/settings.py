@@ -1,0 +1,77 @@
+"""The session's settings and role, as the primary has them and as a replica is given them (guarantee G4).
+
+What the session wants is asked of the primary, which alone knows what functions, roll-backs and time have made of
+it. A replica is given all of it: everything back to what the login gave, then setting by setting. These statements
+travel ahead of a batch, without a Sync of their own: where one fails the server skips the batch too, so that
+nothing ever runs in the wrong role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ..wire import build
+
+# A statement of pgsplit's own on a session's connection. Named, since the unnamed one is the client's; closed at once.
+OWN: Final = "pgsplit"
+
+# Settings that stay as a read connection has them: reads only; and what times out a connection that idles while the
+# other works, or says something of a transaction.
+NOT_GIVEN: Final = ("default_transaction_read_only", "idle_session_timeout", "idle_in_transaction_session_timeout",
+                    "transaction_deferrable", "transaction_isolation", "transaction_read_only", "synchronous_commit")
+
+ROLE: Final = b"role"
+USER: Final = b"session_authorization"
+
+Pair = tuple[bytes, bytes]
+
+
+class Settings(NamedTuple):
+    """Values as `set_config` takes them. *user* is empty for the one that has logged in."""
+
+    values: tuple[Pair, ...] = ()
+    user: bytes = b""
+    role: bytes = b"none"
+
+
+LOGIN: Final = Settings()
+
+
+class Ahead(NamedTuple):
+    """What pgsplit puts before a batch, and the types of the messages by which a server acknowledges it."""
+
+    data: bytes
+    answers: bytes
+
+
+NOTHING: Final = Ahead(b"", b"")
+
+
+def run(sql: str, values: Iterable[Iterable[bytes]] = ((),), *, row: bool = False) -> Ahead:
+    """*sql* once for each of *values*, its parameters; *row*: it gives one."""
+    data = [build.parse(OWN, sql)]
+    answers = b"1"
+    for parameters in values:
+        data += [build.bind(statement=OWN, values=tuple(parameters)), build.execute()]
+        answers += b"2DC" if row else b"2C"
+    data.append(build.close(name=OWN))
+    return Ahead(b"".join(data), answers + b"3")
+
+
+def set_config(pairs: Iterable[Pair]) -> Ahead:
+    return run("select pg_catalog.set_config($1, $2, false)", pairs, row=True)
+
+
+def give(settings: Settings) -> Ahead:
+    """Make a connection's settings *settings*, whatever they are now."""
+    parts = [run("reset session authorization"), run("reset all")]
+    encoding = [pair for pair in settings.values if pair[0] == b"client_encoding"]
+    if encoding:
+        parts.append(set_config(encoding))      # the values behind it are in that encoding
+    rest = [pair for pair in settings.values if pair[0] != b"client_encoding"]
+    if rest:
+        parts.append(set_config(rest))
+    identity = [(name, value) for name, value in ((USER, settings.user), (ROLE, settings.role)) if value]
+    parts += [set_config([pair]) for pair in identity if pair != (ROLE, b"none")]
+    return Ahead(b"".join(part.data for part in parts), b"".join(part.answers for part in parts))

@@ -1,0 +1,109 @@
+"""The session's prepared statements: they live in the session, and an upstream is given one when it needs it.
+
+Each is parsed on the primary first, so that its names, its errors and `pg_prepared_statements` are one server's. A
+replica gets a late Parse with the parameter types that the primary resolved, and what it says of the result is held
+against what the primary says: a Parse behind a change of definitions is not the same statement.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from ..wire import build
+from .facts import EVERY, UNCLEAR, Facts
+from .settings import Ahead
+
+MAX_NAMED: Final = 10_000      # named statements of a session that are known; what others do is doubt
+
+_U16 = struct.Struct(">H")
+
+
+class Statement:
+    """A prepared statement. *message* is its Parse as the client sent it, or as pgsplit builds it of a PREPARE."""
+
+    __slots__ = ("additional", "default", "described", "facts", "message", "name", "only_primary", "sql")
+
+    def __init__(self, name: bytes, sql: bytes, facts: Facts, message: bytes) -> None:
+        self.name = name
+        self.sql = sql
+        self.facts = facts
+        self.message = message
+        self.additional = False                  # the primary has it
+        self.default = False                     # the replica has it
+        self.only_primary = False                # a replica cannot have the same
+        self.described: tuple[bytes, bytes] | None = None
+        """The bodies of the primary's ParameterDescription, and of its RowDescription (none for NoData)."""
+
+    def late_parse(self) -> Ahead:
+        """What gives it to an upstream that is not the first: the parameters have the types that the first resolved,
+        and a Describe shows whether the result has too.
+        """
+        assert self.described is not None
+        parameters, result = self.described
+        data = (build.message(b"P", self.name + b"\0" + self.sql + b"\0" + parameters)
+                + build.message(b"D", b"S" + self.name + b"\0"))
+        return Ahead(data, b"1tT" if result else b"1tn")
+
+
+class Statements:
+    """*coming*: Parses that have left for the primary and are not confirmed: until then either may be meant."""
+
+    def __init__(self) -> None:
+        self.named: dict[bytes, Statement] = {}
+        self.coming: dict[bytes, Statement] = {}
+        self.unnamed: Statement | None = None
+        self.to_close: set[bytes] = set()       # names that the replica may have, and the session has not, or changed
+
+    def get(self, name: bytes) -> Statement | None:
+        return self.named.get(name) if name else self.unnamed
+
+    def known(self, name: bytes) -> list[Statement]:
+        """What *name* may mean when the primary comes to it."""
+        if not name:
+            return [self.unnamed] if self.unnamed is not None else []
+        return [found for found in (self.coming.get(name), self.named.get(name)) if found is not None]
+
+    def leaves(self, statement: Statement) -> None:
+        """Its Parse has left for the primary."""
+        if len(self.coming) + len(self.named) < MAX_NAMED or statement.name in self.named:
+            self.coming[statement.name] = statement
+
+    def confirmed(self, statement: Statement) -> None:
+        """The primary has parsed it."""
+        statement.additional = True
+        if statement.name:
+            self.dropped(statement.name)
+            self.named[statement.name] = statement
+            self.void(statement)
+
+    def void(self, statement: Statement) -> None:
+        """Its Parse is done with, one way or the other."""
+        if self.coming.get(statement.name) is statement:
+            del self.coming[statement.name]
+
+    def dropped(self, name: bytes) -> None:
+        """The primary has closed it; the replica is told when it is next used."""
+        statement = self.named.pop(name, None) if name else self.unnamed
+        if not name:
+            self.unnamed = None
+        elif statement is not None and statement.default:
+            self.to_close.add(name)
+
+    def deallocated(self, name: bytes, certain: bool) -> None:
+        """DEALLOCATE has run; when it is not *certain* that it has, the primary alone knows."""
+        meant = list(self.named) if name in (EVERY, UNCLEAR) else [name]
+        for each in meant:
+            if certain and name != UNCLEAR:
+                self.dropped(each)
+            elif each in self.named:
+                self.named[each].only_primary = True
+
+    def replica_gone(self) -> None:
+        for statement in (*self.named.values(), *([self.unnamed] if self.unnamed is not None else [])):
+            statement.default = False
+        self.to_close.clear()
+
+
+def parse_message(name: bytes, sql: bytes) -> bytes:
+    return build.message(b"P", name + b"\0" + sql + b"\0" + _U16.pack(0))

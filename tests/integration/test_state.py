@@ -1,0 +1,237 @@
+"""One session state on two servers (G4): settings, role, options, what ties a session to the primary, and its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.integration.conftest import value
+from tests.waiting import eventually
+
+
+def route(session: psycopg.Connection[Any]) -> str:
+    """Where the statement before went, and why: the session's own word."""
+    return str(value(session, "show pgsplit.last_route"))
+
+
+def reads_on_replica(session: psycopg.Connection[Any], sql: str = "select 1") -> bool:
+    session.execute(sql)
+    return route(session).startswith("replica")
+
+
+@pytest.fixture
+def proxy(pgsplit_server):
+    """One that waits for a fresh replica for as long as it takes, so that only the session decides."""
+    return pgsplit_server(consistency="session", pgsplit={"workers": 2, "fence_wait": "10s"})
+
+
+@pytest.fixture
+def session(cluster, connect):
+    cluster.catch_up()
+    session = connect()
+    eventually(lambda: reads_on_replica(session))
+    return session
+
+
+def test_the_last_route_is_told(session):
+    session.execute("select 1")
+    assert route(session) == "replica: read"
+    session.execute("create temp table route_t (a int)")
+    assert route(session) == "primary: ddl (CREATE TEMPORARY)"
+    session.execute("select 1")
+    assert route(session) == "primary: pinned_temporary_object (CREATE TEMPORARY)"
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.execute("select * from nothing")
+    with session.transaction(force_rollback=True):
+        session.execute("select 1")
+        assert route(session) == "primary: transaction_open"
+
+
+def test_trace_is_a_notice_for_each_statement(session):
+    heard = []
+    session.add_notice_handler(lambda diagnostic: heard.append(diagnostic.message_primary))
+    session.execute("set pgsplit.trace = on")
+    session.execute("create table if not exists trace_t (a int)")
+    session.execute("select 1")
+    session.execute("set pgsplit.trace = off")
+    session.execute("select 1")
+    assert [line for line in heard if line.startswith("pgsplit")] == [
+        "pgsplit: primary: ddl", "pgsplit: replica: read", "pgsplit: primary: session_setting (pgsplit)"]
+    session.execute("drop table trace_t")
+
+
+def test_the_route_may_be_set(session):
+    session.execute("set pgsplit.route = 'primary'")
+    assert not reads_on_replica(session)
+    session.execute("set pgsplit.route = 'replica'")
+    assert value(session, "select pg_is_in_recovery()")
+    session.execute("reset pgsplit.route")
+    assert reads_on_replica(session)
+    assert not value(session, "select pg_is_in_recovery()")
+
+
+@pytest.mark.parametrize("sql, question, answer", [
+    ("set timezone = 'Asia/Tokyo'", "select timestamptz '2024-01-01 00:00+00'::text", "2024-01-01 09:00:00+09"),
+    ("set datestyle = 'German'", "select date '2024-02-29'::text", "29.02.2024"),
+    ("set session intervalstyle to iso_8601", "select interval '1 day'::text", "P1D"),
+    ("set time zone interval '+02:00' hour to minute", "select timestamptz '2024-01-01 00:00+00'::text",
+     "2024-01-01 02:00:00+02"),
+    ("set extra_float_digits = -10", "select (0.1::float8 / 3)::text", "0.033333"),
+    ("set bytea_output = 'escape'", "select 'a'::bytea::text", "a"),
+    ("set search_path = state_other, pg_catalog", "select a from state_where", 2),
+    ("select set_config('search_path', 'state_other', false)", "select a from state_where", 2),
+    ("do $$ begin perform set_config('search_path', 'state_other', false); end $$", "select a from state_where", 2),
+    ("begin; set search_path = state_other; commit", "select a from state_where", 2),
+    ("begin; set search_path = state_other; rollback", "select a from state_where", 1),
+    ("begin; set search_path = public; savepoint s; set search_path = state_other; rollback to s; commit",
+     "select a from state_where", 1),
+    ("begin; set local search_path = state_other; commit", "select a from state_where", 1),
+    ("set search_path = state_other; reset search_path", "select a from state_where", 1),
+    ("set search_path = state_other; reset all", "select a from state_where", 1),
+    ("select state_function()", "select a from state_where", 2),
+    ("set role state_role", "select current_user::text", "state_role"),
+    ("set role state_role; reset role", "select current_user::text", "postgres"),
+    ("set session authorization state_role", "select session_user::text", "state_role"),
+    ("set session authorization state_role; set role none; reset session authorization", "select session_user::text",
+     "postgres"),
+])
+def test_a_read_sees_the_session_as_it_is(session, connect, sql, question, answer):
+    setup = connect()
+    setup.execute("""
+        do $$ begin create role state_role; exception when duplicate_object then null; end $$;
+        create schema if not exists state_other;
+        create table if not exists state_where (a int primary key);
+        create table if not exists state_other.state_where (a int primary key);
+        insert into state_where values (1) on conflict do nothing;
+        insert into state_other.state_where values (2) on conflict do nothing;
+        create or replace function state_function() returns void language plpgsql as
+            $$ begin perform set_config('search_path', 'state_other', false); end $$""")
+    session.execute(sql)
+    for _ in range(2):
+        assert value(session, question) == answer
+    assert route(session) == "replica: read"
+    session.execute("discard all")
+    assert value(session, "select a from public.state_where") == 1
+    assert route(session) == "replica: read"
+
+
+def test_row_security_by_role_and_by_option(session, connect):
+    """The classic: a tenant's rows by current_user, or by a customized option that a policy reads."""
+    connect().execute("""
+        drop table if exists tenants;
+        do $$ begin create role tenant_a; create role tenant_b; exception when duplicate_object then null; end $$;
+        create table tenants (owner text, n int);
+        insert into tenants values ('tenant_a', 1), ('tenant_b', 2), ('7', 7);
+        alter table tenants enable row level security;
+        create policy own on tenants using (owner = current_user or owner = current_setting('app.tenant', true));
+        grant select on tenants to tenant_a, tenant_b""")
+    rows = "select n from tenants order by n"
+
+    def seen() -> list[int]:
+        found = [row[0] for row in session.execute(rows).fetchall()]
+        assert route(session).startswith("replica")
+        return found
+
+    assert seen() == [1, 2, 7]
+    session.execute("set role tenant_a")
+    assert seen() == [1]
+    session.execute("set app.tenant = '7'")
+    assert seen() == [1, 7]
+    session.execute("begin")
+    session.execute("select set_config('app.tenant', 'tenant_b', true)")
+    assert [row[0] for row in session.execute(rows)] == [1, 2]
+    session.execute("rollback")
+    assert seen() == [1, 7]
+    session.execute("set role tenant_b")
+    assert seen() == [2, 7]
+    session.execute("reset app.tenant")
+    assert seen() == [2]
+    session.execute("reset role")
+    assert seen() == [1, 2, 7]
+
+
+def test_an_option_that_was_touched_is_empty_and_not_null(session, connect):
+    connect().execute("""create or replace view touched as
+        select coalesce(current_setting('touched.by', true), 'null') as v""")
+    look = "select v from touched"
+    assert value(session, look) == "null" and route(session) == "replica: read"
+    session.execute("begin; set local touched.by = 'x'; commit")
+    assert value(session, look) == "" and route(session) == "replica: read"
+
+
+def test_settings_follow_to_a_new_replica(session, cluster):
+    session.execute("set timezone = 'Asia/Tokyo'")
+    cluster.standbys[0].stop()
+    question = "select timestamptz '2024-01-01 00:00+00'::text"
+    try:
+        assert value(session, question).endswith("+09")
+    finally:
+        cluster.standbys[0].start()
+    eventually(lambda: reads_on_replica(session, question))
+    assert value(session, question).endswith("+09")
+
+
+@pytest.mark.parametrize("begin, reason, end", [
+    ("create temp table pin_t (a int)", "temporary_object", "drop table pin_t"),
+    ("create temp view pin_v as select 1", "temporary_object", "discard temp"),
+    ("create temp sequence pin_s", "temporary_object", "discard all"),
+    ("select 1 as a into temp pin_i", "temporary_object", "drop table pin_i"),
+    ("select pin_function()", "temporary_object", "drop table pin_f"),
+    ("select pg_advisory_lock(77)", "advisory_lock", "select pg_advisory_unlock(77)"),
+    ("select pg_advisory_lock(77), pg_advisory_lock(77)", "advisory_lock", "select pg_advisory_unlock_all()"),
+    ("listen pin_channel", "listen", "unlisten pin_channel"),
+    ("listen pin_channel", "listen", "discard all"),
+    ("begin; declare pin_c cursor with hold for select 1; commit", "hold_cursor", "close pin_c"),
+    ("begin; declare pin_c cursor with hold for select 1; commit", "hold_cursor", "close all"),
+    ("set default_transaction_isolation = 'serializable'", "serializable", "reset default_transaction_isolation"),
+    ("set session characteristics as transaction isolation level serializable", "serializable", "reset all"),
+])
+def test_what_only_the_primary_has_keeps_the_session_there_until_it_ends(session, connect, begin, reason, end):
+    connect().execute("create or replace function pin_function() returns void language plpgsql as "
+                      "$$ begin create temp table pin_f (a int); end $$")
+    session.execute(begin)
+    for _ in range(2):
+        session.execute("select 1")
+        assert route(session).startswith(f"primary: pinned_{reason}")
+    session.execute(end)
+    assert reads_on_replica(session)
+
+
+def test_a_lock_taken_twice_is_held_until_it_is_given_back_twice(session):
+    session.execute("select pg_advisory_lock(78)")
+    session.execute("select pg_advisory_lock(78)")
+    session.execute("select pg_advisory_unlock(78)")
+    assert not reads_on_replica(session)
+    session.execute("select pg_advisory_unlock(78)")
+    assert reads_on_replica(session)
+
+
+@pytest.mark.parametrize("sql", [
+    "begin; create temp table gone_t (a int) on commit drop; commit", "begin; create temp table gone (a int); rollback",
+    "begin; declare gone_c cursor with hold for select 1; rollback", "begin; listen gone; rollback",
+    "do $$ begin perform 1; end $$", "begin; select pg_advisory_xact_lock(79); commit",
+])
+def test_what_left_nothing_behind_keeps_nothing_on_the_primary(session, sql):
+    session.execute(sql)
+    assert reads_on_replica(session)
+
+
+POOLS = {
+    "asyncpg": "select pg_advisory_unlock_all(); close all; do $$ begin perform 1; end $$; unlisten *; reset all;",
+    "PgBouncer": "discard all",
+    "Npgsql": "reset session authorization; reset all; close all; unlisten *; select pg_advisory_unlock_all(); "
+              "discard plans; discard sequences; discard temp",
+}
+
+
+@pytest.mark.parametrize("sql", POOLS.values(), ids=POOLS)
+def test_the_resets_of_pools_clean_both_servers(session, sql):
+    session.execute("set timezone = 'Asia/Tokyo'; listen reset_channel; select pg_advisory_lock(80)")
+    if "discard" in sql:
+        session.execute("create temp table reset_t (a int); set role pg_monitor")
+    session.execute(sql)
+    assert value(session, "select current_user::text || (timestamptz '2024-01-01 00:00+00')::text") == (
+        "postgres2024-01-01 00:00:00+00")
+    assert route(session) == "replica: read"
