@@ -59,7 +59,7 @@ class Slot:
 
     def publish_write(self, now_ns: int) -> None:
         """Store the moment before the bytes that tell of a commit leave (guarantee G3)."""
-        self._board._writes[self._index] = now_ns
+        self._board._writes[self._index] = max(now_ns, self._board._writes[self._index])
 
     def latest_write_ns(self) -> int:
         return self._board.latest_write_ns()

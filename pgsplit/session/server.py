@@ -239,6 +239,9 @@ class ActiveSession:
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
+    def flush_delay_ns(self) -> int:
+        return self.shared.manager.flush_delay_ns(self.listener.write_cluster)
+
     # --- another replica ------------------------------------------------------------------------------------
 
     def _lost_replica(self, why: str) -> None:

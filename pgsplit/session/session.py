@@ -30,6 +30,9 @@ class Freshness(Protocol):
         May sleep for as long as `fence_wait`.
         """
 
+    def flush_delay_ns(self) -> int:
+        """How long the primary may take to flush what it has acknowledged without a flush."""
+
 
 class Publish(Protocol):
     def __call__(self, now_ns: int) -> None:
@@ -109,7 +112,7 @@ class Session:
             leg.limit = self._reask_buffer
             self.relay.attach_default(self.flow, leg)
             self.splitter.replica_connected()
-            self.fence_ns = time.monotonic_ns()     # not older than what the session has seen elsewhere
+            self.fence_ns = max(self.fence_ns, time.monotonic_ns())     # not older than what has been seen elsewhere
 
     def _timeout(self) -> float | None:
         if not self.splitter.holding:
@@ -126,13 +129,14 @@ class Session:
         leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
         assert leg is not None
         while leg.inbox and not client.congested and not splitter.mid_answer:
-            publishes = splitter.publishes
+            publishes, lazy = splitter.publishes, splitter.flushed_later
             step = splitter.primary(leg.inbox)
             if step.action is Action.PASS:
                 now = time.monotonic_ns()
-                self.fence_ns = now
+                moment = now + self._freshness.flush_delay_ns() if lazy else now
+                self.fence_ns = max(self.fence_ns, moment)
                 if publishes:
-                    self._publish(now)
+                    self._publish(moment)
                 if step.data:
                     self.relay.send(client, step.data)
                 self.write_callback(step.size)

@@ -38,6 +38,9 @@ def resolve(host: str, port: int) -> list[tuple[str, int]]:
         return sorted({(str(entry[4][0]), port) for entry in found})
 
 
+WAL_WRITER_DELAY_NS: Final = 200_000_000      # the server's default
+
+
 class Cluster:
     """Hosts that serve alike, and their health checks. *writes*: its usable host is the primary, not a standby."""
 
@@ -256,6 +259,13 @@ class ClusterManager:
         primary = self.primaries.get(cluster_name)
         return primary is host or (isinstance(host, Host) and primary is not None and host.identity is not None
                                    and host.identity == primary.identity)
+
+    def flush_delay_ns(self, cluster_name: str) -> int:
+        """Three times wal_writer_delay: by then the write-ahead log writer has flushed everything (manual 30.4)."""
+        primary = self.primaries.get(cluster_name)
+        cluster = self._clusters.get(cluster_name)
+        check = cluster.checks.get(primary.address) if primary is not None and cluster is not None else None
+        return 3 * (check.connection.wal_writer_delay_ns if check is not None else WAL_WRITER_DELAY_NS)
 
     def cluster(self, name: str) -> Cluster:
         """:raises ServerError: 08001 for one that a reload has removed: open sessions may still name it."""

@@ -16,7 +16,7 @@ from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..split.fence import normalise, parse_lsn
 from ..wire import build
 from ..wire.parse import data_row, server_error
-from .cluster import Cluster, ClusterManager
+from .cluster import WAL_WRITER_DELAY_NS, Cluster, ClusterManager
 from .connection import UpstreamConnection
 from .host import Host, Identity
 from .login import Credentials
@@ -29,6 +29,7 @@ SAMPLE: Final = """select pg_is_in_recovery(),
 IDENTIFY: Final = """select pg_postmaster_start_time(),
   (select setting from pg_settings where name = 'wal_segment_size'),
   (select setting from pg_settings where name = 'wal_block_size'),
+  (select setting from pg_settings where name = 'wal_writer_delay'),
   current_setting('synchronous_commit') = 'off' or exists (select from pg_db_role_setting, unnest(setconfig) as setting
     where setting like 'synchronous_commit=%')"""
 SYSTEM: Final = "select system_identifier from pg_control_system()"
@@ -48,6 +49,7 @@ class MonitorConnection:
     def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
         self.host = host
         self.async_commit = False
+        self.wal_writer_delay_ns = WAL_WRITER_DELAY_NS
         self._manager = manager
         self._cluster = cluster
         self._monitor = monitor
@@ -92,8 +94,9 @@ class MonitorConnection:
 
     def _identify(self) -> Identity:
         self._write(build.query(IDENTIFY))
-        started, segment, block, asynchronous = self._rows()[0]
+        started, segment, block, delay, asynchronous = self._rows()[0]
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
+        self.wal_writer_delay_ns = int(delay) * 1_000_000 if delay else WAL_WRITER_DELAY_NS
         self.async_commit = asynchronous == "t"
         try:
             self._write(build.query(SYSTEM))

@@ -101,6 +101,18 @@ def test_no_read_is_stale_while_replay_is_paused_and_resumed(cluster, connect):
     assert min(told[1:]) > 20
 
 
+def test_what_vacuum_changes_in_place_is_seen(connect):
+    """VACUUM is acknowledged before its changes of pg_class are flushed: nothing is committed by them."""
+    with connect() as one, connect() as other:
+        one.execute("create table vacuumed (a int) with (autovacuum_enabled = off)")
+        for number in range(1, 6):
+            one.execute("insert into vacuumed values (1)")
+            one.execute("vacuum vacuumed")
+            for session in (one, other):
+                assert value(session, "select reltuples from pg_class where relname = 'vacuumed'") == number
+        one.execute("drop table vacuumed")
+
+
 def test_a_replica_that_dies_is_not_noticed_and_is_taken_back(cluster, connect, proxy):
     sessions = [connect() for _ in range(4)]
     standby = cluster.standbys[0]

@@ -212,6 +212,9 @@ class Talk:
     def why_not(self, fence_ns: int) -> str:
         return self.stale
 
+    def flush_delay_ns(self) -> int:
+        return 0
+
     def _publish(self, now: int) -> None:
         self.published += 1
 
