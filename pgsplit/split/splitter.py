@@ -71,8 +71,8 @@ class Splitter:
 
     @property
     def flushed_later(self) -> bool:
-        """What the primary says next may tell of changes that are yet to be flushed: VACUUM changes pg_class in place, in
-        a transaction that has nothing to commit.
+        """What the primary says next may tell of changes that are yet to be flushed: VACUUM changes pg_class in place,
+        in a transaction that has nothing to commit.
         """
         return bool(self._state.primary) and self._state.primary[0].lazy
 
