@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..process import files
-from ..split.classify import classify
+from ..split.classify import NO_LISTS, classify
 from ..split.facts import Facts
+from ..split.function_lists import FunctionLists
 from ..split.rules import RULES
 
 NO_CATALOGUE = ("Without a server no catalogue is known: a function of yours is doubt, and a view, an operator or a "
@@ -18,26 +21,29 @@ NO_CATALOGUE = ("Without a server no catalogue is known: a function of yours is 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sql", nargs="?", help="the statement; with --jsonl -, the texts come from standard input")
-    parser.add_argument("-c", "--config", metavar="FILE", help="take max_statement_bytes from this configuration")
+    parser.add_argument("-c", "--config", metavar="FILE", help="take limits and function lists from this configuration")
     parser.add_argument("--jsonl", metavar="-", help='read {"sql": …} a line from FILE or - (standard input); '
                         'print {"upstream": …, "reason": …} a line')
 
 
 def run(args: argparse.Namespace) -> int:
-    limit = 65536
+    limit, lists = 65536, NO_LISTS
     if args.config:
-        limit = min(listener.max_statement_bytes for listener in files.load_config(args.config).config.listeners)
+        config = files.load_config(args.config).config
+        limit = min(listener.max_statement_bytes for listener in config.listeners)
+        lists = FunctionLists(config.process.replica_functions, config.process.primary_functions)
+    facts = partial(_facts, limit=limit, lists=lists)
     if args.jsonl:
-        return _lines(args.jsonl, limit)
+        return _lines(args.jsonl, facts)
     if args.sql is None:
         print("explain: give a statement, or --jsonl -", file=sys.stderr)
         return 2
-    sys.stdout.write(describe(_facts(args.sql, limit)))
+    sys.stdout.write(describe(facts(args.sql)))
     return 0
 
 
-def _facts(sql: str, limit: int) -> Facts:
-    return classify(sql.encode(errors="surrogateescape").decode("latin-1"), max_bytes=limit)
+def _facts(sql: str, limit: int, lists: FunctionLists) -> Facts:
+    return classify(sql.encode(errors="surrogateescape").decode("latin-1"), max_bytes=limit, lists=lists)
 
 
 def describe(facts: Facts) -> str:
@@ -56,7 +62,7 @@ def _word(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def _lines(name: str, limit: int) -> int:
+def _lines(name: str, classified: Callable[[str], Facts]) -> int:
     source = sys.stdin if name == "-" else open(name, encoding="utf-8")  # noqa: SIM115
     write = sys.stdout.write
     for number, line in enumerate(source, 1):
@@ -69,6 +75,6 @@ def _lines(name: str, limit: int) -> int:
         except (ValueError, KeyError, TypeError) as error:
             write(json.dumps({"error": f"line {number}: {error!r}"}) + "\n")
             continue
-        facts = _facts(sql, limit)
+        facts = classified(sql)
         write(json.dumps({"upstream": facts.verdict.value, "reason": facts.reason}) + "\n")
     return 0

@@ -94,6 +94,8 @@ class Cluster(Model):
     endpoints: tuple[Address, ...]
     tls: UpstreamTls
     # pgsplit.*, overridden by pgsplit.clusters.<name>.*
+    max_lag_bytes: int
+    max_lag: float
     dns_refresh: float
     health_interval: float
     health_timeout: float
@@ -124,6 +126,8 @@ class Process(Model):
     worker_timeout: float          # a worker whose heartbeat is older is replaced
     backlog: int
     statement_cache: int           # classified SQL texts kept a worker
+    replica_functions: tuple[str, ...]      # patterns
+    primary_functions: tuple[str, ...]
 
 
 class Config(Model):

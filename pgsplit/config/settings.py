@@ -27,7 +27,8 @@ class Setting:
     @property
     def unit(self) -> str:
         return " | ".join(self.choices) or {units.duration: "duration", units.size: "size", units.integer: "number",
-                                            units.boolean: "true | false", units.text: "text"}[self.parse]
+                                            units.boolean: "true | false", units.text: "text",
+                                            units.names: "names, with commas between them"}[self.parse]
 
     def read(self, text: str) -> Any:
         """:raises ValueError: saying what is expected."""
@@ -54,6 +55,10 @@ SETTINGS: Final = (
     Setting("backlog", units.integer, "2048", "process", False, "connections that may wait to be accepted", least=1),
     Setting("statement_cache", units.integer, "10000", "process", False, "classified SQL texts kept in a worker",
             least=1),
+    Setting("replica_functions", units.names, "", "process", True,
+            "functions of yours (app.is_*, my_function) that may read from replicas: they change nothing"),
+    Setting("primary_functions", units.names, "", "process", True,
+            "functions that never read from replicas, though pgsplit knows no reason"),
     Setting("consistency", units.text, "global", "listener", True,
             "which writes a read is sure to see: all of this node, the session's own, or none",
             choices=("eventual", "session", "global")),
@@ -73,6 +78,10 @@ SETTINGS: Final = (
             "a client that has not logged in by then is dropped", least=0.1),
     Setting("max_statement_bytes", units.size, "64KiB", "listener", True,
             "a longer SQL text is not analysed: it goes to the primary", least=1),
+    Setting("max_lag_bytes", units.size, "0", "cluster", True,
+            "a replica further behind the primary's write-ahead log is not used until it is half as far; 0: any"),
+    Setting("max_lag", units.duration, "0s", "cluster", True,
+            "the same, by the time since which all is known to be replayed; 0s: any"),
     Setting("dns_refresh", units.duration, "5s", "cluster", True, "how often STRICT_DNS names are resolved",
             least=0.1),
     Setting("health_interval", units.duration, "1s", "cluster", True, "time between two health checks of a host",

@@ -40,5 +40,10 @@ def boolean(text: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Patterns with commas between them; none from an empty text."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
 def text(value: str) -> str:
     return value

@@ -16,6 +16,7 @@ from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
 from ..split.classifier import Classifier
+from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..upstream.cluster import ClusterManager, client_context
@@ -41,9 +42,7 @@ class ProxyService:
         self._acceptors: dict[int, Acceptor] = {}           # by descriptor of the listening socket
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
-        classifier = Classifier(config.process.statement_cache,
-                                min(listener.max_statement_bytes for listener in config.listeners),
-                                parse=any(listener.enable_sql_parsing for listener in config.listeners))
+        self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(relay=PyRelay(), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, cancel_elsewhere=self._cancel_elsewhere)
@@ -72,6 +71,7 @@ class ProxyService:
         config, tls = self._prepared
         self._prepared = None
         self._shared.manager.update(config)
+        self._classifier.configure(**_classification(config))
         self._install(config, tls)
         self._accept()
 
@@ -148,6 +148,14 @@ class ProxyService:
 
     def _cancel_elsewhere(self, key: Key) -> None:
         self._context.ask_siblings("cancel", {"pid": key[0], "key": key[1].hex()})
+
+
+def _classification(config: Config) -> dict[str, Any]:
+    process = config.process
+    return {"entries": process.statement_cache,
+            "max_bytes": min(listener.max_statement_bytes for listener in config.listeners),
+            "parse": any(listener.enable_sql_parsing for listener in config.listeners),
+            "lists": FunctionLists(process.replica_functions, process.primary_functions)}
 
 
 def _describe(active: ActiveSession) -> dict[str, Any]:

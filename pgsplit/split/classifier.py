@@ -7,8 +7,9 @@ from typing import Final
 
 from ..sql.digest import of_text
 from ..sql.operations import operations
-from .classify import classify
+from .classify import NO_LISTS, classify
 from .facts import Facts, Verdict
+from .function_lists import FunctionLists
 
 CACHED_BYTES: Final = 32 << 20      # of texts; half of the entries go when they are more
 
@@ -16,16 +17,27 @@ CACHED_BYTES: Final = 32 << 20      # of texts; half of the entries go when they
 class Classifier:
     """*entries*: texts kept at most (`statement_cache`). *max_bytes*: longer texts are not lexed.
 
-    *parse*: also ask the statistics parser, once for each digest (`enable_sql_parsing`).
+    *lists*: functions that the operator knows. *parse*: also ask the statistics parser, once for each digest
+    (`enable_sql_parsing`).
     """
 
-    def __init__(self, entries: int, max_bytes: int, *, parse: bool = False) -> None:
+    def __init__(self, entries: int, max_bytes: int, *, parse: bool = False, lists: FunctionLists = NO_LISTS) -> None:
+        self._facts: dict[bytes, Facts] = {}
+        self._parsed: dict[str, bool] = {}       # by digest
+        self.configure(entries, max_bytes, parse=parse, lists=lists)
+
+    def configure(self, entries: int, max_bytes: int, *, parse: bool, lists: FunctionLists) -> None:
+        """Take over other settings: what was learnt by the old ones is forgotten, but for who wrote."""
+        wrote = [sql for sql, facts in self._facts.items() if facts.reason == "write_digest"]
         self._entries = entries
         self._max_bytes = max_bytes
         self._parse = parse
-        self._parsed: dict[str, bool] = {}       # by digest
-        self._facts: dict[bytes, Facts] = {}
+        self._lists = lists
+        self._facts = {}
+        self._parsed = {}
         self._bytes = 0
+        for sql in wrote:
+            self.remember_write(sql)
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -37,7 +49,7 @@ class Classifier:
     def _learn(self, sql: bytes) -> Facts:
         # In every encoding that is lexed here, the bytes above 127 are parts of letters: so are Latin-1's.
         text = sql.decode("latin-1")
-        facts = classify(text, max_bytes=self._max_bytes)
+        facts = classify(text, max_bytes=self._max_bytes, lists=self._lists)
         if self._parse and not facts.empty:
             facts = replace(facts, parsed=len(sql) <= self._max_bytes and self._understood(of_text(text)))
         if len(sql) <= self._max_bytes:

@@ -18,8 +18,10 @@ from .calls import MODIFYING, READERS, calls_in, has, second_word
 from .commands import COMMANDS
 from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, effects_of, ends_of, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
+from .function_lists import FunctionLists
 from .functions import SAFE
 
+NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, empty=True)
 READ: Final = Facts(Verdict.READ, "read", effect_free=True, writes=False)
 
@@ -29,10 +31,11 @@ NAMEDATALEN: Final = 64
 _HINT: Final = re.compile(r"/\*\s*pgsplit:\s*(primary|replica)\s*\*/")
 
 
-def classify(sql: str, *, max_bytes: int = 65536) -> Facts:
+def classify(sql: str, *, max_bytes: int = 65536, lists: FunctionLists = NO_LISTS) -> Facts:
     """The facts of *sql*, which may hold several statements: it is as strong as its strongest.
 
     *max_bytes*: a longer text is not lexed; its first word decides. `standard_conforming_strings` is taken to be on.
+    *lists*: functions that the operator knows.
     """
     if len(sql) > max_bytes:
         return _too_long(sql)
@@ -45,7 +48,7 @@ def classify(sql: str, *, max_bytes: int = 65536) -> Facts:
     hint = next((match[1] for token in found if token.kind is Kind.COMMENT and (match := _HINT.fullmatch(token.text))),
                 "")
     statements = list(_split(found))
-    facts = _strongest([_statement(words) for words in statements])
+    facts = _strongest([_listed(words, lists) if lists else _statement(words) for words in statements])
     if len(statements) == 1 and facts.reason == "sql_prepared_statement":
         facts = _prepared(sql, statements[0], facts)
     return _hinted(facts, hint)
@@ -107,6 +110,16 @@ def _hinted(facts: Facts, hint: str) -> Facts:
 
 
 # --- one statement ------------------------------------------------------------------------------------------------
+
+def _listed(words: list[Token], lists: FunctionLists) -> Facts:
+    masked, found = lists.masked(words)
+    facts = _statement(masked)
+    if facts.verdict is Verdict.PRIMARY:
+        return facts
+    if name := lists.for_primary(words):
+        return replace(facts, verdict=Verdict.PRIMARY, reason="listed_function", detail=name)
+    return replace(facts, reason="listed_function", detail=found, effect_free=False) if found else facts
+
 
 def _statement(words: list[Token]) -> Facts:
     first = words[0]

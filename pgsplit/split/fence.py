@@ -67,6 +67,12 @@ class Ring:
         index = bisect_right(self._lsns, replayed)
         return self._times[index - 1] if index else NEVER
 
+    def lag_ns(self, replayed: int) -> int:
+        """For how long, at least, not everything has been replayed."""
+        if not self._times or replayed >= self._lsns[-1]:
+            return 0
+        return self._times[-1] - max(self.fresh_ns(replayed), self._times[0])
+
     @property
     def newest_ns(self) -> int:
         return self._times[-1] if self._times else NEVER

@@ -17,6 +17,7 @@ _TABLE: Final = (
     Rule("empty_query", "either", "no statement at all: answered where the session stands"),
     Rule("hint_replica", "replica", "a comment asks for a replica, and the statement begins as a read"),
     Rule("hint_primary", "primary", "a comment asks for the primary"),
+    Rule("listed_function", "either", "a function in replica_functions, or in primary_functions"),
     Rule("write", "primary", "INSERT, UPDATE, DELETE or MERGE"),
     Rule("ddl", "primary", "changes definitions, privileges or whole tables"),
     Rule("maintenance", "primary", "VACUUM, ANALYZE, REINDEX and their like"),

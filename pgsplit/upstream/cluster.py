@@ -248,7 +248,22 @@ class ClusterManager:
         host.replayed = position.lsn
         host.fresh_ns = ring.fresh_ns(position.lsn)
         host.lag_bytes = max(0, ring.newest_lsn - position.lsn)
+        host.lag_ns = ring.lag_ns(position.lsn)
         host.why_not = ""
+        if over := self._over_limit(host):
+            host.out(over)
+
+    def _over_limit(self, host: Host) -> str:
+        """Why its lag keeps a replica from being used. One that was over its limit comes back at half of it."""
+        config = self._clusters[host.cluster_name].config
+        part = 0.5 if host.lagging else 1.0
+        host.lagging = True
+        if config.max_lag_bytes and host.lag_bytes > config.max_lag_bytes * part:
+            return f"is {host.lag_bytes} bytes behind (max_lag_bytes {config.max_lag_bytes})"
+        if config.max_lag and host.lag_ns > config.max_lag * 1e9 * part:
+            return f"is {host.lag_ns / 1e9:.3g} s behind (max_lag {config.max_lag:g} s)"
+        host.lagging = False
+        return ""
 
     # --- questions ----------------------------------------------------------------------------------------
 

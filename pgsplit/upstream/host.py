@@ -38,6 +38,8 @@ class Host:
         self.replayed = 0                  # LSN
         self.fresh_ns = NEVER              # fresh as of this moment (split/fence.py)
         self.lag_bytes = 0
+        self.lag_ns = 0                    # since when not everything is known to be replayed
+        self.lagging = False               # out for that
         self.removed = False               # its name resolves to it no more
         self.cx_total = 0
         self.cx_active = 0

@@ -163,3 +163,17 @@ def test_without_a_primary_nothing_is_fresh_and_nobody_waits_for_ever(cluster, m
     sampler = Sampler(manager, "primary", "replicas")
     assert not sampler.wait_fresh(manager.pick("replicas"), time.monotonic_ns(), 0.1)
     sampler.stop()
+
+
+def test_a_replica_over_its_lag_limit_is_out_until_it_has_caught_up(cluster, manage):
+    standby = cluster.standbys[0]
+    manager = manage(configuration(cluster.primary.address, [standby.address], max_lag_bytes="64KiB"))
+    host = manager.pick("replicas")
+    standby.pause_replay()
+    try:
+        cluster.primary.query("create table if not exists lagging as select generate_series(1, 5000) as a")
+        cluster.primary.query("drop table lagging")
+        soon(lambda: "bytes behind (max_lag_bytes 65536)" in host.why_not)
+    finally:
+        standby.resume_replay()
+    soon(lambda: not host.why_not)
