@@ -14,6 +14,7 @@ from .. import log
 from ..auth.secret import parse
 from ..config.model import Listener
 from ..errors import ServerError
+from ..split.settings import RESULT_SETTINGS
 from ..upstream.connection import ClusterManagerLike, HostLike, UpstreamConnection
 from ..upstream.login import OK, Credentials
 from ..upstream.stream import Stream
@@ -25,9 +26,8 @@ logger = log.get("pgsplit.login")
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
-# Settings in ParameterStatus that decide the bytes of an answer (PostgreSQL manual 55.2.7).
-RESULT_SETTINGS: Final = ("DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "integer_datetimes",
-                          "search_path", "server_encoding", "standard_conforming_strings")
+# What no SET can make equal.
+FIXED: Final = ("integer_datetimes", "server_encoding")
 
 FreshReplica = Callable[[], HostLike | None]
 """A host of the read cluster that is fresh as of the StartupMessage, or None."""
@@ -211,16 +211,20 @@ def is_away(error: ServerError) -> bool:
 
 
 def alike(replica: UpstreamConnection, primary: UpstreamConnection) -> UpstreamConnection | None:
-    """*replica*, unless the reported settings of the two new connections would give different bytes for one answer:
-    then it is closed.
-    """
+    """*replica*, unless it differs from the primary in what no SET can make equal: then it is closed."""
     ours, theirs = primary.session.parameters, replica.session.parameters
-    names = [name for name in RESULT_SETTINGS if ours.get(name) != theirs.get(name)]
+    names = [name for name in FIXED if ours.get(name) != theirs.get(name)]
     if not names:
         return replica
-    logger.warning("reads stay on the primary: %s is set up differently in %s", replica.name, ", ".join(names))
+    logger.warning("reads stay on the primary: %s differs in %s", replica.name, ", ".join(names))
     replica.close()
     return None
+
+
+def differing(replica: UpstreamConnection, primary: UpstreamConnection) -> set[str]:
+    """Settings that the two connections report with other values."""
+    ours, theirs = primary.session.parameters, replica.session.parameters
+    return {name for name in RESULT_SETTINGS if ours.get(name) != theirs.get(name)}
 
 
 def welcome(client: Stream, parameters: Mapping[str, str], pid: int, key: bytes) -> None:

@@ -19,7 +19,7 @@ from ..split.facts import Facts
 from ..split.splitter import Splitter
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
-from ..upstream.host import Host
+from ..upstream.host import Configurations, Host, differing_values
 from ..upstream.sampler import Sampler
 from ..upstream.stream import Stream
 from ..wire import build
@@ -27,7 +27,7 @@ from ..wire.startup import CancelRequest
 from .cancel import cancel_upstream
 from .counting import SessionCounter
 from .handshake import accept_startup
-from .login import LoggedIn, Login, connect_replica, is_replication, welcome
+from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
 from .registry import Key, Registry
 from .session import RECONNECT_AFTER, Session
@@ -154,6 +154,7 @@ class ActiveSession:
         self._since_ns = time.monotonic_ns()
         self.key = self.shared.registry.new_key(logged_in.main.session.pid)
         self._stream = stream
+        self._configurations: Configurations | None = None
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
         self.session = self._make(stream)
@@ -182,6 +183,7 @@ class ActiveSession:
             remember_write=self.shared.classifier.remember_write)
         session.fence_ns = fence_ns
         main.callback = session
+        self._compare_configurations(splitter)
         self.server.stats.session_began(tls=tls, upstream_tls=main.tls)
         return session
 
@@ -209,6 +211,15 @@ class ActiveSession:
                 if connection is not None:
                     connection.release()
 
+    def _compare_configurations(self, splitter: Splitter) -> None:
+        """Tell the splitter in which settings the replica is configured differently."""
+        replica, main = self.logged_in.default, self.logged_in.main
+        if replica is None or replica is main:
+            return
+        assert isinstance(replica.host, Host)
+        self._configurations = self.shared.manager.configurations(self.listener.write_cluster, replica.host)
+        splitter.configurations_differ(differing(replica, main) | differing_values(self._configurations))
+
     # --- the fence ----------------------------------------------------------------------------------------
 
     def why_not(self, fence_ns: int) -> str:
@@ -227,6 +238,9 @@ class ActiveSession:
             return "replica_out"
         if not self.shared.manager.is_primary(self.listener.write_cluster, self.logged_in.main.host):
             return "primary_changed"
+        if self.shared.manager.configurations(self.listener.write_cluster, host) is not self._configurations:
+            self._compare_configurations(self.session.splitter)
+            return "configuration_changed"
         if self.listener.consistency == "eventual":
             return ""
         if self.listener.consistency == "global":
@@ -264,6 +278,7 @@ class ActiveSession:
             connection.close()
         else:
             self.logged_in.default = connection
+            self._compare_configurations(self.session.splitter)
             self.session.offer_replica(self._adopt("replica", connection))
 
     def _connect_replica(self) -> UpstreamConnection | None:

@@ -12,6 +12,7 @@ from .batch import FLUSH, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Ba
 from .decision import Decision, Upstream
 from .observer import Observer
 from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
+from .settings import RESULT_SETTINGS
 from .state import State
 from .statements import Statement
 from .step import MORE, Action, Step
@@ -254,7 +255,9 @@ class Answers:
                 return self._incomplete(inbox, stop, give_up)
             kind = inbox[position]
             if not state.replica or kind in (PARAMETER, NOTIFICATION):
-                self._idle_replica_says(kind, inbox, position, stop)
+                reconfigured = self._replica_says_aside(kind, inbox, position, stop)
+                if reconfigured and not state.redirecting and not state.replica[0].passing:
+                    return self._reask(state.replica[0], "F0000", stop)     # its answer is made by the new settings
                 return Step(Action.CUT, stop - position, position)
             if state.replica[0].ahead and not state.redirecting:
                 return self._ahead_of_replica(state.replica[0], kind, bytes(inbox[position + HEADER:stop]), stop)
@@ -351,9 +354,18 @@ class Answers:
         batch.messages = 0
         batch.tags.clear()
 
-    def _idle_replica_says(self, kind: int, inbox: bytearray, start: int, stop: int) -> None:
-        if kind == PARAMETER and parameter_status(bytes(inbox[start + HEADER:stop])) == ("in_hot_standby", "off"):
-            self.promoted = True
+    def _replica_says_aside(self, kind: int, inbox: bytearray, start: int, stop: int) -> bool:
+        """Nobody gets it. Returns whether it tells in the middle of an answer that its configuration was reloaded."""
+        if kind != PARAMETER:
+            return False
+        name, value = parameter_status(bytes(inbox[start + HEADER:stop]))
+        self.promoted |= (name, value) == ("in_hot_standby", "off")
+        state = self._state
+        if name not in RESULT_SETTINGS or (state.replica and state.replica[0].given is not None):
+            return False
+        state.configurations_differ(state.differing | {name})
+        state.applied = None
+        return bool(state.replica) and state.replica[0].effect_free
 
     def _replica_ready(self, stop: int) -> Step:
         state = self._state
@@ -394,11 +406,7 @@ class Answers:
         if self.cancelled or explained_by_session(fields.sqlstate, fields.has_detail):
             return None
         if not batch.passing and (batch.effect_free or may_be_reasked(fields.sqlstate, batch.rows)):
-            self._state.redirecting = f"replica_error_{fields.sqlstate}"
-            self._observer.reasked(fields.sqlstate)
-            self._held = stop
-            batch.sqlstate = fields.sqlstate
-            return Step(Action.RETRY, batch=batch)
+            return self._reask(batch, fields.sqlstate, stop)
         if statements_own(fields.sqlstate):
             return None
         text = build.error_response(
@@ -406,6 +414,13 @@ class Answers:
             detail=f"Part of the result had been passed on. The replica said {fields.sqlstate}: {fields.message}")
         self._held = position + len(text)
         return Step(Action.CUT, stop - position, position, data=text)
+
+    def _reask(self, batch: Batch, sqlstate: str, stop: int) -> Step:
+        self._state.redirecting = f"replica_error_{sqlstate}"
+        self._observer.reasked(sqlstate)
+        self._held = stop
+        batch.sqlstate = sqlstate
+        return Step(Action.RETRY, batch=batch)
 
     def replica_lost(self, why: str) -> Step:
         """The replica's connection has ended. Its batches go to the primary; one that has begun to pass fails.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from ..errors import ProtocolViolation
@@ -37,11 +37,12 @@ class Inquiry(Protocol):
 class StateInquiry:
     """The session's settings, and which of *pins* hold. *options*: names of customized options to look for.
 
-    *functions*: something ran that may have touched any option which a function of this database names.
+    *functions*: something ran that may have touched any option which a function of this database names. *differing*:
+    settings in which the two servers' configurations differ.
     """
 
     def __init__(self, asker: Asker, user: str, pins: Iterable[str], options: Iterable[str], *,
-                 functions: bool) -> None:
+                 functions: bool, differing: Collection[str]) -> None:
         self._asker = asker
         self._user = user.encode(errors="surrogateescape")
         self._session_user = self._user
@@ -50,7 +51,7 @@ class StateInquiry:
         self._values: list[Pair] = []
         self._pins: dict[str, str] = {}
         sql, values = state_query(pins, [name for name in options if name != "pgsplit.last_route"],
-                                  functions=functions)
+                                  functions=functions, differing=differing)
         self.data = b"".join((build.parse(OWN, sql), build.bind(statement=OWN, values=values), build.execute(),
                               build.close(name=OWN), build.SYNC))
 

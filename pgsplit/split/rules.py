@@ -64,6 +64,7 @@ _TABLE: Final = (
     Rule("no_replica", "primary", "the session has no replica now"),
     Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
     Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),
+    Rule("configuration_changed", "primary", "a server's configuration has changed: the replica's settings are due"),
     Rule("primary_changed", "primary", "the session's primary is not the cluster's any more, so no replica is its"),
     Rule("replica_lost", "primary", "the replica went away before its answer was whole"),
 )

@@ -6,7 +6,7 @@ leaves the client, `Answers` what comes back; `State` is what both know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..wire.messages import IDLE
 from .answers import Answers
@@ -126,6 +126,10 @@ class Splitter:
         """The client has cancelled what runs: its error is the client's, also a replica's."""
         self._answers.cancelled = bool(self._state.replica)
         self._state.cancelled_inquiry = bool(self._state.inquiries)
+
+    def configurations_differ(self, names: Iterable[str]) -> None:
+        """The replica's configuration has other values than the primary's for the settings *names*."""
+        self._state.configurations_differ(names)
 
     def replica_connected(self) -> None:
         self._state.has_replica = True

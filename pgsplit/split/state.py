@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -60,6 +60,7 @@ class State:
         self.unsettled = False                 # the primary must be asked before a replica may answer
         self.unknown_functions = False         # something ran that may have touched any option a function names
         self.options: set[str] = set()         # customized options that the session's texts have named
+        self.differing: frozenset[str] = frozenset()     # settings in which the servers' configurations differ
         self.trace = False                     # pgsplit.trace
         self.route = ""                        # pgsplit.route
         self.own_unsettled = False             # one of those two may have changed
@@ -174,6 +175,13 @@ class State:
         statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql))
         self.statements.confirmed(statement)
 
+    def configurations_differ(self, names: Iterable[str]) -> None:
+        """In these settings the replica's configuration differs from the primary's."""
+        names = frozenset(names)
+        if names != self.differing:
+            self.differing = names
+            self.unsettled = True
+
     # --- what the primary must be asked -------------------------------------------------------------------
 
     def inquiry(self, draft: Draft, bound: list[Facts]) -> Inquiry | None:
@@ -186,7 +194,8 @@ class State:
     def state_inquiry(self) -> Inquiry:
         pins = CHECKED if self.unknown_functions else CHECKED & self.pins.keys()
         self.unsettled = self.own_unsettled = False
-        return StateInquiry(self, self._user, sorted(pins), sorted(self.options), functions=self.unknown_functions)
+        return StateInquiry(self, self._user, sorted(pins), sorted(self.options), functions=self.unknown_functions,
+                            differing=sorted(self.differing))
 
     def used(self, draft: Draft, bound: list[Facts]) -> list[Statement]:
         """The statements of earlier batches that *draft* uses."""

@@ -35,6 +35,10 @@ _SETTINGS: Final = f"""
     union all select 'k', 'unknown_settings', name from pg_catalog.pg_settings
     where source {_EQUALS} 'session' and pg_catalog.length(setting) operator(pg_catalog.>) {LONGEST}"""
 
+_DIFFERING: Final = f"""
+    union all select 's', name, pg_catalog.left(setting, {LONGEST}) from pg_catalog.pg_settings
+    where name {_EQUALS} any ('{{{{{{names}}}}}}'::pg_catalog.text[])"""
+
 # A customized option that a server has never heard of is null, one that was ever touched is not.
 _OPTIONS: Final = """
     union all select 's', n, v from (
@@ -65,15 +69,19 @@ _COMPUTED: Final = """
         where body operator(pg_catalog.~*) 'setseed')"""
 
 
-def state_query(pins: Iterable[str], options: Collection[str], *, functions: bool) -> tuple[str, list[bytes]]:
+def state_query(pins: Iterable[str], options: Collection[str], *, functions: bool,
+                differing: Collection[str] = ()) -> tuple[str, list[bytes]]:
     """(SQL, its parameters); it gives rows of (what, name, value): ``s`` a setting, ``i`` the role or user, ``p`` one
     of *pins* that holds, ``k`` a pin that was not asked for.
 
     *options*: names of customized options. *functions*: also those that any function of the database names.
+    *differing*: settings that are asked for whether the session has set them or not.
     """
     named = functions or bool(options)
     sql = (_BODIES if functions else "") + _SETTINGS
     sql += "".join(f"\n    union all select 'p', '{pin}', '' where {_PINS[pin]}" for pin in pins)
+    if differing:
+        sql += _DIFFERING.format(names=",".join(differing))
     if named:
         sql += _OPTIONS.format(names=_NAMED + (_IN_BODIES if functions else ""))
     if functions:

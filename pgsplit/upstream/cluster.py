@@ -17,7 +17,7 @@ from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
 from ..split.fence import ALWAYS, Ring
-from .host import Host, Identity
+from .host import Configurations, Host, Identity
 
 if TYPE_CHECKING:
     from .connection import HostLike
@@ -244,6 +244,10 @@ class ClusterManager:
         if ours is not None and theirs is not None and ours.differs(theirs):
             host.out("belongs to another PostgreSQL cluster than the primary: its system identifier differs")
             return
+        if primary is not None and primary.configuration and host.configuration and (
+                primary.configuration.collations != host.configuration.collations):
+            host.out("has collations of other versions than the primary: it may sort, and search, differently")
+            return
         ring = self.rings[writer]
         host.replayed = position.lsn
         host.fresh_ns = ring.fresh_ns(position.lsn)
@@ -274,6 +278,15 @@ class ClusterManager:
         primary = self.primaries.get(cluster_name)
         return primary is host or (isinstance(host, Host) and primary is not None and host.identity is not None
                                    and host.identity == primary.identity)
+
+    def configurations(self, write_cluster: str, host: Host) -> Configurations:
+        """The same object for as long as neither has changed."""
+        primary = self.primaries.get(write_cluster)
+        ours = primary.configuration if primary is not None else None
+        known = host.configurations
+        if known is None or known[0] is not ours or known[1] is not host.configuration:
+            known = host.configurations = (ours, host.configuration)
+        return known
 
     def flush_delay_ns(self, cluster_name: str) -> int:
         """Three times wal_writer_delay: by then the write-ahead log writer has flushed everything (manual 30.4)."""

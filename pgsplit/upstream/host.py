@@ -23,6 +23,27 @@ class Identity:
                     and self.system_identifier != other.system_identifier)
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a server's configuration says, as far as it decides the bytes of an answer (manual 20)."""
+
+    loaded: str               # pg_conf_load_time()
+    values: tuple[tuple[str, str], ...]
+    collations: str           # a digest of the versions of all collations, which sort for the indexes too
+
+
+Configurations = tuple[Configuration | None, Configuration | None]
+"""A primary's, and a replica's."""
+
+
+def differing_values(configurations: Configurations | None) -> set[str]:
+    """The names of the settings in which they differ; none where one of them is not known."""
+    ours, theirs = configurations or (None, None)
+    if ours is None or theirs is None:
+        return set()
+    return {name for name, _ in set(ours.values) ^ set(theirs.values)}
+
+
 class Host:
     """*why_not* is empty when the host may be used, else says in words why it is not."""
 
@@ -34,6 +55,8 @@ class Host:
         self.checked = False
         self.in_recovery: bool | None = None
         self.identity: Identity | None = None
+        self.configuration: Configuration | None = None
+        self.configurations: Configurations | None = None     # with that of its primary
         self.is_primary = False            # the write cluster's primary itself, listed in the read cluster
         self.replayed = 0                  # LSN
         self.fresh_ns = NEVER              # fresh as of this moment (split/fence.py)

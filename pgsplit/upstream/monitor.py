@@ -14,11 +14,12 @@ from ..auth.secret import parse
 from ..config.model import Monitor as MonitorConfig
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..split.fence import normalise, parse_lsn
+from ..split.settings import RESULT_SETTINGS
 from ..wire import build
 from ..wire.parse import data_row, server_error
 from .cluster import WAL_WRITER_DELAY_NS, Cluster, ClusterManager
 from .connection import UpstreamConnection
-from .host import Host, Identity
+from .host import Configuration, Host, Identity
 from .login import Credentials
 
 logger = log.get("pgsplit.health")
@@ -32,6 +33,10 @@ IDENTIFY: Final = """select pg_postmaster_start_time(),
   (select setting from pg_settings where name = 'wal_writer_delay'),
   current_setting('synchronous_commit') = 'off' or exists (select from pg_db_role_setting, unnest(setconfig) as setting
     where setting like 'synchronous_commit=%')"""
+LOADED: Final = "select pg_conf_load_time()"
+CONFIGURATION: Final = f"select name, setting from pg_settings where name in {RESULT_SETTINGS!r} order by name"
+COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace || ' '
+    || coalesce(pg_collation_actual_version(oid), ''), ',' order by oid)) from pg_collation where collprovider <> 'd'"""
 SYSTEM: Final = "select system_identifier from pg_control_system()"
 ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
 
@@ -104,6 +109,18 @@ class MonitorConnection:
         except ServerError:
             system = ""          # the monitor may not ask; the start time still tells servers apart
         return Identity(system, started or "")
+
+    def configuration(self, known: Configuration | None) -> Configuration:
+        """What the server's configuration says; *known* where that has not been loaded again since."""
+        with self._lock:
+            self._write(build.query(LOADED))
+            loaded = self._rows()[0][0] or ""
+            if known is not None and known.loaded == loaded:
+                return known        # the time of the last reload, or of the start
+            self._write(build.query(CONFIGURATION))
+            values = tuple((name or "", value or "") for name, value in self._rows())
+            self._write(build.query(COLLATIONS))
+            return Configuration(loaded, values, self._rows()[0][0] or "")
 
     def sample(self) -> Position:
         with self._lock:
@@ -189,6 +206,7 @@ class HealthCheck:
         host = self.host
         if not self.connection.open:
             host.identity = self.connection.connect()
+        host.configuration = self.connection.configuration(host.configuration)
         t_ns = time.monotonic_ns()
         position = self.connection.sample()
         was, host.in_recovery = host.why_not, position.in_recovery

@@ -173,6 +173,31 @@ def test_settings_follow_to_a_new_replica(session, cluster):
     assert value(session, question).endswith("+09")
 
 
+OTHERWISE = {"datestyle": "German", "extra_float_digits": "-5", "bytea_output": "escape"}
+
+
+def test_a_replica_that_is_configured_otherwise_answers_as_the_primary_would(session, cluster):
+    """ALTER SYSTEM works on a standby; what PostgreSQL reports of it and what it does not."""
+    standby = cluster.standbys[0]
+    question = "select date '2024-02-29'::text, (1 / 3.0::float8)::text, '\\x41'::bytea::text"
+    expected = session.execute(question).fetchone()
+    try:
+        for name, setting in OTHERWISE.items():
+            standby.query(f"alter system set {name} = '{setting}'")
+        standby.query("select pg_reload_conf()")
+        eventually(lambda: standby.query("show bytea_output") == [("escape",)])
+        assert session.execute(question).fetchone() == expected      # DateStyle is reported with the answer
+        eventually(lambda: session.execute(question).fetchone() == expected and route(session) == "replica: read")
+        assert session.execute(question).fetchone() == expected
+        assert route(session) == "replica: read"
+        session.execute("set datestyle = 'SQL'")
+        assert session.execute(question).fetchone() == ("02/29/2024", *expected[1:])
+    finally:
+        for name in OTHERWISE:
+            standby.query(f"alter system reset {name}")
+        standby.query("select pg_reload_conf()")
+
+
 @pytest.mark.parametrize("begin, reason, end", [
     ("create temp table pin_t (a int)", "temporary_object", "drop table pin_t"),
     ("create temp view pin_v as select 1", "temporary_object", "discard temp"),
