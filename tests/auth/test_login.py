@@ -219,8 +219,8 @@ def test_who_was_asked_for_nothing_gets_nothing_on_the_list_s_password(cluster: 
         assert (manager.replica.active, manager.primary.active) == (0, 0)
 
 
-def test_a_replica_with_other_settings_is_not_read_from():
-    elsewhere = SESSION.replace(b"TimeZone\0UTC", b"TimeZone\0GMT")
+def test_a_replica_that_cannot_be_made_alike_is_not_read_from():
+    elsewhere = build.parameter_status("server_encoding", "LATIN1") + SESSION
     with Fake(OK + SESSION) as primary, Fake(OK + elsewhere) as replica:
         manager = Manager(replica.port, primary.port)
         for fresh in (True, False):
