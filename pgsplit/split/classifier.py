@@ -9,6 +9,7 @@ from ..sql.digest import of_text
 from ..sql.operations import operations
 from .classify import NO_LISTS, classify
 from .facts import Facts, Verdict
+from .folding import fold, independent_of_literals
 from .function_lists import FunctionLists
 
 CACHED_BYTES: Final = 32 << 20      # of texts; half of the entries go when they are more
@@ -28,22 +29,22 @@ class Classifier:
 
     def configure(self, entries: int, max_bytes: int, *, parse: bool, lists: FunctionLists) -> None:
         """Take over other settings: what was learnt by the old ones is forgotten, but for who wrote."""
-        wrote = [sql for sql, facts in self._facts.items() if facts.reason == "write_digest"]
+        wrote = {sql: facts for sql, facts in self._facts.items() if facts.reason == "write_digest"}
         self._entries = entries
         self._max_bytes = max_bytes
         self._parse = parse
         self._lists = lists
-        self._facts = {}
+        self._facts = wrote
         self._parsed = {}
-        self._bytes = 0
-        for sql in wrote:
-            self.remember_write(sql)
+        self._bytes = sum(map(len, wrote))
 
     def __len__(self) -> int:
         return len(self._facts)
 
     def __call__(self, sql: bytes) -> Facts:
         facts = self._facts.get(sql)
+        if facts is None and len(sql) <= self._max_bytes and (folded := fold(sql)) is not None:
+            facts = self._facts.get(folded)
         return facts if facts is not None else self._learn(sql)
 
     def _learn(self, sql: bytes) -> Facts:
@@ -53,7 +54,8 @@ class Classifier:
         if self._parse and not facts.empty:
             facts = replace(facts, parsed=len(sql) <= self._max_bytes and self._understood(of_text(text)))
         if len(sql) <= self._max_bytes:
-            self._keep(sql, facts)
+            folded = fold(sql) if independent_of_literals(facts) else None
+            self._keep(sql if folded is None else folded, facts)
         return facts
 
     def _understood(self, digest: str) -> bool:
@@ -74,8 +76,10 @@ class Classifier:
                 self._bytes -= len(oldest)
 
     def remember_write(self, sql: bytes) -> None:
-        """A replica has said 25006 to this text: it writes, in a way that the text does not show."""
+        """A replica has said 25006 to this text: it writes, whatever its literals, in a way that it does not show."""
         known = self(sql)
-        if known.verdict is Verdict.READ and sql in self._facts:
-            self._facts[sql] = replace(known, verdict=Verdict.PRIMARY, reason="write_digest", writes=True,
+        if known.verdict is not Verdict.READ:
+            return
+        for key in {sql, fold(sql) or sql} & self._facts.keys():
+            self._facts[key] = replace(known, verdict=Verdict.PRIMARY, reason="write_digest", writes=True,
                                        effect_free=False)

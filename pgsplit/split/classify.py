@@ -220,8 +220,8 @@ def _why_not_read(words: list[Token]) -> tuple[str, str, bool]:
                 return "server_local_relation", text, False
             if text in server_local.SEQUENCE_COLUMNS:
                 return "sequence_row", text, False
-        elif token.kind is Kind.STRING and text.strip().lower() in server_local.CLOCK_STRINGS:
-            return "clock", f"'{text.strip().lower()}'", False
+        elif token.kind is Kind.STRING and server_local.is_clock_string(text):
+            return "clock", f"'{text.strip().lower()[:40]}'", False
     return _unsafe_call(words)
 
 

@@ -15,8 +15,10 @@ CLOCK: Final = frozenset([
     "now", "statement_timestamp", "timeofday", "transaction_timestamp",
 ])
 
-# Strings that become the current time when they are read as a date or a time (PostgreSQL manual 8.5.1.4).
-CLOCK_STRINGS: Final = frozenset({"now", "today", "tomorrow", "yesterday"})
+# Words that become the current time when a string is read as a date or a time, as in 'today 14:00' (PostgreSQL manual
+# 8.5.1.4). A longer string is neither.
+_CLOCK_STRING: Final = re.compile(r"(?<![a-z])(?:now|today|tomorrow|yesterday)(?![a-z])", re.IGNORECASE).search
+LONGEST_DATE: Final = 128
 
 # Functions that say something of the server, the session or the transaction, and change nothing.
 FUNCTIONS: Final = frozenset([
@@ -48,6 +50,10 @@ SEQUENCE_COLUMNS: Final = frozenset({"last_value", "log_cnt", "is_called"})
 
 def is_local_function(name: str) -> bool:
     return name in CLOCK or name in FUNCTIONS or name.startswith(_FUNCTION_PREFIXES)
+
+
+def is_clock_string(text: str) -> bool:
+    return len(text) <= LONGEST_DATE and _CLOCK_STRING(text) is not None
 
 
 def is_local_relation(name: str) -> bool:
