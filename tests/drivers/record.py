@@ -80,11 +80,12 @@ def record(driver: Driver, target: Target) -> dict[str, str]:
 
 
 def normalised(text: str, target: Target) -> str:
-    """Without what differs between any two runs: the port, and the pids of an error's detail."""
-    return re.sub(r"\b(Process|PID) \d+", r"\1 #", re.sub(rf"\b{target.port}\b", "PORT", text))
+    """Without what differs between any two runs: the port, pids, the number of a temporary schema."""
+    text = re.sub(rf"(?i)(port\W+){target.port}\b", r"\1PORT", text)
+    return re.sub(r"\b(Process |PID |process |pg_temp_|pg_toast_temp_)\d+", r"\1#", text)
 
 
 def short(value: Any) -> Any:
     """A long value as its type, length and digest."""
     text = repr(value)
-    return value if len(text) < 500 else (type(value).__name__, len(value), hashlib.sha256(text.encode()).hexdigest())
+    return value if len(text) < 5000 else (type(value).__name__, len(value), hashlib.sha256(text.encode()).hexdigest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.drivers.conftest import USERS
 from tests.drivers.record import Target, record
 
-DRIVERS = ("psycopg3",)
+DRIVERS = ("psql", "psycopg3")
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -22,7 +21,8 @@ def test_a_driver_sees_the_same_through_pgsplit(database, pgsplit_port, name, tl
     direct = Target(database.primary.port, user, database.roles[user].password, tls)
     outcomes = []
     for target in (direct, replace(direct, port=pgsplit_port)):
-        database.primary.query(f"drop schema if exists {user} cascade; create schema {user} authorization {user}", dbname="drivers")
+        database.primary.query(f"drop schema if exists {user} cascade; create schema {user} authorization {user}",
+                               dbname="drivers")
         outcomes.append(record(driver, target))
     expected, seen = outcomes
     assert len(expected) >= 30
@@ -33,5 +33,5 @@ def test_a_driver_sees_the_same_through_pgsplit(database, pgsplit_port, name, tl
 
 
 def around_difference(one: str, other: str) -> tuple[str, str]:
-    start = max(0, len(os.path.commonprefix([one, other])) - 300)
-    return one[start:start + 900], other[start:start + 900]
+    same = next((index for index, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), 0)
+    return one[max(0, same - 300):same + 600], other[max(0, same - 300):same + 600]
