@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,8 +38,14 @@ class Psql:
 
     def finish(self, text: str = "") -> tuple[int, str]:
         """The exit code, and all that was printed; answers of psql's pipes are in the order of the server's."""
-        self.said = self.process.communicate(text, timeout=60)[0]
-        return self.process.returncode, self.said
+        assert self.process.stdout is not None
+        overdue = threading.Timer(60, self.process.kill)
+        overdue.start()
+        self.write.write(text)
+        self.write.close()
+        self.said = self.process.stdout.read()
+        overdue.cancel()
+        return self.process.wait(), self.said
 
     def until(self, word: str) -> str:
         """The output's lines up to one with *word*."""
@@ -168,8 +175,8 @@ def listen_and_notify(connect):
 def interrupted(connect):
     """Control-C: psql sends a CancelRequest. On the primary, where another session sees that the statement runs."""
     with connect() as psql:
-        psql.write.write("\\warn begins\nselect pg_sleep(60), pg_advisory_lock(7);\n\\echo interrupted\nselect 1;\n")
-        psql.until("begins\n")
+        psql.write.write("select pg_sleep(60), pg_advisory_lock(7);\n\\echo interrupted\nselect 1;\n")
+        psql.write.flush()
         eventually(lambda: ran(psql, connect.target) and psql.process.send_signal(signal.SIGINT) is None)
         return psql.finish()
 
