@@ -381,9 +381,7 @@ class Answers:
         self._held = 0
         if state.replica:
             return Step(Action.CUT, stop, 0)
-        reason, state.redirecting = state.redirecting, ""
-        state.asked = 0
-        state.forced = reason
+        state.take_back(state.redirecting)
         return Step(Action.CUT, stop, 0)
 
     def _note_put_ahead(self, batch: Batch) -> None:
@@ -431,15 +429,13 @@ class Answers:
         head = state.replica[0] if state.replica else None
         state.replica.clear()
         state.has_replica = False
-        state.redirecting = ""
-        state.asked = 0
+        state.take_back("replica_lost" if head is not None and not head.passing else state.forced)
         self._held = 0
         self._replica_drop = 0
         state.statements.replica_gone()
         if head is None:
             return MORE
         if not head.passing:
-            state.forced = "replica_lost"
             self._observer.reasked("08006")
             head.sqlstate = "08006"
             return Step(Action.RETRY, batch=head)

@@ -68,6 +68,9 @@ class Requests:
             return self._stream(inbox)
         if self._skipping:
             return self._skip(inbox)
+        if state.taken_back:
+            state.taken_back = False
+            self._draft = Draft()
         draft = self._draft
         if not draft.size and len(inbox) > state.asked and inbox[state.asked] in COPY_TYPES:
             return WAIT if state.asked else self._stream(inbox)

@@ -47,6 +47,7 @@ class State:
         self.primary: deque[Batch] = deque()   # sent and not answered
         self.replica: deque[Batch] = deque()
         self.asked = 0                         # bytes at the front of the client's inbox: batches the replica has
+        self.taken_back = False                # those batches are the client's again: none is gathered any more
         self.redirecting = ""                  # why the replica's answers are being dropped
         self.forced = ""                       # why the batch at the front must go to the primary
         self.segment: Batch | None = None      # open on the primary: its Sync is still to come
@@ -70,6 +71,13 @@ class State:
         self.unsafe_encoding = False
         self.last = Decision(Upstream.ADDITIONAL, "login")
         self.told = self.last                  # the last of a batch that ran something, for who asks
+
+    def take_back(self, reason: str = "") -> None:
+        """What the replica was asked is decided about anew; its first batch goes to the primary for *reason*."""
+        self.asked = 0
+        self.taken_back = True
+        self.redirecting = ""
+        self.forced = reason
 
     def parameter(self, name: str, value: str) -> None:
         """A ParameterStatus of the primary."""

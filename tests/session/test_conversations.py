@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
@@ -177,6 +179,31 @@ def test_a_failed_read_in_a_pipeline_is_redone_and_the_others_follow_it():
     talk.primary(ROW, done("SELECT 1"), I, ROW, done("SELECT 2"), I)
     talk.expect_client(ROW, done("SELECT 1"), I, ROW, done("SELECT 2"), I)
     talk.cuts()
+
+
+@pytest.mark.parametrize("behind", [Q("insert into t values (1)"), S], ids=["write", "sync"])
+def test_what_waits_behind_a_failed_read_follows_it_whole(behind):
+    talk = Talk()
+    talk.client(batch("select 1"), behind).expect_replica(batch("select 1")).expect_primary()
+    talk.replica(error("22012"), I).expect_client()
+    talk.expect_primary(batch("select 1"), behind)
+    talk.cuts()
+
+
+def test_what_waits_behind_a_read_whose_replica_is_lost_follows_it_whole():
+    talk = Talk()
+    one, write = Q("select 1"), Q("insert into t values (1)")
+    talk.client(one, write).expect_replica(one).expect_primary()
+    talk.replica(ROW).ends("default").expect_client().expect_primary(one, write)
+    talk.cuts()
+
+
+def test_what_waits_behind_a_read_that_is_lost_half_way_is_done():
+    talk = Talk(hold=0.0)
+    write = Q("insert into t values (1)")
+    talk.client(Q("select 1"), write).expect_replica(Q("select 1")).expect_primary()
+    talk.replica(ROW).do(lambda: None).expect_client(ROW).ends("default").expect_primary(write)
+    talk.run()
 
 
 def test_a_write_waits_for_the_reads_before_it():
