@@ -42,7 +42,7 @@ SAFE: Final = frozenset([
     "circle_overlap", "circle_overleft", "circle_overright", "circle_right", "circle_same", "circle_send",
     "circle_sub_pt", "close_ls", "close_lseg", "close_pb", "close_pl", "close_ps", "close_sb", "col_description",
     "concat", "concat_ws", "convert", "convert_from", "convert_to", "corr", "cos", "cosd", "cosh", "cot", "cotd",
-    "count", "covar_pop", "covar_samp", "cume_dist", "current_database", "current_schema", "current_schemas",
+    "count", "covar_pop", "covar_samp", "cume_dist", "current_database", "current_schema",
     "current_user", "database_to_xml", "database_to_xml_and_xmlschema", "database_to_xmlschema", "date", "date_add",
     "date_bin", "date_cmp", "date_cmp_timestamp", "date_cmp_timestamptz", "date_eq", "date_eq_timestamp",
     "date_eq_timestamptz", "date_ge", "date_ge_timestamp", "date_ge_timestamptz", "date_gt", "date_gt_timestamp",

@@ -22,7 +22,8 @@ LONGEST_DATE: Final = 128
 
 # Functions that say something of the server, the session or the transaction, and change nothing.
 FUNCTIONS: Final = frozenset([
-    "current_setting", "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port", "mxid_age",
+    "current_schemas", "current_setting", "inet_client_addr", "inet_client_port", "inet_server_addr",
+    "inet_server_port", "mxid_age",
     "pg_available_extension_versions", "pg_available_extensions", "pg_backend_pid", "pg_blocking_pids",
     "pg_conf_load_time", "pg_config", "pg_control_checkpoint", "pg_control_system", "pg_current_snapshot",
     "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor", "pg_database_size",

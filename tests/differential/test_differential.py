@@ -1,0 +1,38 @@
+"""G1 by comparison: two thousand statements of all kinds, directly and through pgsplit, are answered alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgsplit.demo.counts import Counts
+from tests.differential.__main__ import configuration
+from tests.differential.replay import replay_that_stutters
+from tests.differential.runner import USER, Runner
+from tests.differential.script import corpus, mixture
+
+SEEDS = range(1, 9)
+FILES = ("arrays", "transactions", "with")      # some that are quick, of three kinds
+
+
+@pytest.fixture
+def superuser(cluster):
+    cluster.primary.query(f"alter role {USER} superuser")
+    yield
+    cluster.primary.query("drop database if exists differential with (force)")
+    cluster.primary.query("drop role if exists diff_tenant")
+    cluster.primary.query(f"alter role {USER} nosuperuser")
+
+
+def test_every_answer_is_the_primarys(cluster, pgsplit_server, superuser):
+    proxy = pgsplit_server(**configuration(cluster))
+    runner = Runner(cluster, proxy.port)
+    scripts = [(f"seed {seed}", mixture(seed, 200)) for seed in SEEDS]
+    scripts += [(name, script) for name, script in corpus(0) if name in FILES]
+    assert len(scripts) == len(SEEDS) + len(FILES)
+    with replay_that_stutters(cluster, 0):
+        for name, script in scripts:
+            found = runner.check(script)
+            assert found is None, f"{name}:\n{found}"
+    assert runner.steps > 2000
+    assert runner.unsteady < runner.steps / 100
+    assert Counts.of(proxy.client.arbiter("totals")).replica > 200
