@@ -10,8 +10,9 @@ from typing import Any, Final
 from ..errors import ConfigError
 from . import fields as kinds
 from . import units
+from .admin import ADMIN, read_admin
 from .envoy import EnvoyReader, RawCluster, RawListener
-from .model import Address, Cluster, Config, Listener, Monitor, Process, User
+from .model import Address, Admin, Cluster, Config, Listener, Monitor, Process, User
 from .nodes import Mapping as MappingNode
 from .nodes import compose
 from .reader import Fields, Notes
@@ -72,8 +73,8 @@ class _Loader:
         self._overrides = overrides
         self._top = Fields(notes, root, "", kinds.BOOTSTRAP)
         own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
-        self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "listeners",
-                                                                                "clusters")))
+        self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "admin",
+                                                                                "listeners", "clusters")))
         self._envoy = EnvoyReader(notes, posixpath.dirname(filename))
 
     def config(self, generation: int) -> Config | None:
@@ -92,7 +93,7 @@ class _Loader:
         clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
         process = self._process()
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
-        admin = self._envoy.address(self._top.mapping("admin", kinds.ADMIN)) if self._top.has("admin") else None
+        admin = self._admin()
         if self._notes.problems or monitor is None:
             return None
         return Config(generation=generation, listeners=tuple(listeners), clusters=tuple(clusters), admin=admin,
@@ -217,6 +218,16 @@ class _Loader:
             return None
         return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
                        connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls, **settings)
+
+    def _admin(self) -> Admin | None:
+        block = self._own.mapping("admin", ADMIN)
+        if not self._top.has("admin"):
+            if self._own.has("admin"):
+                self._notes.wrong(block.node, "admin", "is missing: the address on which the admin page listens")
+            return None
+        address = self._envoy.address(self._top.mapping("admin", kinds.ADMIN))
+        self.marks["admin"] = _mark(block, "tls")
+        return read_admin(address, self._top.where("admin"), block) if address is not None else None
 
     def _monitor(self, users: list[User]) -> Monitor | None:
         block = self._own.mapping("monitor", kinds.Kind("monitor", ("username", "database")))

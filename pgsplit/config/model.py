@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 Consistency = Literal["eventual", "session", "global"]
 TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
+Role = Literal["viewer", "admin"]
 
 
 class Model(BaseModel):
@@ -114,6 +115,41 @@ class Monitor(Model):
     __str__ = __repr__
 
 
+class Operator(Model):
+    """Who may log in to the admin page; ``password`` is the hash that `app.py hash-password` prints."""
+
+    name: str
+    password: str
+    role: Role
+
+    def __repr__(self) -> str:
+        return f"Operator(name={self.name!r}, role={self.role!r}, password='***')"
+
+    __str__ = __repr__
+
+
+class Token(Model):
+    """A bearer token of the machine interfaces, known by its SHA-256."""
+
+    name: str
+    sha256: str
+    role: Role
+
+
+class Admin(Model):
+    """The admin page. Without operators a random password is made at start."""
+
+    address: Address
+    operators: tuple[Operator, ...]
+    tokens: tuple[Token, ...]
+    hosts: tuple[str, ...]              # names by which it may be asked for, besides its address
+    trusted_proxies: tuple[str, ...]    # networks whose X-Forwarded-* are believed
+    read_only: bool
+    prefix: str                         # of every URL, such as /pgsplit
+    tls: ServerTls | None
+    audit_log: str | None               # None: audit.log in run_dir
+
+
 class Process(Model):
     """What concerns the processes and not the traffic."""
 
@@ -136,7 +172,7 @@ class Config(Model):
     generation: int
     listeners: tuple[Listener, ...]
     clusters: tuple[Cluster, ...]
-    admin: Address | None
+    admin: Admin | None
     monitor: Monitor
     process: Process
 

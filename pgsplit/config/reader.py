@@ -72,6 +72,11 @@ class Fields:
     def has(self, name: str) -> bool:
         return name in self.items
 
+    def names(self, name: str) -> list[str]:
+        """The keys of a mapping that the configuration's author chooses."""
+        node = self.items.get(name)
+        return list(node.items) if isinstance(node, Mapping) else []
+
     def scalar(self, name: str, parse: Callable[[str], T], default: T) -> T:
         node = self.items.get(name)
         if node is None:

@@ -35,7 +35,7 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
                                         for name, field in ((READ, "replicas"), (WRITE, "primary")))))
     top: dict[str, Node] = {"static_resources": static}
     if "admin" in root.items:
-        top["admin"] = _map(root.items["admin"], address=_address(notes, root.items["admin"], "admin"))
+        top["admin"] = _admin_address(notes, root.items["admin"])
     top["pgsplit"] = _own(root)
     return _map(root, **top)
 
@@ -101,6 +101,12 @@ def _cluster(fields: Fields, root: Mapping, name: str, field: str, verify: bool)
     return _map(hosts, **cluster)
 
 
+def _admin_address(notes: Notes, admin: Node) -> Mapping:
+    """``admin: HOST:PORT``, or a mapping whose ``address`` is that; the rest of it is `pgsplit.admin`."""
+    where = admin.items.get("address", admin) if isinstance(admin, Mapping) else admin
+    return _map(admin, address=_address(notes, where, "admin.address" if where is not admin else "admin"))
+
+
 def _own(root: Mapping) -> Node:
     """The `pgsplit:` block, with the short form's own settings in it."""
     block = root.items.get("pgsplit", _map(root))
@@ -110,6 +116,11 @@ def _own(root: Mapping) -> Node:
     if "consistency" in root.items:
         own.items["consistency"] = root.items["consistency"]
         own.key_lines["consistency"] = root.key_lines["consistency"]
+    admin = root.items.get("admin")
+    if isinstance(admin, Mapping):
+        rest = {name: node for name, node in admin.items.items() if name != "address"}
+        own.items["admin"] = Mapping(admin.file, admin.line, rest, dict(admin.key_lines), path="admin")
+        own.key_lines["admin"] = root.key_lines["admin"]
     if "monitor" in root.items:
         monitor = root.items["monitor"]
         own.items["monitor"] = _map(monitor, username=monitor) if isinstance(monitor, Scalar) else monitor

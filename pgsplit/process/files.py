@@ -38,13 +38,15 @@ def machine_defaults() -> dict[str, Any]:
 def check_files(loaded: Loaded) -> list[str]:
     """What is wrong with the certificates, keys and CAs, each with where it is named."""
     problems, config = [], loaded.config
-    for listener in config.listeners:
-        if listener.tls is None:
+    shown = [(f"listener {listener.name}", listener.tls) for listener in config.listeners]
+    shown.append(("admin", config.admin.tls if config.admin is not None else None))
+    for what, tls in shown:
+        if tls is None:
             continue
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listener.tls.certificate, listener.tls.key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
         except OSError as error:
-            problems.append(f"{loaded.marks[f'listener {listener.name}']}: {_tls_reason(error, listener.tls)}")
+            problems.append(f"{loaded.marks[what]}: {_tls_reason(error, tls)}")
     for cluster in config.clusters:
         if cluster.tls.ca is not None:
             try:

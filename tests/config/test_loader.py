@@ -54,7 +54,7 @@ def test_the_sample_is_read_unchanged():
     assert listener.tls is not None and listener.tls.certificate == "/etc/server.crt"
     assert [str(e) for e in config.cluster("pg_cluster_read").endpoints] == ["127.0.0.1:5433", "127.0.0.1:5434"]
     assert config.monitor.username == "app" and config.process.workers == 2
-    assert config.admin == Address(host="127.0.0.1", port=8432)
+    assert config.admin is not None and config.admin.address == Address(host="127.0.0.1", port=8432)
 
 
 def test_a_bare_envoy_file_works_with_the_defaults():
