@@ -4,10 +4,42 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+from collections import deque
+from typing import Any
 
 FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
 
+KEPT = 500        # lines that a process keeps for who asks
+LONGEST = 500     # characters of such a line
+
 get = logging.getLogger
+
+
+class Recent(logging.Handler):
+    """The last lines of this process, from INFO on, as dicts: ``time`` (Unix seconds), ``pid``, ``level``, ``text``."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append({"time": round(record.created, 3), "pid": record.process, "level": record.levelname.lower(),
+                           "text": (record.getMessage().splitlines() or [""])[0][:LONGEST]})
+
+    def take(self) -> list[dict[str, Any]]:
+        """The lines since the last call."""
+        taken, self.lines = list(self.lines), deque(maxlen=KEPT)
+        return taken
+
+
+def keep_recent() -> Recent:
+    """Keep this process's last lines from now on."""
+    root = logging.getLogger("pgsplit")
+    for old in [handler for handler in root.handlers if isinstance(handler, Recent)]:
+        root.removeHandler(old)
+    recent = Recent()
+    root.addHandler(recent)
+    return recent
 
 
 def setup(level: str = "info", file: str | None = None) -> None:

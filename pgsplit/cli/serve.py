@@ -13,6 +13,7 @@ from ..process import files
 from ..process.arbiter import Arbiter
 
 SERVICE = "pgsplit.process.proxy"
+ADMIN = "admin.serving"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     log.setup(config.process.log_level, config.process.log_file)
     try:
-        return Arbiter(config, load, SERVICE).run()
+        return Arbiter(config, load, SERVICE, ADMIN).run()
     except PgSplitError as error:
         logger.critical("%s", error)
         return 3

@@ -13,15 +13,19 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .. import log
-from ..config.model import Address, Config
+from .. import __version__, log
+from ..config.model import Address, Config, Listener
 from ..errors import ConfigError, PgSplitError
 from ..stats.totals import merge, of_dead
 from . import children, listeners
+from .admin import AdminProcess
+from .audit import Audit
 from .board import SLOTS, Board
 from .channel import ChannelError
 from .children import Child
 from .control import ControlSocket
+from .history import History
+from .orders import Orders
 from .pidfile import Pidfile
 from .reload import Reload
 from .title import set_title
@@ -29,7 +33,6 @@ from .title import set_title
 logger = log.get("pgsplit.arbiter")
 
 TICK: Final = 1.0                 # seconds
-HISTORY: Final = 15 * 60          # samples, one a tick
 FIRST_BOOTS: Final = 3            # failed boots at first start that end the arbiter
 QUIT_PATIENCE: Final = 3.0        # seconds that a worker may take to end at once
 BACK_OFF: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
@@ -45,16 +48,22 @@ class BootFailed(PgSplitError):
 
 
 class Arbiter:
-    """*config* has been loaded by *load* already; *service* is what each worker runs (see `process.service`)."""
+    """*config* has been loaded by *load* already; *service* is what each worker runs (see `worker.Service`), *admin*
+    what the admin process runs (see `process.admin`).
+    """
 
-    def __init__(self, config: Config, load: LoadConfig, service: str) -> None:
+    def __init__(self, config: Config, load: LoadConfig, service: str, admin: str = "") -> None:
         self.config = config
         self.load = load
         self.service = service
         self.board = Board()
         self.children: dict[int, Child] = {}           # by pid
         self.sockets: dict[Address, list[socket.socket]] = {}
-        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+        self.history = History()
+        self.orders = Orders()
+        self.admin = AdminProcess(admin, self._close_for_child)
+        self.audit = Audit(_audit_file(config))
+        self.log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
         self.wanted = config.process.workers
         self.started = time.time()
         self.last_reload: dict[str, Any] = {"generation": config.generation, "ok": True, "problems": []}
@@ -64,6 +73,7 @@ class Arbiter:
         self._failures: dict[int, int] = {}            # by slot: boots that failed in a row
         self._not_before: dict[int, float] = {}
         self._ever_booted = False
+        self.restarts = 0                              # of workers that ended by themselves
         self._stopping: float | None = None            # until when children may take
         self._exit_code = 0
         self._control: ControlSocket | None = None
@@ -77,6 +87,7 @@ class Arbiter:
         """
         process = self.config.process
         children.make_run_dir(process.run_dir)
+        self._recent = log.keep_recent()
         with contextlib.ExitStack() as stack:
             if process.pidfile:
                 stack.enter_context(Pidfile(process.pidfile))
@@ -88,6 +99,8 @@ class Arbiter:
                     logger.info("listener %s on %s", listener.name, address)
             self._control = ControlSocket(self._selector, os.path.join(process.run_dir, "arbiter.sock"), self._query)
             stack.callback(self._control.close)
+            stack.callback(self.admin.stop)
+            self.admin.configure(self.config)
             self._catch_signals()
             set_title("arbiter")
             logger.info("pgsplit started, pid %d, %d workers", os.getpid(), self.wanted)
@@ -106,12 +119,12 @@ class Arbiter:
             self._manage(now)
             if self._stopping is not None and not self.children:
                 return
-            timeout = min([next_tick, *self._not_before.values()]) - time.monotonic()
+            timeout = min([next_tick, *self._not_before.values(), *self.admin.next_start]) - time.monotonic()
             for key, _ in self._selector.select(max(0.0, min(timeout, TICK))):
                 key.data()
 
     def _tick(self) -> None:
-        self.history.append({"time": time.time(), "totals": self.totals()})
+        self.history.add(time.time(), self.totals())
         now_ns = time.monotonic_ns()
         limit = int(self.config.process.worker_timeout * 1e9)
         for child in list(self.children.values()):
@@ -130,6 +143,7 @@ class Arbiter:
                 for child in self.children.values():
                     child.kill(signal.SIGKILL)
             return
+        self.admin.manage(now)
         if self._reload is not None:
             return
         staying = [child for child in self.children.values() if not child.leaving]
@@ -150,7 +164,7 @@ class Arbiter:
     def _fork(self, index: int) -> None:
         self.board.slot(index)
         child = children.fork(index, self.service, self.config, self.sockets, self.board,
-                              close=self._close_for_child)
+                              close=self._close_for_child, orders=self.orders.told())
         self.children[child.pid] = child
         self._selector.register(child.channel.sock, selectors.EVENT_READ, lambda: self._hear(child))
 
@@ -178,6 +192,8 @@ class Arbiter:
         if "totals" in message:
             child.totals = message["totals"]
             child.sessions = message.get("sessions", 0)
+            child.generation = message.get("generation", child.generation)
+            self.log.extend(message.get("log", ()))
         elif "booted" in message:
             child.booted = self._ever_booted = True
             self._failures.pop(child.index, None)
@@ -200,6 +216,8 @@ class Arbiter:
             child = self.children.pop(pid, None)
             if child is not None:
                 self._buried(child, os.waitstatus_to_exitcode(status))
+            else:
+                self.admin.buried(pid, os.waitstatus_to_exitcode(status))
 
     def _buried(self, child: Child, code: int) -> None:
         self._hear_last(child)
@@ -211,6 +229,7 @@ class Arbiter:
         if self._stopping is not None or child.leaving:
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self.restarts += 1
         logger.error("worker %d (pid %d) ended: %s", child.index + 1, child.pid, how)
         failures = self._failures.get(child.index, 0)
         self._failures[child.index] = 1 if child.booted else failures + 1
@@ -229,6 +248,7 @@ class Arbiter:
         child.channel.close()
 
     def _kill_all(self) -> None:
+        self.admin.kill()
         for child in self.children.values():
             child.kill(signal.SIGKILL)
         for child in self.children.values():
@@ -294,6 +314,7 @@ class Arbiter:
         self.sockets.clear()
         for child in self.children.values():
             child.leave(grace)
+        self.admin.stop()
         self._stopping = time.monotonic() + grace + QUIT_PATIENCE
 
     # --- reload -----------------------------------------------------------------------------------------
@@ -304,6 +325,7 @@ class Arbiter:
             return
         try:
             config = self.load(self.config.generation + 1)
+            self.admin.check(config)
             self._reload = Reload(self.config, config, self.sockets)
         except (ConfigError, listeners.BindError) as error:
             self._refused(getattr(error, "problems", [str(error)]))
@@ -326,6 +348,10 @@ class Arbiter:
         if reload.config.process.workers != self.config.process.workers:
             self.wanted = reload.config.process.workers
         self.config = reload.config
+        try:
+            self.admin.configure(self.config)
+        except PgSplitError as error:       # its address was free a moment ago
+            logger.error("the admin page stays as it was: %s", error)
         log.set_level(self.config.process.log_level)
         self.last_reload = {"generation": self.config.generation, "ok": True, "problems": [], "time": time.time()}
         logger.info("reloaded: generation %d is in force", self.config.generation)
@@ -347,25 +373,75 @@ class Arbiter:
         answer = _QUERIES.get(what)
         if answer is None:
             raise PgSplitError(f"unknown question {what!r}; known are {', '.join(sorted(_QUERIES))}")
-        return answer(self)
+        return answer(self, **args)
 
     def _workers(self) -> list[dict[str, Any]]:
         return [{"worker": child.index + 1, "pid": child.pid, "booted": child.booted, "sessions": child.sessions,
-                 "started": child.started, "leaving": child.leaving}
+                 "started": child.started, "leaving": child.leaving, "generation": child.generation,
+                 "relay": "pure Python"}
                 for child in sorted(self.children.values(), key=lambda child: child.index)]
 
     def _ask_reload(self) -> dict[str, Any]:
         self.reload()
         return {"reloading": self._reload is not None, **self.last_reload}
 
+    def _about(self) -> dict[str, Any]:
+        return {"version": __version__, "pid": os.getpid(), "started": self.started,
+                "generation": self.config.generation, "workers_wanted": self.wanted, "restarts": self.restarts,
+                "orders": self.orders.told(), "listeners": [_listener(listener) for listener in self.config.listeners],
+                "clusters": [cluster.name for cluster in self.config.clusters],
+                "last_reload": self.last_reload, "reloading": self._reload is not None}
 
-_QUERIES: Final[dict[str, Callable[[Arbiter], Any]]] = {
+    def _log(self) -> list[dict[str, Any]]:
+        self.log.extend(self._recent.take())
+        return sorted(self.log, key=lambda line: line["time"])
+
+    def _order_host(self, cluster: str, host: str, order: str) -> dict[str, Any]:
+        self.orders.host(self.config, cluster, host, order)
+        return self._tell_orders()
+
+    def _order_reads(self, listener: str, to_primary: bool) -> dict[str, Any]:
+        self.orders.reads(self.config, listener, to_primary)
+        logger.warning("listener %s: %s", listener, "all reads go to the primary" if to_primary
+                       else "reads go to replicas again")
+        return self._tell_orders()
+
+    def _tell_orders(self) -> dict[str, Any]:
+        told = self.orders.told()
+        for child in self.children.values():
+            child.channel.send({"order": "orders", "orders": told})
+        return told
+
+    def _add_audit(self, who: str, what: str, where: str, result: str = "done") -> bool:
+        self.audit.add(who, what, where, result)
+        return True
+
+
+_QUERIES: Final[dict[str, Callable[..., Any]]] = {
+    "about": Arbiter._about,
+    "audit": lambda arbiter: list(arbiter.audit.entries),
+    "audit_add": Arbiter._add_audit,
+    "history": lambda arbiter, since=0.0: arbiter.history.since(since),
+    "last_reload": lambda arbiter: arbiter.last_reload,
+    "log": Arbiter._log,
+    "order_host": Arbiter._order_host,
+    "order_reads": Arbiter._order_reads,
+    "reload": Arbiter._ask_reload,
     "totals": Arbiter.totals,
     "workers": Arbiter._workers,
-    "history": lambda arbiter: list(arbiter.history),
-    "reload": Arbiter._ask_reload,
-    "last_reload": lambda arbiter: arbiter.last_reload,
 }
+
+
+def _listener(listener: Listener) -> dict[str, Any]:
+    return {"name": listener.name, "stat_prefix": listener.stat_prefix, "split_rw": listener.split_rw,
+            "addresses": [str(address) for address in listener.addresses], "read_cluster": listener.read_cluster,
+            "write_cluster": listener.write_cluster, "consistency": listener.consistency,
+            "tls": listener.downstream_ssl, "certificate": listener.tls.certificate if listener.tls else None}
+
+
+def _audit_file(config: Config) -> str:
+    named = config.admin.audit_log if config.admin is not None else None
+    return named or os.path.join(config.process.run_dir, "audit.log")
 
 
 def _raise_descriptor_limit() -> None:

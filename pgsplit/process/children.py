@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import log
 from ..config.model import Address, Config
@@ -34,6 +34,7 @@ class Child:
     booted: bool = False
     leaving: bool = False
     sessions: int = 0
+    generation: int = 0
     totals: dict[str, int] = field(default_factory=dict)
 
     def kill(self, signum: signal.Signals) -> None:
@@ -46,38 +47,61 @@ class Child:
         self.channel.send({"order": "leave", "grace": grace})
 
 
-def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board, *,
-         close: Callable[[], None]) -> Child:
-    """A new worker. *close* is called in it first, to take down what it has of the arbiter's."""
+def fork_admin(run: Callable[[socket.socket], int], keep: set[int], close: Callable[[], None]) -> tuple[int, Channel]:
+    """The admin process: *run* is called in it with its end of the channel. *keep*: descriptors that it inherits."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _be_a_worker(index, service, config, sockets, board, theirs, close)
+        _be_a_child("the admin process", lambda: run(theirs), {theirs.fileno(), *keep}, close)
+    theirs.close()
+    return pid, Channel(ours)
+
+
+def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board, *,
+         close: Callable[[], None], orders: Mapping[str, Any]) -> Child:
+    """A new worker. *close* is called in it first, to take down what it has of the arbiter's.
+
+    *orders*: the operator's that are in force.
+    """
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _be_a_worker(index, service, config, sockets, board, theirs, close, orders)
     theirs.close()
     return Child(pid, index, Channel(ours))
 
 
 def _be_a_worker(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]],
-                 board: Board, channel: socket.socket, close: Callable[[], None]) -> NoReturn:
+                 board: Board, channel: socket.socket, close: Callable[[], None],
+                 orders: Mapping[str, Any]) -> NoReturn:
+    def run() -> int:
+        from .worker import Worker
+
+        return Worker(index, service, config, sockets, board, Channel(channel), orders).run()
+
+    keep = {channel.fileno(), *(sock.fileno() for group in sockets.values() for sock in group)}
+    _be_a_child(f"worker {index + 1}", run, keep, close)
+
+
+def _be_a_child(name: str, run: Callable[[], int], keep: set[int], close: Callable[[], None]) -> NoReturn:
     code = 1
     try:
-        keep = {0, 1, 2, channel.fileno(), *log.descriptors()}
-        keep.update(sock.fileno() for group in sockets.values() for sock in group)
+        keep = {0, 1, 2, *keep, *log.descriptors()}
         close()
         close_descriptors(keep)
-        for name in ("HUP", "TTIN", "TTOU", "TERM", "QUIT", "USR1", "CHLD"):
-            signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_DFL)
+        for signum in ("HUP", "TTIN", "TTOU", "TERM", "QUIT", "USR1", "CHLD"):
+            signal.signal(signal.Signals[f"SIG{signum}"], signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group: the arbiter decides
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         gc.freeze()
-        from .worker import Worker
-
-        code = Worker(index, service, config, sockets, board, Channel(channel)).run()
+        code = run()
     except BaseException:
-        log.get("pgsplit.worker").critical("worker %d failed:\n%s", index + 1, traceback.format_exc())
+        log.get("pgsplit.worker").critical("%s failed:\n%s", name, traceback.format_exc())
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
 import gevent
 
+from .. import log
 from ..config.model import Config, Listener
 from ..errors import PgSplitError
 from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
+from ..session.snapshot import decisions, readable, snapshot, usage_rows
 from ..split.classifier import Classifier
 from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..upstream.cluster import ClusterManager, client_context
+from ..upstream.host import MAINTENANCE, Host
 from ..upstream.sampler import Sampler
+from ..upstream.snapshot import host_snapshot
 from .acceptor import Acceptor
 from .tls import for_listener
 from .worker import WorkerContext
+
+logger = log.get("pgsplit.worker")
 
 FIRST_CHECKS: Final = 2.0      # seconds that a worker waits for the first health checks before it accepts
 DRAIN_STEP: Final = 0.02       # seconds between two looks at whether all sessions have gone
@@ -47,6 +55,7 @@ class ProxyService:
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
+        self.order(context.orders)
 
     # --- what the worker asks for ---------------------------------------------------------------------------
 
@@ -97,14 +106,72 @@ class ProxyService:
         parts = [stats.to_dict(prefix) for prefix, stats in self._stats.items()]
         return merge([*parts, self._shared.manager.counters()])
 
+    def order(self, orders: Mapping[str, Any]) -> None:
+        """What the operator has ordered for hosts and listeners, all of it anew (see `process.orders`)."""
+        self._shared.manager.order(orders["hosts"])
+        self._shared.reads_to_primary = set(orders["reads_to_primary"])
+        for active in self._active():
+            replica = active.logged_in.default
+            if replica is not None and isinstance(replica.host, Host) and replica.host.order == MAINTENANCE:
+                active.session.leave_replica(replica.host.why_not)
+
     def query(self, what: str, args: Mapping[str, Any]) -> Any:
-        if what == "totals":
-            return self.totals()
-        if what == "sessions":
-            return [_describe(active) for active in self._active()]
-        if what == "cancel":
-            return self._shared.registry.cancel((int(args["pid"]), bytes.fromhex(args["key"])))
-        raise PgSplitError(f"unknown question {what!r}; known are cancel, sessions, totals")
+        question = _QUESTIONS.get(what)
+        if question is None:
+            raise PgSplitError(f"unknown question {what!r}; known are {', '.join(sorted(_QUESTIONS))}")
+        return question(self, args)
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def _sessions(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(snapshot(active, self._context.index + 1)) for active in self._active()]
+
+    def _session(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        active = self._find(args)
+        return {"session": asdict(snapshot(active, self._context.index + 1)),
+                "decisions": [asdict(decision) for decision in decisions(active)]}
+
+    def _find(self, args: Mapping[str, Any]) -> ActiveSession:
+        for active in self._active():
+            if active.number == args["number"]:
+                return active
+        raise PgSplitError("there is no such session any more")
+
+    def _cancel(self, args: Mapping[str, Any]) -> bool:
+        return self._shared.registry.cancel((int(args["pid"]), bytes.fromhex(args["key"])))
+
+    def _cancel_session(self, args: Mapping[str, Any]) -> bool:
+        """Whether something ran."""
+        active = self._find(args)
+        running = active.session.splitter.running is not None
+        active.cancel()
+        return running
+
+    def _terminate(self, args: Mapping[str, Any]) -> bool:
+        active = self._find(args)
+        logger.info("%s: terminated by the operator", active.session.label)
+        active.session.terminate("terminating connection due to administrator command")
+        active.cancel()
+        return True
+
+    def _hosts(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [asdict(host_snapshot(cluster, host)) for cluster in self._shared.manager.clusters()
+                for host in cluster.hosts.values()]
+
+    def _digests(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        return {"top": usage_rows(self._shared.digests.top(int(args.get("count", 100)))),
+                "writes": sorted(map(readable, self._classifier.writes()))}
+
+    def _forget_writes(self, args: Mapping[str, Any]) -> bool:
+        self._classifier.forget_writes()
+        return True
+
+    def _check_now(self, args: Mapping[str, Any]) -> bool:
+        self._shared.manager.check_now()
+        return True
+
+    def _about(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        return {"generation": self._context.config.generation, "relay": "pure Python", "pid": os.getpid()}
 
     # --- the configuration in force ---------------------------------------------------------------------------
 
@@ -158,21 +225,18 @@ def _classification(config: Config) -> dict[str, Any]:
             "lists": FunctionLists(process.replica_functions, process.primary_functions)}
 
 
-def _describe(active: ActiveSession) -> dict[str, Any]:
-    session = active.session
-    credentials = active.logged_in.credentials
-    return {
-        "client": active.peer,
-        "user": credentials.user,
-        "database": active.logged_in.parameters.get("database", credentials.user),
-        "application_name": active.logged_in.parameters.get("application_name", ""),
-        "since": active.started,
-        "transaction_status": chr(session.splitter.tx),
-        "upstream": session.splitter.last.upstream.text,
-        "reason": session.splitter.last.reason,
-        "pins": dict(session.splitter.pins),
-        "pid": active.key[0],
-    }
-
+_QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] = {
+    "about": ProxyService._about,
+    "cancel": ProxyService._cancel,
+    "cancel_session": ProxyService._cancel_session,
+    "check_now": ProxyService._check_now,
+    "digests": ProxyService._digests,
+    "forget_writes": ProxyService._forget_writes,
+    "hosts": ProxyService._hosts,
+    "session": ProxyService._session,
+    "sessions": ProxyService._sessions,
+    "terminate": ProxyService._terminate,
+    "totals": lambda service, args: service.totals(),
+}
 
 SERVICE: Final = ProxyService

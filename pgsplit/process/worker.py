@@ -28,6 +28,7 @@ from .title import set_title
 logger = log.get("pgsplit.worker")
 
 BEAT: Final = 1.0              # seconds
+LINES: Final = 100             # of the log that go to the arbiter with a beat
 
 Sockets = Mapping[Address, list[socket.socket]]
 
@@ -43,6 +44,7 @@ class WorkerContext:
     slot: Slot
     connections: Connections
     ask_siblings: Callable[[str, dict[str, Any]], list[Any]]
+    orders: Mapping[str, Any]
 
 
 class Service(Protocol):
@@ -55,13 +57,14 @@ class Service(Protocol):
     def abort(self) -> None: ...
     def pause_accept(self) -> None: ...
     def drain(self, seconds: float) -> None: ...
+    def order(self, orders: Mapping[str, Any]) -> None: ...
     def totals(self) -> dict[str, int]: ...
     def query(self, what: str, args: Mapping[str, Any]) -> Any: ...
 
 
 class Worker:
     def __init__(self, index: int, service: str, config: Config, sockets: Sockets, board: Board,
-                 channel: Channel) -> None:
+                 channel: Channel, orders: Mapping[str, Any]) -> None:
         self._index = index
         self._channel = channel
         self._config = config
@@ -73,7 +76,8 @@ class Worker:
         self._prepared: tuple[Config, dict[Address, list[socket.socket]]] | None = None
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
-                                     self._ask_siblings)
+                                     self._ask_siblings, orders)
+        self._recent = log.keep_recent()
         self._service_name = service
         self.service: Service
 
@@ -106,7 +110,8 @@ class Worker:
     def _beat(self) -> None:
         while True:
             self._slot.beat(time.monotonic_ns())
-            self._send({"totals": self.service.totals(), "sessions": self._connections.count})
+            self._send({"totals": self.service.totals(), "sessions": self._connections.count,
+                        "generation": self._config.generation, "log": self._recent.take()[-LINES:]})
             gevent.sleep(BEAT)
 
     def _obey(self) -> None:
@@ -128,6 +133,8 @@ class Worker:
             self._abort()
         elif name == "leave":
             gevent.spawn(self._leave, order["grace"])
+        elif name == "orders":
+            self.service.order(order["orders"])
         elif name == "reopen":
             log.reopen()
 

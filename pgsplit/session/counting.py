@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
+from ..split.batch import Batch
 from ..split.decision import Decision, Upstream
 from ..stats.counters import ListenerStats
+from ..stats.digests import Digests
+from ..stats.histogram import place
+from ..wire.messages import IDLE
 
 SEVERITIES: Final = {"ERROR": "errors_error", "FATAL": "errors_fatal", "PANIC": "errors_panic"}
 NOTICES: Final = {"NOTICE": "notices_notice", "LOG": "notices_log", "WARNING": "notices_warning",
@@ -13,15 +18,39 @@ NOTICES: Final = {"NOTICE": "notices_notice", "LOG": "notices_log", "WARNING": "
 STATEMENTS: Final = {b"INSERT": "statements_insert", b"DELETE": "statements_delete", b"UPDATE": "statements_update",
                      b"SELECT": "statements_select"}
 
+RECENT: Final = 50              # answers of which a session remembers the decision
+
+Answered = tuple[int, int, Upstream, Decision | None, bytes]
+"""When (monotonic ns), how long it took (µs), who answered, why there, the text as the classifier keeps it."""
+
 
 class SessionCounter:
     """The splitter's observer. Whether a transaction is open is kept here, since Envoy counts by it."""
 
-    __slots__ = ("_in_transaction", "_stats")
+    __slots__ = (
+        "_digests",
+        "_errors",
+        "_in_transaction",
+        "_reasks",
+        "_stats",
+        "answered_ns",
+        "primary",
+        "recent",
+        "replica",
+        "transaction_ns",
+    )
 
-    def __init__(self, stats: ListenerStats) -> None:
+    def __init__(self, stats: ListenerStats, digests: Digests) -> None:
         self._stats = stats
+        self._digests = digests
         self._in_transaction = False
+        self._errors = 0                # of the answer that is being passed on
+        self._reasks = 0
+        self.replica = 0                # statements
+        self.primary = 0
+        self.answered_ns = 0            # monotonic: when the last answer was complete
+        self.transaction_ns = 0         # when the open transaction began; 0: there is none
+        self.recent: deque[Answered] = deque(maxlen=RECENT)
 
     def frontend(self, messages: int) -> None:
         self._stats.messages_frontend += messages
@@ -47,8 +76,10 @@ class SessionCounter:
         setattr(stats, name, getattr(stats, name) + 1)
         if upstream is Upstream.DEFAULT:
             stats.statements_replica += 1
+            self.replica += 1
         else:
             stats.statements_primary += 1
+            self.primary += 1
         if word in (b"BEGIN", b"START"):
             stats.transactions += 1
             self._in_transaction = True
@@ -65,6 +96,7 @@ class SessionCounter:
     def error(self, severity: str, sqlstate: str) -> None:
         stats = self._stats
         stats.errors += 1
+        self._errors += 1
         name = SEVERITIES.get(severity, "errors_unknown")
         setattr(stats, name, getattr(stats, name) + 1)
 
@@ -76,9 +108,28 @@ class SessionCounter:
 
     def reasked(self, sqlstate: str) -> None:
         self._stats.reasks += 1
+        self._reasks += 1
         self._stats.reasks_by[sqlstate] = self._stats.reasks_by.get(sqlstate, 0) + 1
 
-    def answered(self, upstream: Upstream, nanoseconds: int) -> None:
-        stats = self._stats
+    def answered(self, upstream: Upstream, batch: Batch, now_ns: int, tx: int) -> None:
+        """*batch* is answered, at *now_ns* (monotonic), and left the transaction status *tx*."""
+        stats, text = self._stats, batch.text
+        bucket, microseconds = place(now_ns - batch.started)
         histogram = stats.latency_replica if upstream is Upstream.DEFAULT else stats.latency_primary
-        histogram.observe(nanoseconds // 1000)
+        histogram.counts[bucket] += 1
+        histogram.total_us += microseconds
+        usage = self._digests.of(text)
+        usage.calls[upstream] += 1
+        usage.latency.counts[bucket] += 1
+        usage.latency.total_us += microseconds
+        usage.reason = batch.reason
+        if self._errors or self._reasks:
+            usage.errors += self._errors
+            usage.reasks += self._reasks
+            self._errors = self._reasks = 0
+        self.answered_ns = now_ns
+        if tx == IDLE:
+            self.transaction_ns = 0
+        elif not self.transaction_ns:
+            self.transaction_ns = batch.started
+        self.recent.append((now_ns, microseconds, upstream, batch.decision, text))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 import gevent
@@ -17,6 +18,7 @@ from ..errors import ConnectionLost, ServerError
 from ..split.decision import Upstream
 from ..split.facts import Facts
 from ..split.splitter import Splitter
+from ..stats.digests import Digests
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.host import Configurations, Host, differing_values
@@ -64,6 +66,9 @@ class Shared:
     classifier: Classifier
     board: Board
     cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
+    digests: Digests = field(default_factory=Digests)
+    reads_to_primary: set[str] = field(default_factory=set)      # listeners whose reads the operator has sent there
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
 
 @dataclass
@@ -151,6 +156,8 @@ class ActiveSession:
         self.peer = peer
         self.logged_in = logged_in
         self.started = time.time()
+        self.number = next(self.shared.numbers)
+        self.counter = SessionCounter(server.stats, self.shared.digests)
         self._since_ns = time.monotonic_ns()
         self.key = self.shared.registry.new_key(logged_in.main.session.pid)
         self._stream = stream
@@ -164,7 +171,7 @@ class ActiveSession:
         main = logged_in.main
         sole = logged_in.additional is None
         parameters = main.session.parameters
-        counter = SessionCounter(self.server.stats)
+        counter = self.counter
         splitter = Splitter(
             self.shared.classifier, counter, user=logged_in.credentials.user,
             has_replica=not sole and logged_in.default is not None, sole=sole,
@@ -226,6 +233,8 @@ class ActiveSession:
         """The rule that keeps the next read from the replica, or nothing (see `Freshness`)."""
         connection = self.logged_in.default
         sampler = self.server.sampler
+        if self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary:
+            return "reads_to_primary"
         if connection is None or sampler is None:
             return "no_replica"
         if self.session.splitter.async_commit:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from .. import log
 from ..errors import ProtocolViolation, ServerError
+from ..split.batch import Batch
 from ..split.decision import Upstream
 from ..split.splitter import Splitter
 from ..split.step import Action, Step
@@ -44,7 +45,8 @@ class Session:
 
     def __init__(self, relay: PyRelay, flow: Flow, splitter: Splitter, *, label: str, reask_buffer: int,
                  reask_hold: float, freshness: Freshness, publish: Publish, lost_replica: Callable[[str], None],
-                 answered: Callable[[Upstream, int], None], remember_write: Callable[[bytes], None]) -> None:
+                 answered: Callable[[Upstream, Batch, int, int], None],
+                 remember_write: Callable[[bytes], None]) -> None:
         self.relay = relay
         self.flow = flow
         self.splitter = splitter
@@ -63,6 +65,7 @@ class Session:
         self._ended = False
         self._said_goodbye = False
         self._new_replica: Leg | None = None
+        self._leave_replica = ""
         if flow.default is not None:
             flow.default.limit = reask_buffer
 
@@ -76,6 +79,11 @@ class Session:
     def terminate(self, why: str) -> None:
         """End now; the client is told *why* in a FATAL 57P01."""
         self.terminated = why
+        self.relay.raise_(self.flow)
+
+    def leave_replica(self, why: str) -> None:
+        """Give up the replica's connection as soon as nothing runs there."""
+        self._leave_replica = why
         self.relay.raise_(self.flow)
 
     def offer_replica(self, leg: Leg) -> None:
@@ -107,6 +115,10 @@ class Session:
         if self.terminated or (self.draining and self.splitter.idle and not self.flow.client.inbox):
             why = self.terminated or "terminating connection due to administrator command"
             self._fail(ServerError("57P01", why, severity="FATAL"))
+        if self._leave_replica and not self.splitter.in_flight:
+            why, self._leave_replica = self._leave_replica, ""
+            if self.flow.default is not None:
+                self.drop_replica(why)
         if self._new_replica is not None:
             leg, self._new_replica = self._new_replica, None
             leg.limit = self._reask_buffer
@@ -141,7 +153,7 @@ class Session:
                     self.relay.send(client, step.data)
                 self.write_callback(step.size)
                 if step.batch is not None:
-                    self._answered(Upstream.ADDITIONAL, now - step.batch.started)
+                    self._answered(Upstream.ADDITIONAL, step.batch, now, splitter.tx)
             elif step.action is Action.CUT:
                 self.relay.cut(leg, step.start, step.size)
             else:
@@ -183,7 +195,7 @@ class Session:
                 if step.consume:
                     self.relay.consume(client, step.consume)
                 if step.batch is not None:
-                    self._answered(Upstream.DEFAULT, time.monotonic_ns() - step.batch.started)
+                    self._answered(Upstream.DEFAULT, step.batch, time.monotonic_ns(), splitter.tx)
             elif step.action is Action.CUT:
                 self.relay.cut(leg, step.start, step.size, step.data)
             elif step.action is Action.RETRY:

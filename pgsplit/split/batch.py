@@ -72,6 +72,13 @@ class Batch:
         self.started = 0              # monotonic ns, for the session's histogram
 
 
+    @property
+    def text(self) -> bytes:
+        """By which it is counted: of the first statement that it runs, or parses."""
+        known = self.bound or self.texts
+        return known[0].text if known else b""
+
+
 class Parsed(NamedTuple):
     name: bytes
     sql: bytes

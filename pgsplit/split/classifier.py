@@ -55,7 +55,9 @@ class Classifier:
             facts = replace(facts, parsed=len(sql) <= self._max_bytes and self._understood(of_text(text)))
         if len(sql) <= self._max_bytes:
             folded = fold(sql) if independent_of_literals(facts) else None
-            self._keep(sql if folded is None else folded, facts)
+            key = sql if folded is None else folded
+            facts = replace(facts, text=key)
+            self._keep(key, facts)
         return facts
 
     def _understood(self, digest: str) -> bool:
@@ -74,6 +76,15 @@ class Classifier:
             for oldest in list(self._facts)[:len(self._facts) // 2 + 1]:
                 del self._facts[oldest]
                 self._bytes -= len(oldest)
+
+    def writes(self) -> list[bytes]:
+        """The texts that a replica has answered with 25006."""
+        return [sql for sql, facts in self._facts.items() if facts.reason == "write_digest"]
+
+    def forget_writes(self) -> None:
+        for sql in self.writes():
+            self._bytes -= len(sql)
+            del self._facts[sql]
 
     def remember_write(self, sql: bytes) -> None:
         """A replica has said 25006 to this text: it writes, whatever its literals, in a way that it does not show."""

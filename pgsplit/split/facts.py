@@ -57,6 +57,7 @@ class Facts:
     async_commit: bool = False           # the text names synchronous_commit
     empty: bool = False                  # no statement at all
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
+    text: bytes = b""                    # as the classifier keeps it, for who counts by it; empty when it is too long
 
 
 DOUBT: Final = Facts(Verdict.PRIMARY, "doubt", effects=("unknown_effect",))

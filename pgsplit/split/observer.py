@@ -18,7 +18,7 @@ class Observer(Protocol):
         """A Query or Parse with a text, and whether the statistics parser understood it."""
 
     def decided(self, decision: Decision) -> None:
-        """A batch has been sent."""
+        """A batch has been sent. What comes of it, `Session` tells when it is answered."""
 
     def command(self, upstream: Upstream, tag: bytes) -> None:
         """The tag of a CommandComplete, such as ``SELECT 1``."""

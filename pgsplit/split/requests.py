@@ -247,7 +247,7 @@ class Requests:
     def _left_for(self, batch: Batch, decision: Decision) -> None:
         self._draft = Draft()
         self._state.forced = ""
-        self._state.last = decision
+        self._state.last = batch.decision = decision
         if batch.bound and not _tells_route(batch):
             self._state.told = decision
         self._observer.decided(decision)

@@ -61,6 +61,7 @@ _TABLE: Final = (
     Rule("sole_upstream", "either", "the session has one upstream only"),
     Rule("login", "either", "nothing has been sent yet"),
     # of the replica
+    Rule("reads_to_primary", "primary", "the operator has sent all reads to the primary"),
     Rule("no_replica", "primary", "the session has no replica now"),
     Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
     Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),

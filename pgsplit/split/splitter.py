@@ -62,6 +62,10 @@ class Splitter:
         return self._state.last
 
     @property
+    def application_name(self) -> str:
+        return self._state.application_name
+
+    @property
     def async_commit(self) -> bool:
         return self._state.async_commit
 

@@ -63,6 +63,7 @@ class State:
         self.options: set[str] = set()         # customized options that the session's texts have named
         self.differing: frozenset[str] = frozenset()     # settings in which the servers' configurations differ
         self.trace = False                     # pgsplit.trace
+        self.application_name = ""
         self.route = ""                        # pgsplit.route
         self.own_unsettled = False             # one of those two may have changed
         self.inquiries = 0                     # pgsplit's own questions at the primary
@@ -81,6 +82,8 @@ class State:
 
     def parameter(self, name: str, value: str) -> None:
         """A ParameterStatus of the primary."""
+        if name == "application_name":
+            self.application_name = value
         if name == "standard_conforming_strings":
             self.plain_strings = value == "on"
         elif name == "client_encoding":

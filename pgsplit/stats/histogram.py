@@ -10,6 +10,12 @@ BOUNDS: Final = tuple(int(step * 10 ** power) for power in range(8) for step in 
                       if step * 10 ** power >= 1 and step * 10 ** power == int(step * 10 ** power))
 
 
+def place(nanoseconds: int) -> tuple[int, int]:
+    """The bucket of a duration, for who puts it into several histograms, and the duration in microseconds."""
+    microseconds = nanoseconds // 1000
+    return bisect_left(BOUNDS, microseconds), microseconds
+
+
 class Histogram:
     __slots__ = ("counts", "total_us")
 
@@ -20,6 +26,10 @@ class Histogram:
     def observe(self, microseconds: int) -> None:
         self.counts[bisect_left(BOUNDS, microseconds)] += 1
         self.total_us += microseconds
+
+    def add(self, other: Histogram) -> None:
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total_us += other.total_us
 
     def to_dict(self, name: str) -> dict[str, int]:
         """The buckets that are not empty, as counters: ``<name>.le_<bound>`` and ``<name>.sum_us``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import gevent
@@ -17,7 +17,7 @@ from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
 from ..split.fence import ALWAYS, Ring
-from .host import Configurations, Host, Identity
+from .host import ORDERED, Configurations, Host, Identity
 
 if TYPE_CHECKING:
     from .connection import HostLike
@@ -120,6 +120,7 @@ class ClusterManager:
         self._changed = Event()
         self._ring_of: dict[str, Identity | None] = {}
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
+        self._orders: dict[str, str] = {}
         self.update(config)
 
     # --- configuration --------------------------------------------------------------------------------
@@ -195,7 +196,26 @@ class ClusterManager:
         from .monitor import HealthCheck
 
         host = cluster.hosts[address] = Host(cluster.name, address)
+        host.order = self._orders.get(f"{cluster.name}/{host.name}", "")
         cluster.checks[address] = HealthCheck(self, cluster, host, self._config.monitor)
+
+    # --- the operator's orders ----------------------------------------------------------------------------
+
+    def order(self, orders: Mapping[str, str]) -> None:
+        """*orders*: drain or maintenance by ``cluster/host:port``; hosts that it does not name are ready."""
+        self._orders = dict(orders)
+        for cluster in self._clusters.values():
+            for host in cluster.hosts.values():
+                before, host.order = host.order, self._orders.get(f"{cluster.name}/{host.name}", "")
+                if host.order != before:
+                    logger.info("%s of cluster %s: %s", host.name, cluster.name, ORDERED[host.order] or "is ready")
+                    cluster.checks[host.address].check_now()
+        self.changed()
+
+    def check_now(self) -> None:
+        for cluster in self._clusters.values():
+            for check in cluster.checks.values():
+                check.check_now()
 
     # --- health -----------------------------------------------------------------------------------------
 

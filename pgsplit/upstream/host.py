@@ -8,6 +8,10 @@ from typing import Final
 from ..split.fence import NEVER
 
 UNCHECKED: Final = "not checked yet"
+# What an operator may order, and what it means for who would use the host.
+DRAIN: Final = "drain"
+MAINTENANCE: Final = "maintenance"
+ORDERED: Final = {"": "", DRAIN: "is drained", MAINTENANCE: "is in maintenance"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,16 @@ def differing_values(configurations: Configurations | None) -> set[str]:
 
 
 class Host:
-    """*why_not* is empty when the host may be used, else says in words why it is not."""
+    """*why_not* is empty when the host may be used, else says in words why it is not: what the operator has ordered,
+    else what the health check has found.
+    """
 
     def __init__(self, cluster_name: str, address: tuple[str, int]) -> None:
         self.cluster_name = cluster_name
         self.address = address
         self.name = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-        self.why_not = UNCHECKED
+        self.order = ""                    # the operator's: drain or maintenance
+        self.found = UNCHECKED             # by the health check
         self.checked = False
         self.in_recovery: bool | None = None
         self.identity: Identity | None = None
@@ -67,6 +74,14 @@ class Host:
         self.cx_total = 0
         self.cx_active = 0
         self.cx_connect_fail = 0
+
+    @property
+    def why_not(self) -> str:
+        return ORDERED[self.order] or self.found
+
+    @why_not.setter
+    def why_not(self, why: str) -> None:
+        self.found = why
 
     def connected(self) -> None:
         self.cx_total += 1
@@ -90,4 +105,5 @@ class Host:
             "upstream_cx_connect_fail": self.cx_connect_fail,
             "healthy": int(not self.why_not),
             "lag_bytes": self.lag_bytes,
+            "lag_ms": self.lag_ns // 1_000_000,
         }

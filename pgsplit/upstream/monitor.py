@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import gevent
+from gevent.event import Event
 from gevent.lock import Semaphore
 
 from .. import log
@@ -19,7 +20,7 @@ from ..wire import build
 from ..wire.parse import data_row, server_error
 from .cluster import WAL_WRITER_DELAY_NS, Cluster, ClusterManager
 from .connection import UpstreamConnection
-from .host import Configuration, Host, Identity
+from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
 from .login import Credentials
 
 logger = log.get("pgsplit.health")
@@ -176,17 +177,21 @@ class HealthCheck:
         self.connection = MonitorConnection(manager, cluster, host, monitor)
         self._manager = manager
         self._cluster = cluster
+        self._wake = Event()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         self._greenlet.kill()
         self.connection.close()
 
+    def check_now(self) -> None:
+        self._wake.set()
+
     def fail(self, error: Exception) -> None:
         """The host did not answer: it is out until it does."""
         self.connection.close()
         why = str(error) or type(error).__name__
-        if self.host.why_not != why:
+        if self.host.found != why:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
         self.host.out(why)
         self.host.checked = True
@@ -195,12 +200,22 @@ class HealthCheck:
     def _run(self) -> None:
         while True:
             started = time.monotonic()
+            self._wake.clear()
+            if self.host.order == MAINTENANCE:
+                self._leave_alone()
+                continue
             try:
                 with gevent.Timeout(self._cluster.health_timeout, TimeoutError("the health check timed out")):
                     self._check()
             except (ServerError, ConnectionLost, ProtocolViolation, OSError, TimeoutError, ValueError, IndexError) as e:
                 self.fail(e)
-            gevent.sleep(max(0.05, self._cluster.health_interval - (time.monotonic() - started)))
+            self._wake.wait(max(0.05, self._cluster.health_interval - (time.monotonic() - started)))
+
+    def _leave_alone(self) -> None:
+        self.connection.close()
+        self.host.out(UNCHECKED)
+        self._manager.changed()
+        self._wake.wait()
 
     def _check(self) -> None:
         host = self.host
@@ -209,10 +224,10 @@ class HealthCheck:
         host.configuration = self.connection.configuration(host.configuration)
         t_ns = time.monotonic_ns()
         position = self.connection.sample()
-        was, host.in_recovery = host.why_not, position.in_recovery
+        was, host.in_recovery = host.found, position.in_recovery
         host.checked = True
         self._manager.seen(host, position, t_ns)
-        if was and not host.why_not:
-            logger.info("%s of cluster %s is in use: %s", host.name, self._cluster.name,
+        if was and not host.found:
+            logger.info("%s of cluster %s can be used: %s", host.name, self._cluster.name,
                         "a standby" if position.in_recovery else "the primary")
         self._manager.changed()

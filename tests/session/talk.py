@@ -159,7 +159,7 @@ class Talk:
                             read_only=self._make["read_only"])
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
-                               lost_replica=self.lost.append, answered=lambda upstream, ns: None,
+                               lost_replica=self.lost.append, answered=lambda upstream, batch, now, tx: None,
                                remember_write=self.remembered.append)
         self.session.run()
         for step in self._steps:      # what is looked at behind the session's end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgsplit.session.counting import SessionCounter
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.stats.counters import ENVOY, ListenerStats
+from pgsplit.stats.digests import Digests
 from pgsplit.stats.histogram import BOUNDS, Histogram, quantile
 from pgsplit.stats.totals import merge, of_dead, render
 
@@ -28,7 +29,7 @@ def test_envoys_names_are_all_there():
 
 def counted(*tags: bytes) -> ListenerStats:
     stats = ListenerStats()
-    counter = SessionCounter(stats)
+    counter = SessionCounter(stats, Digests())
     for tag in tags:
         counter.command(Upstream.ADDITIONAL, tag)
     return stats
@@ -48,7 +49,7 @@ def test_transactions_as_envoy_counts_them():
 
 def test_errors_and_notices_by_severity():
     stats = ListenerStats()
-    counter = SessionCounter(stats)
+    counter = SessionCounter(stats, Digests())
     for severity in ("ERROR", "FATAL", "PANIC", "FEHLER"):
         counter.error(severity, "XX000")
     for severity in ("NOTICE", "WARNING", "DEBUG1", "INFO", "LOG", "HINWEIS"):
@@ -60,7 +61,7 @@ def test_errors_and_notices_by_severity():
 
 def test_decisions_and_reasks_have_their_reasons():
     stats = ListenerStats()
-    counter = SessionCounter(stats)
+    counter = SessionCounter(stats, Digests())
     counter.decided(Decision(Upstream.DEFAULT, "read"))
     counter.decided(Decision(Upstream.ADDITIONAL, "write"))
     counter.reasked("25006")

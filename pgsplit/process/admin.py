@@ -1,0 +1,169 @@
+"""The admin process, as the arbiter keeps it: bound, forked, restarted with back-off, replaced with its settings.
+
+It listens for HTTP in a process of its own, so that no page can slow a session down. Its log-in key and password are
+the arbiter's: a restart logs nobody out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .. import log
+from ..config.model import Admin, Config
+from ..errors import PgSplitError
+from . import children, listeners
+from .channel import Channel, ChannelError
+
+logger = log.get("pgsplit.admin")
+
+BACK_OFF: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+SETTLED: Final = 30.0           # seconds after which a process that ends has not failed at once
+PASSWORD_FILE: Final = "admin-password"
+
+
+@dataclass(frozen=True)
+class AdminContext:
+    """What the admin process is given: no secret of the proxy's users.
+
+    *key*: session cookies are signed with it. *password*: of the user ``admin``, where none is configured.
+    *channel*: the arbiter's end closed means that it is gone.
+    """
+
+    settings: Admin
+    run_dir: str
+    sockets: list[socket.socket]
+    channel: socket.socket
+    key: bytes
+    password: str | None
+
+
+class AdminProcess:
+    """*service*: the module whose ``run(AdminContext) -> int`` is the process. *close* as in `children.fork`."""
+
+    def __init__(self, service: str, close: Callable[[], None]) -> None:
+        self._service = service
+        self._close = close
+        self._key = secrets.token_bytes(32)
+        self._password: str | None = None
+        self._settings: Admin | None = None
+        self._sockets: list[socket.socket] = []
+        self._channel: Channel | None = None
+        self._run_dir = ""
+        self._not_before = 0.0
+        self._failures = 0
+        self._started = 0.0
+        self.pid = 0
+
+    def configure(self, config: Config) -> None:
+        """Take over the settings: listen where they say, and fork a process that knows them.
+
+        :raises BindError: when the address cannot be listened on; nothing has changed then.
+        """
+        settings = config.admin
+        if settings == self._settings:
+            return
+        self._run_dir = config.process.run_dir
+        if settings is None or self._settings is None or settings.address != self._settings.address:
+            sockets = listeners.bind(settings.address, 128) if settings is not None else []
+            for old in self._sockets:
+                listeners.close(old)
+            self._sockets = sockets
+        self._settings = settings
+        if settings is None:
+            self.stop()
+            return
+        logger.info("admin page on http%s://%s%s/", "s" if settings.tls else "", settings.address, settings.prefix)
+        if not settings.operators and self._password is None:
+            self._password = self._make_password()
+        self._failures, self._not_before = 0, 0.0
+        if self.pid:
+            self._kill(signal.SIGTERM)        # the next one knows the new settings
+        self.manage(time.monotonic())
+
+    def check(self, config: Config) -> None:
+        """:raises BindError: when the address that *config* names cannot be listened on."""
+        settings = config.admin
+        if settings is not None and (self._settings is None or settings.address != self._settings.address):
+            for sock in listeners.bind(settings.address, 128):
+                listeners.close(sock)
+
+    def manage(self, now: float) -> None:
+        """Fork it if it should run and does not."""
+        if self._settings is None or self.pid or now < self._not_before:
+            return
+        self._started = now
+        settings, sockets = self._settings, self._sockets
+
+        def run(channel: socket.socket) -> int:
+            service = importlib.import_module(self._service)
+            code: int = service.run(AdminContext(settings, self._run_dir, sockets, channel, self._key, self._password))
+            return code
+
+        self.pid, self._channel = children.fork_admin(run, {sock.fileno() for sock in sockets}, self._close)
+
+    @property
+    def next_start(self) -> list[float]:
+        """When `manage` has something to do, on the monotonic clock."""
+        return [self._not_before] if self._settings is not None and not self.pid else []
+
+    def buried(self, pid: int, code: int) -> bool:
+        """Whether *pid*, which has ended with *code*, was the admin process."""
+        if pid != self.pid:
+            return False
+        self.pid = 0
+        if self._channel is not None:
+            self._channel.close()
+        now = time.monotonic()
+        self._failures = 0 if now - self._started > SETTLED or code == 0 else self._failures + 1
+        self._not_before = now + BACK_OFF[min(self._failures, len(BACK_OFF) - 1)]
+        if code and self._settings is not None:
+            logger.error("the admin process (pid %d) ended: %d", pid, code)
+        return True
+
+    def stop(self) -> None:
+        """For good."""
+        self._settings = None
+        for sock in self._sockets:
+            listeners.close(sock)
+        self._sockets = []
+        self._kill(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._run_dir, PASSWORD_FILE))
+
+    def kill(self) -> None:
+        self._kill(signal.SIGKILL)
+
+    def _kill(self, signum: signal.Signals) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+    def _make_password(self) -> str:
+        password = secrets.token_urlsafe(18)
+        path = os.path.join(self._run_dir, PASSWORD_FILE)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(password + "\n")
+        except OSError as error:
+            raise PgSplitError(f"{path}: {error.strerror}") from None
+        logger.info("no password for the admin page is configured: that of user admin is in %s", path)
+        return password
+
+
+def gone(channel: Any) -> bool:
+    """Whether the arbiter is: for the admin process, when its channel can be read."""
+    try:
+        return Channel(channel).receive() is None
+    except ChannelError:
+        return True

@@ -1,0 +1,45 @@
+"""What the operator has ordered: which hosts are not to be used, and which listeners send all reads to the primary.
+
+The arbiter holds it, so that it outlives workers and reloads; every worker is told all of it at each change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..config.model import Config
+from ..errors import PgSplitError
+
+HOST_ORDERS: Final = ("ready", "drain", "maintenance")
+
+
+class Orders:
+    """*hosts*: drain or maintenance by ``cluster/host:port``."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, str] = {}
+        self.reads_to_primary: set[str] = set()
+
+    def host(self, config: Config, cluster: str, host: str, order: str) -> None:
+        """:raises PgSplitError: for a cluster that there is not, or an order that there is not."""
+        if order not in HOST_ORDERS:
+            raise PgSplitError(f"{order!r} is not one of {', '.join(HOST_ORDERS)}")
+        if cluster not in {known.name for known in config.clusters}:
+            raise PgSplitError(f"there is no cluster {cluster!r}")
+        name = f"{cluster}/{host}"
+        if order == "ready":
+            self.hosts.pop(name, None)
+        else:
+            self.hosts[name] = order
+
+    def reads(self, config: Config, listener: str, to_primary: bool) -> None:
+        """:raises PgSplitError: for a listener that there is not, or that does not split."""
+        if listener not in {known.name for known in config.listeners if known.split_rw}:
+            raise PgSplitError(f"there is no listener {listener!r} that splits reads from writes")
+        if to_primary:
+            self.reads_to_primary.add(listener)
+        else:
+            self.reads_to_primary.discard(listener)
+
+    def told(self) -> dict[str, Any]:
+        return {"hosts": dict(self.hosts), "reads_to_primary": sorted(self.reads_to_primary)}

@@ -1,0 +1,38 @@
+"""What a host looks like to who watches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .cluster import Cluster
+from .host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class HostSnapshot:
+    """*why_not*: in words why it is not used, or empty. *lag_ms*: since when not all is known to be replayed."""
+
+    cluster: str
+    name: str
+    role: str                      # primary, standby, or unknown
+    writes: bool                   # it is of a write cluster
+    healthy: bool
+    why_not: str
+    order: str                     # the operator's: drain, maintenance, or none
+    lag_bytes: int
+    lag_ms: float
+    replayed: str                  # position in the write-ahead log, as PostgreSQL writes it
+    started: str                   # the server's start time, as it says it
+    cx_active: int
+    cx_total: int
+    cx_connect_fail: int
+
+
+def host_snapshot(cluster: Cluster, host: Host) -> HostSnapshot:
+    role = {None: "unknown", True: "standby", False: "primary"}[host.in_recovery]
+    return HostSnapshot(
+        cluster=cluster.name, name=host.name, role=role, writes=cluster.writes, healthy=not host.why_not,
+        why_not=host.why_not, order=host.order, lag_bytes=host.lag_bytes, lag_ms=host.lag_ns / 1e6,
+        replayed=f"{host.replayed >> 32:X}/{host.replayed & 0xFFFFFFFF:X}" if host.replayed else "",
+        started=host.identity.started if host.identity is not None else "", cx_active=host.cx_active,
+        cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail)
