@@ -30,7 +30,8 @@ INPUT_AND_OUTPUT = {
     "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",
 }
 RUN_TIME = {"gevent", "greenlet", "flask", "yaml", "sqlparse", "pydantic", "setproctitle"}
-PACKAGES = {"demo": RUN_TIME | {"psycopg", "cryptography"}}
+PACKAGES = {"cli": RUN_TIME | {"werkzeug"}, "demo": RUN_TIME | {"psycopg", "cryptography"},
+            "admin": RUN_TIME | {"flask_wtf", "werkzeug", "prometheus_client"}}
 
 
 @dataclass(frozen=True)

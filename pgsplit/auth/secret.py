@@ -63,6 +63,18 @@ def parse_verifier(text: str) -> Verifier | None:
     return Verifier(int(match[1]), salt, stored_key, server_key)
 
 
+def verifier_text(verifier: Verifier) -> str:
+    """As PostgreSQL stores it, and a user list may hold it (RFC 5803)."""
+    salt, stored, server = (base64.b64encode(part).decode() for part in (verifier.salt, verifier.stored_key,
+                                                                         verifier.server_key))
+    return f"SCRAM-SHA-256${verifier.iterations}:{salt}${stored}:{server}"
+
+
+def md5_secret(password: str, user: str) -> str:
+    """PostgreSQL's md5 hash of a password, which its user's name salts."""
+    return "md5" + _md5((password + user).encode(errors="surrogateescape"))
+
+
 def md5_response(secret: Secret, user: str, salt: bytes) -> str:
     """The answer to AuthenticationMD5Password (PostgreSQL manual 55.2.1): from a clear password or an md5 hash."""
     if secret.kind is Kind.MD5:

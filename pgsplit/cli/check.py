@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
 
-import yaml
-from pydantic import BaseModel
-
+from ..config.describe import described
 from ..config.loader import Loaded
 from ..errors import ConfigError
 from ..process import files
-
-MASKED = "***"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +34,5 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(loaded: Loaded) -> str:
     """The whole configuration as YAML, then the source of each of pgsplit's own settings."""
-    text = yaml.safe_dump(_plain(loaded.config), sort_keys=False, default_flow_style=False)
     sources = "".join(f"# {name}: {source}\n" for name, source in loaded.sources.items())
-    return f"{text}\n# Where the settings come from:\n{sources}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return {name: MASKED if name == "secret" else _plain(item) for name, item in value}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+    return f"{described(loaded)}\n# Where the settings come from:\n{sources}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from .. import log
-from ..config.model import Config
+from ..config.loader import Loaded
 from ..errors import ConfigError, PgSplitError
 from ..process import files
 from ..process.arbiter import Arbiter
@@ -38,24 +39,24 @@ def overrides(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     over = overrides(args)
 
-    def load(generation: int) -> Config:
-        loaded = files.load_config(args.config, generation, over)
+    def load(generation: int, replaced: Mapping[str, str] | None = None) -> Loaded:
+        loaded = files.load_config(args.config, generation, over, replaced)
         for warning in loaded.warnings:
             logger.warning("%s", warning)
-        return loaded.config
+        return loaded
 
     logger = log.get("pgsplit.arbiter")
     log.setup(args.log_level or "info", args.log_file)
     try:
-        config = load(1)
+        loaded = load(1)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     if args.check_config:
         return 0
-    log.setup(config.process.log_level, config.process.log_file)
+    log.setup(loaded.config.process.log_level, loaded.config.process.log_file)
     try:
-        return Arbiter(config, load, SERVICE, ADMIN).run()
+        return Arbiter(loaded, load, SERVICE, ADMIN).run()
     except PgSplitError as error:
         logger.critical("%s", error)
         return 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +32,7 @@ class Loaded:
     """*sources*: for each setting's path the ``FILE:LINE`` that set it, or ``default``. *files*: what was read.
 
     *marks*: where a listener's certificate or a cluster's CA stands, for mistakes that show when they are read.
+    *user_lists*: for each listener the file that holds its list of users, and the list's place in that document.
     """
 
     config: Config
@@ -38,6 +40,7 @@ class Loaded:
     sources: dict[str, str]
     files: list[str] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
+    user_lists: dict[str, tuple[str, tuple[str | int, ...]]] = field(default_factory=dict)
 
 
 def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults: Mapping[str, Any] | None = None,
@@ -58,7 +61,7 @@ def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults:
     config = loader.config(generation)
     if notes.problems or config is None:
         raise ConfigError(list(dict.fromkeys(notes.problems)))
-    return Loaded(config, notes.warnings, loader.sources, loader.files, loader.marks)
+    return Loaded(config, notes.warnings, loader.sources, loader.files, loader.marks, loader.user_lists)
 
 
 class _Loader:
@@ -67,6 +70,7 @@ class _Loader:
         self.sources: dict[str, str] = {}
         self.files = [filename]
         self.marks: dict[str, str] = {}
+        self.user_lists: dict[str, tuple[str, tuple[str | int, ...]]] = {}
         self._notes = notes
         self._read = read
         self._defaults = defaults
@@ -184,6 +188,9 @@ class _Loader:
 
     def _users(self, raw: RawListener) -> list[User]:
         if not raw.users_file:
+            place = re.findall(r"[^.\[\]]+", raw.proxy.at("user_list"))
+            if raw.proxy.has("user_list"):
+                self.user_lists[raw.name] = self.files[0], tuple(int(s) if s.isdecimal() else s for s in place)
             return raw.users
         where, path = raw.proxy.where("user_list_file"), raw.proxy.at("user_list_file")
         if raw.proxy.has("user_list"):
@@ -195,6 +202,7 @@ class _Loader:
             self._notes.wrong(where, path, f"{raw.users_file}: {why}")
             return raw.users
         self.files.append(raw.users_file)
+        self.user_lists[raw.name] = raw.users_file, ()
         node = compose(text, raw.users_file, self._notes.problems)
         return read_list(self._notes, node, "users")
 

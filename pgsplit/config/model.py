@@ -158,6 +158,7 @@ class Process(Model):
     pidfile: str | None
     log_level: Literal["debug", "info", "warning", "error", "critical"]
     log_file: str | None
+    watch: bool                    # reload when a file changes
     graceful_timeout: float        # TERM: how long sessions inside a transaction may take to finish
     worker_timeout: float          # a worker whose heartbeat is older is replaced
     backlog: int

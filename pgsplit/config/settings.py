@@ -48,6 +48,8 @@ SETTINGS: Final = (
     Setting("log_level", units.text, "info", "process", True, "what is logged",
             choices=("debug", "info", "warning", "error", "critical")),
     Setting("log_file", units.text, "", "process", False, "log to this file instead of standard error"),
+    Setting("watch", units.boolean, "true", "process", True,
+            "reload when a file of the configuration changes"),
     Setting("graceful_timeout", units.duration, "30s", "process", True,
             "after TERM: how long a session inside a transaction may take to finish it"),
     Setting("worker_timeout", units.duration, "30s", "process", True,

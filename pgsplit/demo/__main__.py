@@ -28,6 +28,7 @@ from pgsplit.errors import PgSplitError
 PORT = 6432
 SERVER_PORTS = (6441, 6442, 6443)
 CLIENTS = 8
+ADMIN_PORT = 8432
 USERS = ("app", "report")       # app's password is stored for SCRAM, report's as md5
 MONITOR = "monitor"
 
@@ -46,6 +47,7 @@ class Demo:
         psql = "psql" if shutil.which("psql") else shlex.quote(self.servers.installation.program("psql"))
         say(f"pgsplit on {ports.HOST}:{self.proxy.port} with {workers} workers, "
             f"users {' (SCRAM) and '.join(USERS)} (md5), TLS on both sides")
+        say(f"admin page: http://{self.proxy.admin}/, user admin, password {self.proxy.admin_password}")
         say("try it:")
         say(f'  {psql} "host={ports.HOST} port={self.proxy.port} user=app password={password} dbname=postgres"')
         say()
@@ -123,6 +125,7 @@ def running(screen: Screen, workers: int) -> Iterator[Demo]:
             "monitor": MONITOR,
             "tls": {"certificate": str(servers.key_pair.certificate), "key": str(servers.key_pair.key)},
             "upstream_tls": "require",
+            "admin": f"{ports.HOST}:{ports.choose(ADMIN_PORT)}",
             "pgsplit": {"workers": workers},
         }, servers.guardian, port=PORT)
         if proxy.port != PORT:

@@ -34,6 +34,7 @@ class Proxy:
         self.file = directory / "pgsplit.yaml"
         self.log = directory / "pgsplit.log"
         self.client = Client(str(self.run_dir))
+        self.admin = str(configuration.get("admin", ""))
         self._guardian = guardian
         self._process: subprocess.Popen[bytes] | None = None
         self.write(configuration)
@@ -50,6 +51,11 @@ class Proxy:
         if self._process is None:
             raise PgSplitError("pgsplit is not running")
         return self._process.pid
+
+    @property
+    def admin_password(self) -> str:
+        """Of the admin page's user ``admin``, made at the start where none is configured."""
+        return (self.run_dir / "admin-password").read_text().strip()
 
     @property
     def running(self) -> bool:

@@ -11,13 +11,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from .. import __version__, log
+from ..config.describe import described
+from ..config.loader import Loaded
 from ..config.model import Address, Config, Listener
 from ..errors import ConfigError, PgSplitError
 from ..stats.totals import merge, of_dead
-from . import children, listeners
+from . import children, files, listeners
 from .admin import AdminProcess
 from .audit import Audit
 from .board import SLOTS, Board
@@ -29,6 +31,7 @@ from .orders import Orders
 from .pidfile import Pidfile
 from .reload import Reload
 from .title import set_title
+from .users import UserLists
 
 logger = log.get("pgsplit.arbiter")
 
@@ -39,8 +42,13 @@ BACK_OFF: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 
 SIGNALS: Final = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "CHLD")
 
-LoadConfig = Callable[[int], Config]
-"""Reads the configuration anew, as the generation given. :raises ConfigError: with all that is wrong."""
+
+class Load(Protocol):
+    """Reads the configuration anew, as *generation*; *replaced* holds texts to be taken for those of files."""
+
+    def __call__(self, generation: int, replaced: Mapping[str, str] | None = None) -> Loaded:
+        """:raises ConfigError: with all that is wrong."""
+
 
 
 class BootFailed(PgSplitError):
@@ -48,12 +56,13 @@ class BootFailed(PgSplitError):
 
 
 class Arbiter:
-    """*config* has been loaded by *load* already; *service* is what each worker runs (see `worker.Service`), *admin*
+    """*loaded* is what *load* has given already; *service* is what each worker runs (see `worker.Service`), *admin*
     what the admin process runs (see `process.admin`).
     """
 
-    def __init__(self, config: Config, load: LoadConfig, service: str, admin: str = "") -> None:
-        self.config = config
+    def __init__(self, loaded: Loaded, load: Load, service: str, admin: str = "") -> None:
+        self.loaded = loaded
+        self.config = config = loaded.config
         self.load = load
         self.service = service
         self.board = Board()
@@ -66,9 +75,12 @@ class Arbiter:
         self.log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
         self.wanted = config.process.workers
         self.started = time.time()
-        self.last_reload: dict[str, Any] = {"generation": config.generation, "ok": True, "problems": []}
+        self.last_reload: dict[str, Any] = {"number": 0, "generation": config.generation, "ok": True, "problems": []}
+        self._seen = files.seen(loaded.files)
         self._selector = selectors.DefaultSelector()
         self._reload: Reload | None = None
+        self._loading = loaded                         # what it is about
+        self._save: tuple[str, str] | None = None      # and what is to be written before it takes effect
         self._dead: dict[str, int] = {}                # totals of workers that are gone
         self._failures: dict[int, int] = {}            # by slot: boots that failed in a row
         self._not_before: dict[int, float] = {}
@@ -135,6 +147,10 @@ class Arbiter:
                 child.kill(signal.SIGKILL)
         if self._reload is not None:
             self._reload_step()
+        elif self.config.process.watch and (seen := files.seen(self.loaded.files)) != self._seen:
+            self._seen = seen
+            logger.info("a file of the configuration has changed: reloading")
+            self.reload()
 
     def _manage(self, now: float) -> None:
         """Have as many workers as wanted, or none when stopping."""
@@ -321,15 +337,20 @@ class Arbiter:
 
     def reload(self) -> None:
         """Read the configuration anew; all workers take it or none does. The old one stays in force when it is bad."""
-        if self._reload is not None or self._stopping is not None:
-            return
+        if self._reload is None and self._stopping is None:
+            self._begin_reload(None)
+
+    def _begin_reload(self, save: tuple[str, str] | None) -> None:
+        """*save*: a file and its new text, which is taken for the file's, and written once all are prepared."""
+        self._seen = files.seen(self.loaded.files)
         try:
-            config = self.load(self.config.generation + 1)
-            self.admin.check(config)
-            self._reload = Reload(self.config, config, self.sockets)
+            loaded = self.load(self.config.generation + 1, dict([save]) if save is not None else None)
+            self.admin.check(loaded.config)
+            self._reload = Reload(self.config, loaded.config, self.sockets)
         except (ConfigError, listeners.BindError) as error:
             self._refused(getattr(error, "problems", [str(error)]))
             return
+        self._loading, self._save = loaded, save
         self._reload.begin(child for child in self.children.values() if not child.leaving)
         self._reload_step()
 
@@ -339,6 +360,11 @@ class Arbiter:
         if reload is None or not reload.decided:
             return
         self._reload = None
+        if self._save is not None and not reload.problems:
+            try:
+                files.write_atomically(*self._save)
+            except OSError as error:
+                reload.problems.append(f"{self._save[0]}: {error.strerror}")
         if reload.problems:
             reload.abort()
             self._refused(reload.problems)
@@ -347,21 +373,25 @@ class Arbiter:
             listeners.close(old)
         if reload.config.process.workers != self.config.process.workers:
             self.wanted = reload.config.process.workers
-        self.config = reload.config
+        self.config, self.loaded = reload.config, self._loading
+        self._seen = files.seen(self.loaded.files)
         try:
             self.admin.configure(self.config)
         except PgSplitError as error:       # its address was free a moment ago
             logger.error("the admin page stays as it was: %s", error)
         log.set_level(self.config.process.log_level)
-        self.last_reload = {"generation": self.config.generation, "ok": True, "problems": [], "time": time.time()}
+        self._note_reload([])
         logger.info("reloaded: generation %d is in force", self.config.generation)
 
     def _refused(self, problems: list[str]) -> None:
         for problem in problems:
             logger.error("%s", problem)
         logger.error("reload refused: generation %d stays in force", self.config.generation)
-        self.last_reload = {"generation": self.config.generation, "ok": False, "problems": problems,
-                            "time": time.time()}
+        self._note_reload(problems)
+
+    def _note_reload(self, problems: list[str]) -> None:
+        self.last_reload = {"number": self.last_reload["number"] + 1, "generation": self.config.generation,
+                            "ok": not problems, "problems": problems, "time": time.time()}
 
     # --- questions --------------------------------------------------------------------------------------
 
@@ -412,8 +442,32 @@ class Arbiter:
             child.channel.send({"order": "orders", "orders": told})
         return told
 
-    def _add_audit(self, who: str, what: str, where: str, result: str = "done") -> bool:
-        self.audit.add(who, what, where, result)
+    def _configuration(self) -> dict[str, Any]:
+        return {"text": described(self.loaded), "sources": self.loaded.sources, "files": self.loaded.files,
+                "warnings": self.loaded.warnings}
+
+    def _function_lists(self) -> dict[str, Any]:
+        process = self.config.process
+        return {"replica": process.replica_functions, "primary": process.primary_functions}
+
+    def _users(self) -> list[dict[str, Any]]:
+        return UserLists(self.loaded).listing()
+
+    def _users_preview(self, listener: str, version: str, changes: list[Any]) -> dict[str, Any]:
+        file, _, diff = UserLists(self.loaded).edit(listener, version, changes)
+        return {"file": file, "diff": diff}
+
+    def _users_save(self, listener: str, version: str, changes: list[Any]) -> dict[str, Any]:
+        """Begins it: what comes of it `last_reload` tells, whose number is then greater than the one returned."""
+        if self._reload is not None or self._stopping is not None:
+            raise PgSplitError("a reload is under way: try again")
+        file, text, _ = UserLists(self.loaded).edit(listener, version, changes)
+        number = self.last_reload["number"]
+        self._begin_reload((file, text))
+        return {"number": number}
+
+    def _add_audit(self, who: str, deed: str, where: str, result: str = "done") -> bool:
+        self.audit.add(who, deed, where, result)
         return True
 
 
@@ -421,6 +475,8 @@ _QUERIES: Final[dict[str, Callable[..., Any]]] = {
     "about": Arbiter._about,
     "audit": lambda arbiter: list(arbiter.audit.entries),
     "audit_add": Arbiter._add_audit,
+    "configuration": Arbiter._configuration,
+    "function_lists": Arbiter._function_lists,
     "history": lambda arbiter, since=0.0: arbiter.history.since(since),
     "last_reload": lambda arbiter: arbiter.last_reload,
     "log": Arbiter._log,
@@ -428,6 +484,9 @@ _QUERIES: Final[dict[str, Callable[..., Any]]] = {
     "order_reads": Arbiter._order_reads,
     "reload": Arbiter._ask_reload,
     "totals": Arbiter.totals,
+    "users": Arbiter._users,
+    "users_preview": Arbiter._users_preview,
+    "users_save": Arbiter._users_save,
     "workers": Arbiter._workers,
 }
 

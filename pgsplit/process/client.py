@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from ..errors import PgSplitError
@@ -18,14 +19,17 @@ class NotRunning(PgSplitError):
 
 
 class Client:
-    def __init__(self, run_dir: str) -> None:
-        self._run_dir = run_dir
+    """*new_socket* makes a socket as `socket.socket` does: gevent's, for who must not block."""
 
-    def arbiter(self, what: str, **args: Any) -> Any:
+    def __init__(self, run_dir: str, new_socket: Callable[[int, int], Any] = socket.socket) -> None:
+        self._run_dir = run_dir
+        self._new_socket = new_socket
+
+    def arbiter(self, what: str, /, **args: Any) -> Any:
         """:raises NotRunning: when no instance runs there; PgSplitError with its words when it refuses."""
         return self._ask("arbiter.sock", what, args)
 
-    def worker(self, number: int, what: str, **args: Any) -> Any:
+    def worker(self, number: int, what: str, /, **args: Any) -> Any:
         return self._ask(f"worker-{number}.sock", what, args)
 
     def workers(self) -> list[int]:
@@ -40,7 +44,7 @@ class Client:
         path = os.path.join(self._run_dir, name)
         frames = Frames()
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            with self._new_socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 sock.settimeout(TIMEOUT)
                 sock.connect(path)
                 sock.sendall(encode({"what": what, "args": args}))

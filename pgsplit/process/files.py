@@ -5,23 +5,29 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config.loader import Loaded, load
 from ..errors import ConfigError
 
 
-def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None) -> Loaded:
+def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None,
+                replaced: Mapping[str, str] | None = None) -> Loaded:
     """The configuration in *path*, complete and checked, files that it names included.
+
+    *replaced*: texts that are to be taken for what the files of these names hold.
 
     :raises ConfigError: with one ``FILE:LINE: path.to.field: what is wrong`` for every mistake.
     """
+    def read(name: str) -> str:
+        return replaced[name] if replaced and name in replaced else _read(name)
+
     try:
-        text = _read(path)
+        text = read(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}:1: {getattr(error, 'strerror', None) or error}"]) from None
-    loaded = load(text, path, _read, generation=generation, defaults=machine_defaults(), overrides=overrides)
+    loaded = load(text, path, read, generation=generation, defaults=machine_defaults(), overrides=overrides)
     problems = check_files(loaded)
     if problems:
         raise ConfigError(problems)
@@ -70,6 +76,52 @@ def _tls_reason(error: OSError, tls: Any) -> str:
 def _read(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+def read_exactly(path: str) -> str:
+    """Line ends as they are."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Replace what *path* holds, all of it or nothing: a symbolic link stays one, owner and mode stay.
+
+    :raises OSError: when it cannot be done; nothing has changed then.
+    """
+    path = os.path.realpath(path)
+    status = os.stat(path)
+    temporary = f"{path}.pgsplit-{os.getpid()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def seen(paths: Iterable[str]) -> dict[str, tuple[int, int, int] | None]:
+    """What tells that a file was changed or replaced: time, inode and size; None for one that is not there."""
+    found: dict[str, tuple[int, int, int] | None] = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+            found[path] = status.st_mtime_ns, status.st_ino, status.st_size
+        except OSError:
+            found[path] = None
+    return found
 
 
 def _readable_by_others(path: str) -> bool:

@@ -14,11 +14,12 @@ import gevent
 
 from .. import log
 from ..config.model import Config, Listener
-from ..errors import PgSplitError
+from ..errors import PgSplitError, ServerError
 from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
 from ..session.snapshot import decisions, readable, snapshot, usage_rows
+from ..session.trial import Found, scram_salt, test_login
 from ..split.classifier import Classifier
 from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
@@ -170,6 +171,23 @@ class ProxyService:
         self._shared.manager.check_now()
         return True
 
+    def _test_login(self, args: Mapping[str, Any]) -> str:
+        return test_login(self._shared.manager, self._listener(args), args["user"], args.get("password"),
+                          self._context.config.monitor.database)
+
+    def _scram_salt(self, args: Mapping[str, Any]) -> Found:
+        try:
+            return scram_salt(self._shared.manager, self._listener(args), args["user"],
+                              self._context.config.monitor.database)
+        except ServerError as error:
+            raise PgSplitError(error.message) from None
+
+    def _listener(self, args: Mapping[str, Any]) -> Listener:
+        for listener in self._context.config.listeners:
+            if listener.name == args["listener"]:
+                return listener
+        raise PgSplitError(f"there is no listener {args['listener']!r}")
+
     def _about(self, args: Mapping[str, Any]) -> dict[str, Any]:
         return {"generation": self._context.config.generation, "relay": "pure Python", "pid": os.getpid()}
 
@@ -233,9 +251,11 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "digests": ProxyService._digests,
     "forget_writes": ProxyService._forget_writes,
     "hosts": ProxyService._hosts,
+    "scram_salt": ProxyService._scram_salt,
     "session": ProxyService._session,
     "sessions": ProxyService._sessions,
     "terminate": ProxyService._terminate,
+    "test_login": ProxyService._test_login,
     "totals": lambda service, args: service.totals(),
 }
 

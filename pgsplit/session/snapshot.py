@@ -95,7 +95,10 @@ def decisions(active: ActiveSession) -> list[DecisionSnapshot]:
 
 def readable(text: bytes) -> str:
     """A text as the classifier keeps it, without literals."""
-    return of_text(text.decode("utf-8", "replace")) if text else ""
+    found = of_text(text.decode("utf-8", "replace")) if text else ""
+    for apart, together in _TIDY:
+        found = found.replace(apart, together)
+    return found
 
 
 def usage_rows(top: list[tuple[bytes, Any]]) -> list[dict[str, Any]]:
@@ -104,4 +107,6 @@ def usage_rows(top: list[tuple[bytes, Any]]) -> list[dict[str, Any]]:
              "total_us": usage.latency.total_us, "buckets": usage.latency.counts} for text, usage in top]
 
 
+# What a digest keeps apart, token by token, and nobody writes so.
+_TIDY = (("( ", "("), (" )", ")"), (" ,", ","), (" :: ", "::"), (" . ", "."), (" ;", ";"))
 _STATES = {IDLE: "idle", IN_TRANSACTION: "idle in transaction"}

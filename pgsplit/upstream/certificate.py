@@ -1,8 +1,9 @@
-"""Channel binding data of a certificate: tls-server-end-point (RFC 5929 section 4.1)."""
+"""What is read of a certificate: its channel binding data, tls-server-end-point (RFC 5929 4.1), and its last day."""
 
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Final
 
 # The hash of the certificate's signature algorithm; for md5 and sha1 RFC 5929 prescribes SHA-256.
@@ -29,6 +30,25 @@ def end_point(der: bytes) -> bytes | None:
     except (IndexError, ValueError):
         return None
     return hashlib.new(name, der).digest() if name else None
+
+
+def not_after(der: bytes) -> float | None:
+    """When it ends, in Unix seconds; None when it cannot be read (RFC 5280 4.1.2.5)."""
+    try:
+        position, _ = _enter(der, _enter(der, 0, 0x30)[0], 0x30)
+        if der[position] == 0xA0:                                    # version
+            _, position = _enter(der, position, 0xA0)
+        for tag in (0x02, 0x30, 0x30):                               # serialNumber, signature, issuer
+            _, position = _enter(der, position, tag)
+        validity, _ = _enter(der, position, 0x30)
+        _, second = _enter(der, validity, der[validity])
+        start, end = _enter(der, second, der[second])
+        text = der[start:end].decode("ascii")
+        if der[second] == 0x17:                                      # UTCTime: years from 1950 to 2049
+            text = ("20" if int(text[:2]) < 50 else "19") + text
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    except (IndexError, ValueError):
+        return None
 
 
 def _signature_algorithm(der: bytes) -> bytes:

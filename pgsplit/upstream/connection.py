@@ -13,7 +13,16 @@ from gevent import socket
 from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
 from ..wire import build
-from .login import Credentials, ServerSession, authenticate, check_verifier, finish, read_request, start_tls
+from .login import (
+    Credentials,
+    ServerSession,
+    authenticate,
+    check_verifier,
+    finish,
+    read_request,
+    server_salt,
+    start_tls,
+)
 from .stream import Stream
 
 
@@ -129,6 +138,11 @@ class UpstreamConnection:
         """
         with self._deadline():
             check_verifier(self._connected, verifier, data)
+
+    def server_salt(self, data: bytes) -> tuple[bytes, int]:
+        """Of the server whose SASL request has *data*: the user's salt and iterations."""
+        with self._deadline():
+            return server_salt(self._connected, data)
 
     def request(self, answer: bytes) -> tuple[int, bytes]:
         """Send the client's *answer* to an authentication request; returns the server's next one."""

@@ -169,10 +169,18 @@ def check_verifier(stream: Stream, verifier: Verifier, data: bytes) -> None:
 
     :raises StaleVerifier: when it is not the verifier's.
     """
-    observer = scram.ScramObserver(verifier)
-    client = scram.ScramClient(passwords.salted, binding=_binding(stream, data))
-    stream.write(sasl_initial(client))
-    observer.server_first(_expect(stream, SASL_CONTINUE))
+    scram.ScramObserver(verifier).server_first(_server_first(stream, data))
+
+
+def server_salt(stream: Stream, data: bytes) -> tuple[bytes, int]:
+    """The salt and the iterations of the server whose SASL request has *data*."""
+    _, salt, iterations = scram.parse_server_first(_server_first(stream, data))
+    return salt, iterations
+
+
+def _server_first(stream: Stream, data: bytes) -> bytes:
+    stream.write(sasl_initial(scram.ScramClient(passwords.salted, binding=_binding(stream, data))))
+    return _expect(stream, SASL_CONTINUE)
 
 
 def sasl_initial(client: scram.ScramClient) -> bytes:

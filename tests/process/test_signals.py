@@ -87,7 +87,7 @@ def test_workers_that_do_not_boot_end_the_arbiter(start):
     proxy = start(workers=1)
     proxy.stop()
     code = ("from pgsplit.process import files; from pgsplit.process.arbiter import Arbiter; from pgsplit import log; "
-            f"log.setup(); load = lambda g: files.load_config({str(proxy.file)!r}, g).config; "
+            f"log.setup(); load = lambda g: files.load_config({str(proxy.file)!r}, g); "
             "Arbiter(load(1), load, 'pgsplit.no_such_service').run()")
     import subprocess
     import sys

@@ -1,0 +1,104 @@
+"""The totals as Prometheus' metric families. Envoy's names where they mean what Envoy means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from pgsplit import __version__
+from pgsplit.stats.counters import ALL
+from pgsplit.stats.histogram import BOUNDS
+from pgsplit.upstream.snapshot import HostSnapshot
+
+NAMES: Final = "|".join(re.escape(counter.name) for counter in ALL)
+COUNTER: Final = re.compile(rf"postgres\.(.+)\.({NAMES})")
+DECISION: Final = re.compile(r"postgres\.(.+)\.decisions\.(replica|primary)\.(\w+)")
+REASK: Final = re.compile(r"postgres\.(.+)\.reasks\.(\w+)")
+LATENCY: Final = re.compile(r"postgres\.(.+)\.latency_(replica|primary)_us\.(?:le_(\d+|inf)|(sum_us))")
+
+
+class Metrics:
+    """A collector of one scrape."""
+
+    def __init__(self, totals: Mapping[str, int], about: Mapping[str, Any], workers: list[dict[str, Any]],
+                 hosts: list[HostSnapshot]) -> None:
+        self._totals, self._about, self._workers, self._hosts = totals, about, workers, hosts
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._process()
+        yield from self._listeners()
+        yield from self._latencies()
+        yield from self._upstreams()
+
+    def _process(self) -> Iterator[Metric]:
+        about, workers = self._about, self._workers
+        info = GaugeMetricFamily("pgsplit_version_info", "The version of pgsplit", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        for name, words, value in (
+                ("start_time_seconds", "When the instance was started, in Unix seconds", about["started"]),
+                ("workers", "Workers that run", sum(worker["booted"] for worker in workers)),
+                ("config_generation", "The configuration in force", about["generation"]),
+                ("last_reload_successful", "Whether the last reload took effect", int(about["last_reload"]["ok"]))):
+            yield GaugeMetricFamily(f"pgsplit_{name}", words, value=value)
+        yield CounterMetricFamily("pgsplit_worker_restarts", "Workers that ended by themselves",
+                                  value=about["restarts"])
+
+    def _listeners(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for counter in ALL:
+            kind = GaugeMetricFamily if counter.gauge else CounterMetricFamily
+            families[counter.name] = kind(f"pgsplit_{counter.name}", counter.help.capitalize(), labels=["listener"])
+        decisions = CounterMetricFamily("pgsplit_decisions", "Batches by upstream and reason",
+                                        labels=["listener", "upstream", "reason"])
+        reasks = CounterMetricFamily("pgsplit_reasks_by_sqlstate", "Re-asks by what the replica had said",
+                                     labels=["listener", "sqlstate"])
+        for name, value in self._totals.items():
+            if match := COUNTER.fullmatch(name):
+                families[match[2]].add_metric([match[1]], value)  # type: ignore[attr-defined]
+            elif match := DECISION.fullmatch(name):
+                decisions.add_metric(match.groups(), value)
+            elif match := REASK.fullmatch(name):
+                reasks.add_metric(match.groups(), value)
+        yield from (*families.values(), decisions, reasks)
+
+    def _latencies(self) -> Iterator[Metric]:
+        counts: dict[tuple[str, str], dict[str, int]] = {}
+        sums: dict[tuple[str, str], int] = {}
+        for name, value in self._totals.items():
+            if match := LATENCY.fullmatch(name):
+                if match[4]:
+                    sums[match[1], match[2]] = value
+                else:
+                    counts.setdefault((match[1], match[2]), {})[match[3]] = value
+        family = HistogramMetricFamily("pgsplit_statement_duration_seconds",
+                                       "From the last byte of a batch to the last of its answer",
+                                       labels=["listener", "upstream"])
+        for labels, buckets in counts.items():
+            total, cumulated = 0, []
+            for bound in (*BOUNDS, "inf"):
+                total += buckets.get(str(bound), 0)
+                cumulated.append(("+Inf" if bound == "inf" else repr(int(bound) / 1e6), total))
+            family.add_metric(labels, cumulated, sum_value=sums.get(labels, 0) / 1e6)
+        yield family
+
+    def _upstreams(self) -> Iterator[Metric]:
+        labels = ["cluster", "host"]
+        rows: tuple[tuple[type[Any], str, str, Any], ...] = (
+            (GaugeMetricFamily, "upstream_cx_active", "Connections open now", lambda host: host.cx_active),
+            (CounterMetricFamily, "upstream_cx", "Connections made", lambda host: host.cx_total),
+            (CounterMetricFamily, "upstream_cx_connect_fail", "Connections that failed",
+             lambda host: host.cx_connect_fail),
+            (GaugeMetricFamily, "host_healthy", "Whether the host is used", lambda host: int(host.healthy)),
+            (GaugeMetricFamily, "host_lag_bytes", "Write-ahead log that it has still to replay",
+             lambda host: host.lag_bytes),
+            (GaugeMetricFamily, "host_lag_seconds", "For how long not all of it has been replayed",
+             lambda host: host.lag_ms / 1000))
+        for kind, name, words, value in rows:
+            family = kind(f"pgsplit_cluster_{name}", words, labels=labels)
+            for host in self._hosts:
+                family.add_metric([host.cluster, host.name], value(host))
+            yield family

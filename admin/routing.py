@@ -1,0 +1,85 @@
+"""Routing: decisions by reason, what statements cost, a statement to try, and the write digests."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import sqlparse
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+
+from pgsplit.split.classify import NO_LISTS, classify
+from pgsplit.split.function_lists import FunctionLists
+from pgsplit.split.rules import RULES
+
+from .security import audit, changes, instance
+
+blueprint = Blueprint("routing", __name__)
+PAGE = ("routing.page", "Routing")
+
+LONGEST: Final = 65536          # characters of a statement to try
+DECISION: Final = re.compile(r"postgres\..+\.decisions\.(replica|primary)\.(\w+)")
+SORTS: Final = {"time": lambda u: -u.total_us, "calls": lambda u: -u.calls, "mean": lambda u: -u.mean_us,
+                "p95": lambda u: -u.p95_us, "reasks": lambda u: -u.reasks, "errors": lambda u: -u.errors,
+                "share": lambda u: u.share}
+
+
+@blueprint.get("/routing")
+def page() -> str:
+    return render_template("routing/page.html", sql="", **_content())
+
+
+@blueprint.get("/routing/part")
+def part() -> str:
+    return render_template("routing/part.html", **_content())
+
+
+@blueprint.post("/routing/try")
+def try_statement() -> str:
+    """Changes nothing; a statement may be too long for a URL, and has no business in a log of them."""
+    sql = request.form.get("sql", "")[:LONGEST]
+    return render_template("routing/page.html", sql=sql, tried=explained(sql) if sql.strip() else None, **_content())
+
+
+@blueprint.route("/routing/forget", methods=["POST"])
+@changes
+def forget() -> Any:
+    instance().each("forget_writes")
+    instance().forget()
+    audit("forget the write digests")
+    flash("The write digests are forgotten.")
+    return redirect(url_for("routing.page"))
+
+
+def explained(sql: str) -> dict[str, Any]:
+    """The decision about *sql* outside a transaction, the rule and the facts, as `app.py explain` has them."""
+    lists = instance().arbiter("function_lists")
+    facts = classify(sql.encode(errors="replace").decode("latin-1"), max_bytes=LONGEST,
+                     lists=FunctionLists(tuple(lists["replica"]), tuple(lists["primary"])) if lists else NO_LISTS)
+    rule = RULES[facts.reason]
+    return {"upstream": facts.verdict.value, "reason": facts.reason, "detail": facts.detail, "rule": rule.words,
+            "facts": {"commands": ", ".join(facts.commands) or "none", "may write": facts.writes,
+                      "known to be free of effects": facts.effect_free,
+                      "may change the session": ", ".join(facts.effects) or False,
+                      "transaction control": facts.tx.value if facts.tx else False, "hint": facts.hint or False},
+            "pretty": sqlparse.format(sql, reindent=True, keyword_case="upper") if len(sql) < 8192 else sql}
+
+
+def reasons(totals: dict[str, int]) -> list[dict[str, Any]]:
+    """Decisions by reason and upstream, of all listeners, the most frequent first."""
+    found: dict[tuple[str, str], int] = {}
+    for name, value in totals.items():
+        if match := DECISION.fullmatch(name):
+            found[match[1], match[2]] = found.get((match[1], match[2]), 0) + value
+    total = sum(found.values()) or 1
+    return [{"upstream": upstream, "reason": reason, "count": count, "share": count / total,
+             "words": RULES[reason].words if reason in RULES else "a replica answered with an error; the primary was "
+             "asked"}
+            for (upstream, reason), count in sorted(found.items(), key=lambda item: -item[1])]
+
+
+def _content() -> dict[str, Any]:
+    sort = request.args.get("sort", "time")
+    sort = sort if sort in SORTS else "time"
+    return {"reasons": reasons(instance().totals()), "sort": sort, "writes": instance().write_digests(),
+            "usage": sorted(instance().usage(), key=SORTS[sort])[:50]}

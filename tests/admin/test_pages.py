@@ -1,0 +1,191 @@
+"""What the pages say and do, in front of a proxy that writes down what it is told."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.admin.conftest import Browser, host, session
+
+
+def test_the_overview_says_what_is_wrong(browser, proxy):
+    assert "Everything works." in browser.get("/").text
+    proxy.hosts = [host(healthy=False, why_not="could not connect: refused"), proxy.hosts[1]]
+    proxy.refused = ["t.yaml:3: users: is no list"]
+    proxy.orders["reads_to_primary"] = ["postgres"]
+    time.sleep(0.5)
+    page = browser.get("/overview/part").text
+    assert "Replica 10.0.0.2:5432 is not used: could not connect: refused." in page
+    assert "The last reload was refused; generation 3 stays in force. t.yaml:3: users: is no list" in page
+    assert "all reads go to the primary, by an operator" in page
+    assert page.index('class="problem bad"') < page.index('class="problem warning"') < page.index('problem note"')
+
+
+def test_all_reads_to_the_primary_and_back(browser, proxy):
+    assert "Send all reads of postgres to the primary?" in browser.get("/overview/reads/postgres").text
+    assert browser.post("/overview/reads/postgres", {"to": "primary"}).status_code == 302
+    assert ("order_reads", {"listener": "postgres", "to_primary": True}) in proxy.said
+    assert "to replicas again?" in browser.get("/overview/reads/postgres").text
+    browser.post("/overview/reads/postgres", {"to": "replicas"})
+    assert ("order_reads", {"listener": "postgres", "to_primary": False}) in proxy.said
+    audited = [args["deed"] for what, args in proxy.said if what == "audit_add"]
+    assert audited[1:] == ["all reads of listener postgres to the primary",
+                           "reads of listener postgres to replicas again"]
+    assert browser.get("/overview/reads/nowhere").status_code == 404
+
+
+def test_sessions_are_filtered_and_sorted(browser, proxy):
+    proxy.sessions = [session(id=f"1-{number}", user=f"user{number}", state="active" if number == 2 else "idle",
+                              pins={"listen": "LISTEN x"} if number == 3 else {}) for number in range(1, 5)]
+    text = browser.get("/sessions/part").text
+    assert text.index("1-2") < text.index("1-1")        # active ones first
+    assert "4 of 4 sessions" in text
+    assert "1 of 4 sessions" in browser.get("/sessions/part?filter=pin%3Dlisten").text
+    assert "1 of 4 sessions" in browser.get("/sessions/part?filter=USER4+idle").text
+    assert "No session matches" in browser.get("/sessions/part?filter=nobody").text
+    text = browser.get("/sessions/part?sort=worker&order=desc").text
+    assert text.index("1-4") < text.index("1-1")
+
+
+def test_long_transactions_are_marked(browser, proxy):
+    proxy.sessions = [session(state="idle in transaction", transaction_since=time.time() - 600)]
+    assert 'class="long"' in browser.get("/sessions/part").text
+    assert "Its transaction has been open for 10 min." in browser.get("/sessions/1-7").text
+
+
+def test_cancel_and_terminate_one_or_those_of_a_filter(browser, proxy):
+    assert "57014" in browser.get("/sessions/1-7/cancel").text
+    browser.post("/sessions/1-7/cancel")
+    browser.post("/sessions/all/terminate", {"session": ["1-7"], "filter": "app"})
+    told = [(what, args) for what, args in proxy.said if what != "audit_add"]
+    assert told == [("cancel_session", {"number": 7}), ("terminate", {"number": 7})]
+    assert browser.get("/sessions/9-9").status_code == 404
+    assert browser.get("/sessions/9-9/part").status_code == 200        # a page that was open says so
+    assert browser.post("/sessions/../cancel").status_code == 404
+
+
+def test_a_statement_is_tried(browser):
+    page = browser.post("/routing/try", {"sql": "select a from t for update"}).text
+    assert "<b>locking_clause</b>" in page and "FOR UPDATE" in page and "May write" in page
+    assert "<b>listed_function</b>" in browser.post("/routing/try", {"sql": "select app.is_open(1)"}).text
+
+
+def test_a_host_is_drained(browser, proxy):
+    path = "/clusters/replicas/10.0.0.2:5432/drain"
+    assert "Open sessions leave it with their next read" in browser.get(path).text
+    browser.post(path)
+    assert ("order_host", {"cluster": "replicas", "host": "10.0.0.2:5432", "order": "drain"}) in proxy.said
+    assert browser.get("/clusters/replicas/nobody:1/drain").status_code == 404
+    assert browser.get("/clusters/replicas/10.0.0.2:5432/explode").status_code == 404
+
+
+def test_a_user_is_previewed_saved_and_deleted(browser, proxy):
+    form = {"name": "neu", "password": "hunter2", "stored": "scram", "version": "v1"}
+    preview = browser.post("/users/postgres/preview", form).text
+    assert "*** (new)" in preview and "hunter2" not in preview
+    assert browser.post("/users/postgres/save", form).status_code == 302
+    saved = [args for what, args in proxy.said if what == "users_save"]
+    assert saved[0]["changes"][0]["iterations"] == 4096
+    assert "hunter2" not in json.dumps([args for what, args in proxy.said if what == "audit_add"])
+    browser.post("/users/postgres/save", {"name": "app", "action": "delete", "terminate": "1", "version": "v1"})
+    assert ("terminate", {"number": 7}) in proxy.said
+
+
+def test_a_list_that_changed_meanwhile_is_not_saved(browser):
+    answer = browser.post("/users/postgres/save", {"name": "neu", "password": "hunter2", "version": "old"})
+    assert answer.status_code == 409
+    assert "has changed meanwhile" in answer.text and "Load it again" in answer.text and "hunter2" not in answer.text
+
+
+def test_a_login_is_tested(browser, proxy):
+    browser.post("/users/postgres/test", {"name": "app", "password": ""})
+    assert ("test_login", {"listener": "postgres", "user": "app", "password": None}) in proxy.said
+
+
+def test_two_thousand_users_on_a_page(browser, proxy, monkeypatch):
+    users = [{"name": f"user{number}", "stored": "scram", "monitor": False} for number in range(2000)]
+    lists = proxy._users()
+    lists[0]["users"] = users
+    monkeypatch.setattr(proxy, "_users", lambda: lists)
+    page = browser.get("/users").text
+    assert "user1999" in page and len(page) < 1_000_000
+    assert browser.get("/users?filter=user1999").text.count("Change</a>") == 1
+
+
+def test_a_refused_reload_is_told(browser, proxy):
+    proxy.refused = ["t.yaml:3: users: is no list"]
+    answer = browser.post("/configuration/reload", follow_redirects=True)
+    assert "The reload was refused; nothing has changed." in answer.text and "t.yaml:3" in answer.text
+
+
+def test_the_log_and_its_levels(browser):
+    assert "10.0.0.9" in browser.get("/log").text
+    assert "Nothing of that level" in browser.get("/log/part?level=error").text
+
+
+def test_when_pgsplit_does_not_answer(browser, proxy):
+    proxy.down = True
+    time.sleep(0.5)
+    answer = browser.get("/sessions")
+    assert answer.status_code == 503 and "no pgsplit answers" in answer.text
+    assert browser.get("/readyz").status_code == 503
+    assert browser.get("/healthz").status_code == 200
+
+
+def test_readiness_has_its_reason(browser, proxy):
+    assert browser.get("/readyz").text == "ok\n"
+    proxy.hosts = [host(healthy=False, why_not="is drained"), proxy.hosts[1]]
+    time.sleep(0.5)
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503
+    assert "cannot serve reads on replicas: cluster replicas: 10.0.0.2:5432 is drained" in answer.text
+
+
+def test_envoys_stats(browser):
+    assert "postgres.postgres.statements_replica: 3\n" in browser.get("/stats").text
+    found = browser.get("/stats?format=json&filter=statements_").json["stats"]
+    assert {"name": "postgres.postgres.statements_primary", "value": 2} in found and len(found) == 2
+    assert browser.get("/stats?filter=(").status_code == 400
+    assert browser.get("/stats?format=xml").status_code == 400
+
+
+def test_prometheus_reads_the_metrics(browser):
+    text = browser.get("/metrics").text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert all(family.documentation and family.type for family in families.values())
+    sample = families["pgsplit_statements_replica"].samples[0]
+    assert (sample.labels, sample.value) == ({"listener": "postgres"}, 3)
+    assert families["pgsplit_sessions_active"].type == "gauge"
+    buckets = [sample for sample in families["pgsplit_statement_duration_seconds"].samples
+               if sample.name.endswith("_bucket")]
+    assert buckets[-1].labels["le"] == "+Inf" and buckets[-1].value == 3
+    assert [sample.value for sample in buckets] == sorted(sample.value for sample in buckets)
+    assert families["pgsplit_cluster_host_lag_bytes"].samples[0].value in (0, 12)
+
+
+@pytest.mark.parametrize("path", ["overview", "sessions", "sessions/1-7", "routing", "clusters", "configuration",
+                                  "users", "log", "history?since=0"])
+def test_the_api_shows_what_the_pages_show(browser, path):
+    assert browser.get(f"/api/v1/{path}").json
+
+
+def test_the_api_does_what_the_pages_do(make, proxy):
+    browser = Browser(make())
+    token = {"X-CSRFToken": browser.token()}
+
+    def post(path, body=None):
+        return browser.client.post(f"/api/v1/{path}", json=body or {}, base_url=browser.base, headers=token)
+
+    assert post("explain", {"sql": "select 1"}).json["upstream"] == "replica"
+    assert post("sessions/1-7/terminate").json == {"done": True}
+    assert post("clusters/replicas/10.0.0.2:5432/maintenance").status_code == 200
+    assert post("listeners/postgres/reads", {"to": "primary"}).status_code == 200
+    assert post("listeners/nowhere/reads", {"to": "primary"}).status_code == 404
+    assert post("reload").json["ok"] is True
+    change = {"name": "neu", "password": "x", "stored": "clear"}
+    assert post("users", {"listener": "postgres", "version": "v1", "changes": [change]}).json["ok"] is True
+    assert post("users", {"listener": "postgres", "version": "v0", "changes": [change]}).status_code == 409
+    assert post("routing/forget").json == {"done": True}
