@@ -47,7 +47,7 @@ def enter() -> Any:
         return render_template("login/form.html", next=there), 403
     session.clear()
     session.permanent = True
-    session["who"], session["password"] = name, fingerprint(operator.password)
+    session["who"], session["password"] = name, fingerprint(operator.name)
     instance().arbiter("audit_add", who=name, deed="log in", where=where)
     return redirect(there or url_for("overview.page"))
 

@@ -110,13 +110,13 @@ def _identify() -> None:
                 g.who, g.role, g.token = f"token {name}", role, True
         return
     operator = settings().operators.get(session.get("who", ""))
-    if operator is not None and session.get("password") == fingerprint(operator.password):
+    if operator is not None and session.get("password") == fingerprint(operator.name):
         g.who, g.role = operator.name, operator.role
 
 
-def fingerprint(password_hash: str) -> str:
-    """Ties a log-in to the password with which it was made: another one ends it."""
-    return hmac.new(settings().key, password_hash.encode(), hashlib.sha256).hexdigest()[:16]
+def fingerprint(name: str) -> str:
+    """Ties an operator's log-in to the password with which it was made: another one ends it."""
+    return hmac.new(settings().key, settings().secrets[name].encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def _log_in() -> Any:

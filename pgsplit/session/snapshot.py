@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ..split.folding import unfolded
 from ..sql.digest import of_text
 from ..wire.messages import IDLE, IN_TRANSACTION
 
@@ -93,9 +95,10 @@ def decisions(active: ActiveSession) -> list[DecisionSnapshot]:
             for now_ns, microseconds, upstream, decision, text in reversed(active.counter.recent)]
 
 
+@lru_cache(4096)
 def readable(text: bytes) -> str:
-    """A text as the classifier keeps it, without literals."""
-    found = of_text(text.decode("utf-8", "replace")) if text else ""
+    """A text as the classifier keeps it, its literals folded or not, without them."""
+    found = of_text(unfolded(text).decode("utf-8", "replace")) if text else ""
     for apart, together in _TIDY:
         found = found.replace(apart, together)
     return found

@@ -38,3 +38,8 @@ def independent_of_literals(facts: Facts) -> bool:
 
 
 _INDEPENDENT: Final = frozenset({"read", "write", "write_digest", "locking_clause", "listed_function", "ddl"})
+
+
+def unfolded(text: bytes) -> bytes:
+    """A text that has the same tokens as those that *text* is the folded form of."""
+    return text.replace(b"\x01", b"''").replace(b"\x02", b"0")

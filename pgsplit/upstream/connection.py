@@ -59,10 +59,13 @@ class ClusterManagerLike(Protocol):
 
 
 class UpstreamConnection:
-    """One connection to a host of *cluster_name*. *callback* gets what the upstream sends once the session runs."""
+    """One connection to a host of *cluster_name*. *callback* gets what the upstream sends once the session runs.
+
+    *counts*: it is one of the host's connections; a monitor's is not.
+    """
 
     def __init__(self, cluster_manager: ClusterManagerLike, cluster_name: str,
-                 callback: AdditionalConnCallback | None = None, *, tls: bool) -> None:
+                 callback: AdditionalConnCallback | None = None, *, tls: bool, counts: bool = True) -> None:
         self._manager = cluster_manager
         self.cluster_name = cluster_name
         self.callback = callback
@@ -70,6 +73,7 @@ class UpstreamConnection:
         self.host: HostLike | None = None
         self.stream: Stream | None = None
         self.session = ServerSession()
+        self._counts = counts
         self._counted = False
         self._patience = 0.0        # seconds
 
@@ -97,8 +101,9 @@ class UpstreamConnection:
         except BaseException:
             self.close()
             raise
-        self._counted = True
-        self.host.connected()
+        if self._counts:
+            self._counted = True
+            self.host.connected()
         return self.stream
 
     @contextmanager

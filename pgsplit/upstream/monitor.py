@@ -74,7 +74,7 @@ class MonitorConnection:
             return self._connect()
 
     def _connect(self) -> Identity:
-        connection = UpstreamConnection(self._manager, self._cluster.name, tls=self._cluster.monitor_tls)
+        connection = UpstreamConnection(self._manager, self._cluster.name, tls=self._cluster.monitor_tls, counts=False)
         connection.connect(self.host)
         try:
             credentials = Credentials(self._monitor.username, parse(self._monitor.secret))

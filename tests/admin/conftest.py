@@ -165,7 +165,8 @@ def make(proxy):
     def make(**over):
         operators = {name: Operator(name=name, password=HASH, role=role)
                      for name, role in (("admin", "admin"), ("eve", "viewer"))}
-        settings = {"operators": operators, "key": b"k" * 32, "hosts": frozenset({"pgsplit.example.com"}),
+        settings = {"operators": operators, "key": b"k" * 32,
+                    "secrets": dict.fromkeys(operators, HASH), "hosts": frozenset({"pgsplit.example.com"}),
                     "tokens": {hashlib.sha256(TOKEN.encode()).hexdigest(): ("prometheus", "viewer")},
                     "trusted_proxies": (), "read_only": False, "prefix": "", "tls": False} | over
         return create_app(Instance(proxy), AdminSettings(**settings))

@@ -152,7 +152,7 @@ def test_nobody_and_a_very_long_password(make):
 def test_another_password_ends_the_log_in(make):
     browser = Browser(make())
     key = browser.client
-    app = make(operators={})
+    app = make(secrets={"admin": "another", "eve": "another"})
     other = app.test_client()
     other._cookies = key._cookies
     assert other.get("/", base_url=browser.base).status_code == 302
