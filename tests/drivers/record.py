@@ -80,9 +80,15 @@ def record(driver: Driver, target: Target) -> dict[str, str]:
 
 
 def normalised(text: str, target: Target) -> str:
-    """Without what differs between any two runs: the port, pids, the number of a temporary schema."""
+    """Without what differs between any two runs: the port, pids, the numbers of temporary schemas and large objects."""
     text = re.sub(rf"(?i)(port\W+){target.port}\b", r"\1PORT", text)
-    return re.sub(r"\b(Process |PID |process |pg_temp_|pg_toast_temp_)\d+", r"\1#", text)
+    text = re.sub(r"__asyncpg_stmt_\w+?__", "__asyncpg_stmt__", text)
+    return re.sub(r"\b(Process |PID |process |pg_temp_|pg_toast_temp_|large object )\d+", r"\1#", text)
+
+
+def known(oid: int) -> int | str:
+    """A type's OID, if it is the same in every database (PostgreSQL manual 74.2.2)."""
+    return oid if oid < 16384 else "own"
 
 
 def short(value: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from tests.drivers.conftest import USERS
 from tests.drivers.record import Target, record
 
-DRIVERS = ("psql", "psycopg3")
+DRIVERS = ("psql", "psycopg3", "psycopg2", "asyncpg_", "pg8000_")
 
 
 @pytest.mark.parametrize("user", USERS)
