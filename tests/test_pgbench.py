@@ -28,8 +28,8 @@ def run(cluster, port, *arguments):
     """Returns how many transactions were processed; what pgbench complains of fails the test."""
     password = cluster.roles[ROLE].password
     done = subprocess.run([cluster.installation.program("pgbench"), *arguments,
-                           f"host=127.0.0.1 port={port} user={ROLE} password={password} dbname={DATABASE} "
-                           "sslmode=disable"], capture_output=True, text=True, timeout=300)
+                           (f"host=127.0.0.1 port={port} user={ROLE} password={password} dbname={DATABASE} "
+                           "sslmode=disable")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not re.search("error|abort", done.stderr, re.IGNORECASE), done.stderr
     failed = re.search(r"number of failed transactions: (\d+)", done.stdout)
