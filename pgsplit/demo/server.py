@@ -118,9 +118,13 @@ class Server:
     def kill(self) -> None:
         """Die at once, as on a power failure; returns when no process of the server is left."""
         # The postmaster's shared memory outlives it until the last of its processes is gone, and start() would fail.
-        pids = [pid for pid, in self.query("select pid from pg_stat_activity")]
+        pids = self.pids()
         self.stop(signal.SIGKILL)
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+    def pids(self) -> list[int]:
+        """Of all processes of the server that work."""
+        return [pid for pid, in self.query("select pid from pg_stat_activity")]
 
     def restart(self) -> None:
         self.stop()

@@ -1,0 +1,204 @@
+"""No replica's error reaches a client (guarantee G2), while replicas stop, die, hang and come back at random.
+
+Sessions read, by every protocol: answers up to reask_buffer must all be right. Longer ones may end with 40001, or with
+08006, of which part had been passed on; nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from pgsplit.demo.counts import Counts
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.demo.server import Role, Server
+from tests.checkers.crew import Crew
+from tests.conftest import default_configuration
+
+USER = "scram_user"
+# Rows and bytes a row of an answer, and whether it is longer than reask_buffer (64 KiB).
+ANSWERS = ((1, 10, False), (50, 100, False), (300, 180, False), (2000, 400, True))
+ALLOWED = ("40001", "08006")        # of a long answer
+READS_OF_A_SESSION = 300
+
+
+@dataclass
+class Findings:
+    reads: int = 0
+    long: int = 0
+    broken: Counter[str] = field(default_factory=Counter)       # long answers, by SQLSTATE
+    errors: list[str] = field(default_factory=list)
+    did: Counter[str] = field(default_factory=Counter)
+    reasks: int = 0
+    on_replica: int = 0
+
+    @property
+    def good(self) -> bool:
+        return not self.errors and self.reads > 100 and self.on_replica > 0 and sum(self.did.values()) > 0
+
+    def __str__(self) -> str:
+        def listed(counts: Counter[str]) -> str:
+            return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+        return (f"{self.reads:,} reads, {self.on_replica:,} of them on replicas, {self.long:,} longer than "
+                "reask_buffer; "
+                f"{self.reasks:,} re-asks\nreplicas: {listed(self.did)}\nlong answers that broke off: "
+                f"{listed(self.broken)}\nerrors at clients: {len(self.errors)}"
+                + "".join(f"\n  {error}" for error in self.errors[:10]))
+
+
+class Checker:
+    def __init__(self, port: int, password: str) -> None:
+        self.findings = Findings()
+        self._login = {"host": "127.0.0.1", "port": port, "user": USER, "password": password, "dbname": "postgres",
+                       "sslmode": "disable", "connect_timeout": 120}
+        self._lock = threading.Lock()
+
+    def session(self, _: int, dice: random.Random) -> None:
+        way = dice.choice(({"prepare_threshold": None}, {"prepare_threshold": 0}, {"prepare_threshold": 2}))
+        with psycopg.connect(**self._login, autocommit=True, **way) as connection:
+            for _ in range(READS_OF_A_SESSION):
+                if not self._read(connection, dice):
+                    return
+
+    def _read(self, connection: psycopg.Connection, dice: random.Random) -> bool:
+        """Whether the session lives on."""
+        rows, size, long = dice.choices(ANSWERS, (10, 5, 3, 1))[0]
+        base = dice.randrange(1000)
+        text, values = "select %s::int + g, repeat('x', %s) from generate_series(1, %s) g", [base, size, rows]
+        if dice.random() < 0.3:
+            text, values = text.replace("%s", "{}").format(*values), None
+        error = ""
+        try:
+            answer = connection.execute(text, values).fetchall()
+            if answer != [(base + number, "x" * size) for number in range(1, rows + 1)]:
+                error = f"a wrong answer of {len(answer)} rows instead of {rows}"
+        except psycopg.Error as raised:
+            if long and raised.sqlstate in ALLOWED:
+                with self._lock:
+                    self.findings.broken[str(raised.sqlstate)] += 1
+            else:
+                error = f"{rows} rows: {type(raised).__name__} {raised.sqlstate}: {raised}"
+        with self._lock:
+            self.findings.reads += 1
+            self.findings.long += long
+            if error:
+                self.findings.errors.append(error)
+        return not connection.closed
+
+
+class Trouble(threading.Thread):
+    """What happens to the replicas until :meth:`end`: all of them run again then."""
+
+    def __init__(self, standbys: list[Server], seed: int, did: Counter[str]) -> None:
+        super().__init__()
+        self._standbys = standbys
+        self._dice = random.Random(seed)
+        self._over = threading.Event()
+        self._did = did
+        self.failed: BaseException | None = None
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+        if self.failed is not None:
+            raise self.failed
+
+    def run(self) -> None:
+        try:
+            while not self._over.wait(self._dice.uniform(0.2, 1.0)):
+                name = self._dice.choice(("stop fast", "stop at once", "kill", "hang"))
+                getattr(self, "_" + name.replace(" ", "_"))(self._dice.choice(self._standbys))
+                self._did[name] += 1
+        except BaseException as error:
+            self.failed = error
+
+    def _stop_fast(self, standby: Server) -> None:
+        self._and_start(standby, lambda: standby.stop(signal.SIGINT))
+
+    def _stop_at_once(self, standby: Server) -> None:
+        self._and_start(standby, lambda: standby.stop(signal.SIGQUIT))
+
+    def _kill(self, standby: Server) -> None:
+        self._and_start(standby, standby.kill)
+
+    def _and_start(self, standby: Server, end: Callable[[], None]) -> None:
+        end()
+        self._over.wait(self._dice.uniform(0, 1.0))
+        standby.start()
+
+    def _hang(self, standby: Server) -> None:
+        """All processes of the server stand still, as on a machine that swaps."""
+        pids = standby.pids()
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        self._over.wait(self._dice.uniform(0.1, 1.5))
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def check(cluster: PrimaryAndStandbys, proxy: Proxy, seconds: float, seed: int, clients: int = 16) -> Findings:
+    checker = Checker(proxy.port, cluster.roles[USER].password or "")
+    found = checker.findings
+    before = proxy.client.arbiter("totals")
+    trouble = Trouble(cluster.standbys, seed, found.did)
+    trouble.start()
+    try:
+        with Crew(clients, seed, checker.session) as crew:
+            crew.over.wait(seconds)
+    finally:
+        trouble.end()
+    found.errors += crew.failures
+    time.sleep(1.5)                     # a worker tells its totals once a second
+    after = proxy.client.arbiter("totals")
+    found.on_replica = Counts.of(after).replica - Counts.of(before).replica
+    found.reasks = sum(value - before.get(name, 0) for name, value in after.items() if name.endswith(".reasks"))
+    return found
+
+
+def configuration(cluster: PrimaryAndStandbys, workers: int) -> dict[str, object]:
+    return default_configuration(cluster) | {
+        "pgsplit": {"workers": workers, "health_interval": "200ms", "health_timeout": "1s"}}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./run chaos", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(10000))
+    parser.add_argument("--clients", type=int, default=16)
+    args = parser.parse_args()
+    print(f"seed {args.seed}", flush=True)
+    with (PrimaryAndStandbys([Role(USER, "scram-secret")], superuser_password="postgres-secret", standbys=2) as cluster,
+          tempfile.TemporaryDirectory(prefix="pgsplit-") as directory):
+        proxy = Proxy(Path(directory), configuration(cluster, 2), cluster.guardian)
+        proxy.start()
+        try:
+            found = check(cluster, proxy, args.seconds, args.seed, args.clients)
+        finally:
+            proxy.stop()
+    print(found)
+    return 0 if found.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Fresh reads (guarantee G3), while the standby's replay is paused and resumed at random.
+
+Sessions write counters that only grow, and read them back: their own at once, others' from other sessions and workers.
+A read is stale when it shows less than was certain before it was sent. With consistency session and global none may
+be; with the fence off (eventual) some must be, or this check could not see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from pgsplit.demo.counts import Counts
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.demo.server import Role
+from tests.checkers.crew import Crew
+from tests.conftest import default_configuration
+from tests.differential.replay import replay_that_stutters
+
+USER = "scram_user"
+CLIENTS = 16
+LEVELS = ("global", "session", "eventual")
+READS_AFTER_WRITE = 4
+STEPS_OF_A_SESSION = 60         # then another one takes its place
+
+
+@dataclass
+class Findings:
+    """*pairs*: reads that followed a write of which the reader had to know. *stale*: descriptions, at most a few."""
+
+    consistency: str
+    writes: int = 0
+    reads: int = 0
+    pairs: int = 0
+    stale: int = 0
+    examples: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    on_replica: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        as_expected = self.stale > 0 if self.consistency == "eventual" else self.stale == 0
+        return as_expected and not self.failures and self.on_replica > 0.1 and self.reads > 100
+
+    def __str__(self) -> str:
+        return (f"{self.consistency}: {self.writes:,} writes, {self.reads:,} reads, {self.pairs:,} of them behind a "
+                f"write that they had to show; {self.on_replica:.0%} of all reads on the standby; {self.stale:,} stale"
+                + "".join(f"\n  {line}" for line in (*self.examples, *self.failures)))
+
+
+class Checker:
+    """Counter *n* is written by session *n* alone; *certain* is what each of them was acknowledged."""
+
+    def __init__(self, port: int, password: str, consistency: str) -> None:
+        self.findings = Findings(consistency)
+        self._login = {"host": "127.0.0.1", "port": port, "user": USER, "password": password, "dbname": "postgres",
+                       "sslmode": "disable", "connect_timeout": 60}
+        self._certain = [0] * CLIENTS
+        self._lock = threading.Lock()
+
+    def session(self, number: int, dice: random.Random) -> None:
+        """One session's life: writes of its own counter, reads of all."""
+        way = dice.choice(({"prepare_threshold": None}, {"prepare_threshold": 0}, {"prepare_threshold": 2}))
+        connected = list(self._certain)         # before it connects: what it must see under either level
+        with psycopg.connect(**self._login, autocommit=True, **way) as connection:
+            seen = connected
+            for _ in range(STEPS_OF_A_SESSION):
+                if dice.random() < 0.2:
+                    seen[number] = self._write(connection, number)
+                    targets = [number] * READS_AFTER_WRITE
+                else:
+                    targets = [dice.randrange(CLIENTS)]
+                for target in targets:
+                    self._read(connection, target, seen, dice)
+
+    def _write(self, connection: psycopg.Connection, number: int) -> int:
+        value = self._certain[number] + 1
+        connection.execute("update fence set value = %s where id = %s", [value, number])
+        self._certain[number] = value
+        with self._lock:
+            self.findings.writes += 1
+        return value
+
+    def _read(self, connection: psycopg.Connection, target: int, seen: list[int], dice: random.Random) -> None:
+        floor = seen[target] if self.findings.consistency == "session" else max(seen[target], self._certain[target])
+        if dice.random() < 0.3:         # literals, as simple-protocol clients write them
+            cursor = connection.execute(f"select value from fence where id = {target}")
+        else:
+            cursor = connection.execute("select value from fence where id = %s", [target])
+        row = cursor.fetchone()
+        assert row is not None
+        value = row[0]
+        with self._lock:
+            found = self.findings
+            found.reads += 1
+            found.pairs += floor > 0
+            if value < floor:
+                found.stale += 1
+                if len(found.examples) < 5 and found.consistency != "eventual":
+                    found.examples.append(f"counter {target}: read {value}, certain was {floor}")
+        seen[target] = max(seen[target], value)
+
+
+def check(cluster: PrimaryAndStandbys, proxy: Proxy, consistency: str, seconds: float, seed: int) -> Findings:
+    """Run it against *proxy*, which is configured for *consistency*."""
+    cluster.primary.query("drop table if exists fence; create table fence (id int primary key, value bigint)")
+    cluster.primary.query(f"insert into fence select n, 0 from generate_series(0, {CLIENTS - 1}) n; "
+                          f"grant select, update on fence to {USER}")
+    cluster.catch_up()
+    checker = Checker(proxy.port, cluster.roles[USER].password or "", consistency)
+    before = Counts.of(proxy.client.arbiter("totals"))
+    with replay_that_stutters(cluster, seed), Crew(CLIENTS, seed, checker.session) as crew:
+        crew.over.wait(seconds)
+    found = checker.findings
+    found.failures = crew.failures[:3]
+    time.sleep(1.5)                     # a worker tells its totals once a second
+    after = Counts.of(proxy.client.arbiter("totals"))
+    found.on_replica = (after.replica - before.replica) / max(1, found.reads)
+    cluster.primary.query("drop table fence")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./run fence", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="in all (60)")
+    parser.add_argument("--seed", type=int, default=random.randrange(10000))
+    parser.add_argument("--consistency", choices=LEVELS, help="one level only (default: all three in turn)")
+    parser.add_argument("--workers", type=int, default=2, help="of pgsplit (2)")
+    args = parser.parse_args()
+    levels = [args.consistency] if args.consistency else LEVELS
+    print(f"seed {args.seed}", flush=True)
+    good = True
+    with PrimaryAndStandbys([Role(USER, "scram-secret")], superuser_password="postgres-secret") as cluster:
+        for level in levels:
+            with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:
+                proxy = Proxy(Path(directory), configuration(cluster, level, args.workers), cluster.guardian)
+                proxy.start()
+                try:
+                    found = check(cluster, proxy, level, args.seconds / len(levels), args.seed)
+                finally:
+                    proxy.stop()
+            good &= found.good
+            print(f"{found}\n{'as it must be' if found.good else 'NOT AS IT MUST BE'}", flush=True)
+    return 0 if good else 1
+
+
+def configuration(cluster: PrimaryAndStandbys, consistency: str, workers: int) -> dict[str, object]:
+    """A fence that waits long enough for a replica to be the one that answers."""
+    return default_configuration(cluster) | {"consistency": consistency,
+                                             "pgsplit": {"workers": workers, "fence_wait": "50ms"}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""A few seconds of each checker; `./run fence` and `./run chaos` run them for as long as one likes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.checkers import chaos, fence
+
+
+@pytest.mark.parametrize("consistency", fence.LEVELS)
+def test_no_read_is_stale_and_without_the_fence_some_are(cluster, pgsplit_server, consistency):
+    proxy = pgsplit_server(**fence.configuration(cluster, consistency, 2))
+    found = fence.check(cluster, proxy, consistency, seconds=3, seed=1)
+    assert found.good, str(found)
+
+
+def test_no_error_of_a_replica_reaches_a_client(cluster, pgsplit_server):
+    proxy = pgsplit_server(**chaos.configuration(cluster, 2))
+    found = chaos.check(cluster, proxy, seconds=5, seed=1, clients=8)
+    assert found.good, str(found)
+    cluster.catch_up()
