@@ -165,6 +165,9 @@ class Process(Model):
     statement_cache: int           # classified SQL texts kept a worker
     replica_functions: tuple[str, ...]      # patterns
     primary_functions: tuple[str, ...]
+    console_database: str
+    admin_users: tuple[str, ...]
+    stats_users: tuple[str, ...]
 
 
 class Config(Model):

@@ -52,7 +52,8 @@ class ProxyService:
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
         self._classifier = classifier = Classifier(**_classification(config))
-        self._shared = Shared(relay=PyRelay(), registry=Registry(),
+        self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
+                              relay=PyRelay(), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
@@ -105,6 +106,9 @@ class ProxyService:
 
     def totals(self) -> dict[str, int]:
         parts = [stats.to_dict(prefix) for prefix, stats in self._stats.items()]
+        for active in self._active():
+            root, client = f"postgres.{active.listener.stat_prefix}", active.session.flow.client
+            parts.append({f"{root}.bytes_received": client.received, f"{root}.bytes_sent": client.sent})
         return merge([*parts, self._shared.manager.counters()])
 
     def order(self, orders: Mapping[str, Any]) -> None:
@@ -230,6 +234,9 @@ class ProxyService:
 
     def _active(self) -> list[ActiveSession]:
         return [active for server in (*self._servers.values(), *self._retired) for active in server.sessions]
+
+    def _ask_all(self, what: str) -> list[Any]:
+        return [self.query(what, {}), *self._context.ask_siblings(what, {})]
 
     def _cancel_elsewhere(self, key: Key) -> None:
         self._context.ask_siblings("cancel", {"pid": key[0], "key": key[1].hex()})

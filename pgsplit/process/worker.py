@@ -45,6 +45,7 @@ class WorkerContext:
     connections: Connections
     ask_siblings: Callable[[str, dict[str, Any]], list[Any]]
     orders: Mapping[str, Any]
+    ask_reload: Callable[[], None]
 
 
 class Service(Protocol):
@@ -76,7 +77,7 @@ class Worker:
         self._prepared: tuple[Config, dict[Address, list[socket.socket]]] | None = None
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
-                                     self._ask_siblings, orders)
+                                     self._ask_siblings, orders, lambda: self._send({"reload": True}))
         self._recent = log.keep_recent()
         self._service_name = service
         self.service: Service

@@ -93,6 +93,20 @@ class Exchange:
 
     def _end_scram(self, secret: Secret, connection: UpstreamConnection, data: bytes) -> None:
         """pgsplit is the SCRAM server: two TLS legs cannot share one channel binding."""
+        try:
+            keys = self.prove(secret)
+        except scram.ScramError as error:
+            if error.sqlstate == "28P01" and secret.verifier is not None:
+                connection.check_verifier(secret.verifier, data)      # a stale one says so
+            raise
+        if secret.kind is Kind.SCRAM:
+            self._credentials.keys = keys
+
+    def prove(self, secret: Secret) -> scram.Keys | None:
+        """Let the client prove by SCRAM that it knows *secret*; the keys that it has shown, if it is a verifier.
+
+        :raises ScramError: 28P01 when it does not.
+        """
         server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), self._binding)
         self._ask(SASL, _mechanisms(name.encode() for name in server.mechanisms))
         mechanism, first = split_initial(self._read_answer())
@@ -102,13 +116,10 @@ class Exchange:
         except scram.ScramError as error:
             if error.sqlstate != "28P01":
                 raise
-            if secret.verifier is not None:
-                connection.check_verifier(secret.verifier, data)      # a stale one says so
-            raise ServerError("28P01", f'password authentication failed for user "{self._credentials.user}"',
-                              severity="FATAL") from None
-        if secret.kind is Kind.SCRAM:
-            self._credentials.keys = keys
+            raise scram.ScramError(f'password authentication failed for user "{self._credentials.user}"',
+                                   "28P01") from None
         self._ask(SASL_FINAL, final)
+        return keys
 
     def _derived_verifier(self, secret: Secret) -> Verifier:
         salt = hashlib.blake2b(self._credentials.user.encode(errors="surrogateescape"), key=_SALT_KEY,

@@ -13,7 +13,8 @@ import gevent
 from gevent import socket
 
 from .. import log
-from ..config.model import Listener
+from ..auth.secret import Kind, parse
+from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError
 from ..split.decision import Upstream
 from ..split.facts import Facts
@@ -22,12 +23,16 @@ from ..stats.digests import Digests
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.host import Configurations, Host, differing_values
+from ..upstream.login import OK, Credentials
 from ..upstream.sampler import Sampler
 from ..upstream.stream import Stream
 from ..wire import build
-from ..wire.startup import CancelRequest
+from ..wire.startup import CancelRequest, StartupMessage
 from .cancel import cancel_upstream
+from .console import Console
+from .console_tables import Known
 from .counting import SessionCounter
+from .exchange import Exchange
 from .handshake import accept_startup
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
@@ -37,6 +42,9 @@ from .session import RECONNECT_AFTER, Session
 logger = log.get("pgsplit.session")
 
 RECONNECT_AT_MOST = 30.0       # seconds between two attempts
+CONSOLE_PARAMETERS = {"server_version": "15.0 (pgsplit console)", "server_encoding": "UTF8", "client_encoding": "UTF8",
+                      "DateStyle": "ISO", "TimeZone": "UTC", "standard_conforming_strings": "on",
+                      "integer_datetimes": "on"}
 
 
 class Board(Protocol):
@@ -68,6 +76,9 @@ class Shared:
     cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
     digests: Digests = field(default_factory=Digests)
     reads_to_primary: set[str] = field(default_factory=set)      # listeners whose reads the operator has sent there
+    ask_all: Callable[[str], list[Any]] = lambda what: []        # a question to this worker and its siblings
+    reload: Callable[[], None] = lambda: None                    # tell the arbiter
+    config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
 
@@ -91,8 +102,10 @@ class Server:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
             with gevent.Timeout(self.listener.client_login_timeout, too_long):
                 logged_in = self._log_in(stream)
-            if logged_in is not None:
+            if isinstance(logged_in, LoggedIn):
                 ActiveSession(self, stream, logged_in, peer).run()
+            elif logged_in is not None:
+                logged_in.run()
         except ServerError as error:
             self.stats.logins_failed += 1
             logger.info("%s: login refused: %s", peer, error.message)
@@ -101,19 +114,22 @@ class Server:
             logger.debug("%s: %s", peer, lost)
         except Exception:
             logger.exception("%s: the session failed", peer)
-            if logged_in is not None:
+            if isinstance(logged_in, LoggedIn):
                 for connection in (logged_in.default, logged_in.additional):
                     if connection is not None:
                         connection.close()
         finally:
             stream.close()
 
-    def _log_in(self, stream: Stream) -> LoggedIn | None:
+    def _log_in(self, stream: Stream) -> LoggedIn | Console | None:
         """None when the client only wanted to cancel."""
         request = accept_startup(stream, self.listener.downstream_ssl, self.tls)
         if isinstance(request, CancelRequest):
             self._cancel(request)
             return None
+        config = self.shared.config()
+        if config is not None and is_console(config.process, request):
+            return self._console(stream, request, config)
         started = time.monotonic_ns()
 
         def fresh_replica() -> Host | None:
@@ -122,6 +138,21 @@ class Server:
             return self.sampler.pick_fresh(started, self.listener.fence_wait)
 
         return Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
+
+    def _console(self, stream: Stream, request: StartupMessage, config: Config) -> Console:
+        """The SQL console, instead of a session: pgsplit itself asks for SCRAM."""
+        process, user = config.process, request.user
+        entry = next((entry for entry in self.listener.users if entry.username == user), None)
+        secret = parse(entry.secret) if entry is not None else None
+        if user not in (*process.admin_users, *process.stats_users) or secret is None or secret.kind is Kind.MD5:
+            raise ServerError("28000", f'user "{user}" may not use the console', severity="FATAL",
+                              detail="It must be in admin_users or stats_users, and in the list of users with a "
+                                     "password or a SCRAM verifier.")
+        Exchange(stream, Credentials(user, secret), self.binding).prove(secret)
+        stream.write(build.authentication(OK) + b"".join(
+            build.parameter_status(name, value) for name, value in CONSOLE_PARAMETERS.items()))
+        reload = self.shared.reload if user in process.admin_users else None
+        return Console(stream, Known(config, self.shared.ask_all), reload)
 
     def _cancel(self, request: CancelRequest) -> None:
         self.stats.cancels += 1
@@ -132,6 +163,12 @@ class Server:
     def drain(self) -> None:
         for active in list(self.sessions):
             active.session.drain()
+
+
+def is_console(process: Process, request: StartupMessage) -> bool:
+    """Whether a startup asks for the SQL console: its name is a database's where nobody may use it."""
+    return bool(process.admin_users or process.stats_users) and (
+        request.parameters.get("database", request.user) == process.console_database)
 
 
 def _tell(stream: Stream, error: ServerError) -> None:
@@ -209,7 +246,8 @@ class ActiveSession:
             self.session.run()
         finally:
             self._over = True
-            self.server.stats.session_ended()
+            client = self.session.flow.client
+            self.server.stats.session_ended(client.received, client.sent)
             self.server.sessions.discard(self)
             self.shared.registry.remove(self.key)
             if self._reconnecting is not None:

@@ -50,6 +50,8 @@ ENVOY: Final = (
 )
 OWN: Final = (
     Counter("sessions_active", "sessions now", gauge=True),
+    Counter("bytes_received", "bytes that clients sent in sessions"),
+    Counter("bytes_sent", "bytes that clients were sent in sessions"),
     Counter("logins_failed", "connections that ended before a session began, with an error for the client"),
     Counter("cancels", "CancelRequests"),
     Counter("statements_replica", "CommandComplete messages of a replica"),
@@ -90,8 +92,10 @@ class ListenerStats:
         self.sessions_terminated_ssl += tls
         self.sessions_upstream_ssl_success += upstream_tls
 
-    def session_ended(self) -> None:
+    def session_ended(self, received: int, sent: int) -> None:
         self.sessions_active -= 1
+        self.bytes_received += received
+        self.bytes_sent += sent
 
     def to_dict(self, stat_prefix: str) -> dict[str, int]:
         """All of them under Envoy's root ``postgres.<stat_prefix>.``."""

@@ -1,0 +1,93 @@
+"""The SQL console, as psql and an exporter of PgBouncer's use it."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.waiting import eventually
+
+# Columns that PgBouncer 1.2x has (doc/usage.md): exporters look for them by name.
+POOLS = ["database", "user", "cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active",
+         "sv_active_cancel", "sv_being_canceled", "sv_idle", "sv_used", "sv_tested", "sv_login", "maxwait",
+         "maxwait_us", "pool_mode", "load_balance_hosts"]
+MEASURES = ["xact_count", "query_count", "server_assignment_count", "{}", "sent", "xact_time", "query_time",
+            "wait_time", "client_parse_count", "server_parse_count", "bind_count", "client_login_count"]
+
+
+@pytest.fixture
+def proxy(pgsplit_server):
+    return pgsplit_server(pgsplit={"workers": 2, "admin_users": "scram_user", "stats_users": "password_user"})
+
+
+@pytest.fixture
+def console(cluster, proxy):
+    with console_of(cluster, proxy) as connection:
+        yield connection
+
+
+def console_of(cluster, proxy, user="scram_user", **arguments):
+    return cluster.primary.connect(user, **{"port": proxy.port, "dbname": "pgsplit", "autocommit": True} | arguments)
+
+
+def show(connection, name):
+    """By the simple protocol: rows as dicts."""
+    result = connection.pgconn.exec_(f"SHOW {name};".encode())
+    assert result.status == psycopg.pq.ExecStatus.TUPLES_OK, result.error_message
+    names = [result.fname(column).decode() for column in range(result.nfields)]
+    return [{name: result.get_value(row, column).decode() for column, name in enumerate(names)}
+            for row in range(result.ntuples)]
+
+
+def test_every_table(cluster, proxy, console):
+    with (cluster.primary.connect("md5_user", port=proxy.port, autocommit=True, application_name="shown") as one,
+          cluster.primary.connect("md5_user", port=proxy.port, autocommit=True) as two):
+        for client in (one, two):
+            client.execute("select 1")
+        [pool] = show(console, "pools")
+        assert list(pool) == POOLS
+        assert (pool["user"], pool["cl_active"], pool["pool_mode"]) == ("md5_user", "2", "session")
+        clients = show(console, "CLIENTS")
+        assert {client["application_name"] for client in clients} == {"shown", ""}
+        assert len(show(console, "servers")) >= 2
+        assert {row["name"] for row in show(console, "databases")} == {"primary", "replicas"}
+        assert "md5_user" in {row["name"] for row in show(console, "users")}
+        assert {row["list"]: row["items"] for row in show(console, "lists")}["used_clients"] == "2"
+    [stats] = show(console, "stats")
+    assert list(stats) == ["database", *(f"total_{name.format('received')}" for name in MEASURES),
+                           *(f"avg_{name.format('recv')}" for name in MEASURES)]
+    eventually(lambda: int(show(console, "stats")[0]["total_query_count"]) >= 2)
+    assert int(show(console, "stats")[0]["total_received"]) > 0
+    assert show(console, "version")[0]["version"].startswith("pgsplit ")
+    assert {row["key"] for row in show(console, "config")} >= {"workers", "admin_users"}
+    assert {row["reason"] for row in show(console, "routes")}
+    assert {row["role"] for row in show(console, "hosts")} == {"primary", "standby"}
+
+
+def test_reload_is_for_admins(cluster, proxy, console):
+    generation = proxy.client.arbiter("last_reload")["generation"]
+    assert console.pgconn.exec_(b"reload").command_status == b"RELOAD"
+    eventually(lambda: proxy.client.arbiter("last_reload")["generation"] > generation)
+    with console_of(cluster, proxy, "password_user") as viewer:
+        assert show(viewer, "version")
+        assert b"admin_users" in viewer.pgconn.exec_(b"RELOAD").error_message
+
+
+def test_mistakes_are_errors_and_the_console_goes_on(console):
+    for text in (b"show nothing", b"select 1", b"show pools; show pools", b"drop table x"):
+        assert b"does not know" in console.pgconn.exec_(text).error_message
+    assert b"simple protocol only" in console.pgconn.exec_params(b"show pools", []).error_message
+    assert console.pgconn.exec_(b"").status == psycopg.pq.ExecStatus.EMPTY_QUERY
+    assert show(console, "version")
+
+
+def test_nobody_else_gets_in(cluster, proxy):
+    for user, arguments in (("md5_user", {}), ("scram_user", {"password": "wrong"})):
+        with pytest.raises(psycopg.OperationalError, match="may not use the console|password authentication failed"):
+            console_of(cluster, proxy, user, **arguments)
+
+
+def test_without_users_of_it_the_name_is_a_database_s(cluster, pgsplit_server):
+    proxy = pgsplit_server()
+    with pytest.raises(psycopg.OperationalError, match='database "pgsplit" does not exist'):
+        console_of(cluster, proxy)
