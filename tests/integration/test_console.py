@@ -83,7 +83,7 @@ def test_mistakes_are_errors_and_the_console_goes_on(console):
 
 def test_nobody_else_gets_in(cluster, proxy):
     for user, arguments in (("md5_user", {}), ("scram_user", {"password": "wrong"})):
-        with pytest.raises(psycopg.OperationalError, match="may not use the console|password authentication failed"):
+        with pytest.raises(psycopg.OperationalError, match=r"may not use the console|password authentication failed"):
             console_of(cluster, proxy, user, **arguments)
 
 
