@@ -62,7 +62,9 @@ class Exchange:
         if code == SASL:
             return self._sasl(connection, data)
         if code not in (CLEARTEXT, MD5):
-            return connection.authenticate(self._credentials, (code, data))     # says that it cannot
+            self._ask(code, data)               # most clients say by themselves that they cannot
+            self._read_answer()
+            return connection.authenticate(self._credentials, (code, data))     # says that pgsplit cannot
         self._ask(code, data)
         answer = self._read_answer()
         if code == CLEARTEXT:

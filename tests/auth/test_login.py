@@ -80,10 +80,11 @@ class Fake:
 
 
 def straight(manager: Manager, users: dict[str, str], *, fresh: bool = True, user: str = "app",
-             **over: Any) -> LoggedIn:
-    """A login whose client never has to say anything beyond its startup."""
+             says: bytes = b"", **over: Any) -> LoggedIn:
+    """A login whose client says nothing beyond its startup, but *says*."""
     near, far = socket.socketpair()
     try:
+        far.sendall(says)
         return Login(Stream(near, "client"), StartupMessage(3, 0, {"user": user}), listener(users, **over), manager,
                      lambda: manager.replica if fresh else None, None).run()
     finally:
@@ -158,7 +159,8 @@ def test_unsupported_methods_are_named():
     for code, name in ((7, "GSSAPI"), (9, "SSPI"), (2, "KerberosV5"), (42, "authentication 42")):
         with Fake(build.authentication(code)) as fake:
             with pytest.raises(ServerError, match=f"primary asks for {name}, which pgsplit cannot do") as refused:
-                straight(Manager(fake.port, fake.port), {"app": "secret"}, fresh=False)
+                straight(Manager(fake.port, fake.port), {"app": "secret"}, fresh=False,
+                         says=build.message(b"p", b"a token"))
             assert refused.value.severity == "FATAL"
 
 
