@@ -87,10 +87,11 @@ def direct(bench: Bench) -> Contender:
     return Contender(DIRECT, bench.servers.installation.version, bench.servers.primary.port)
 
 
-def pgsplit(bench: Bench) -> Contender:
-    """Reads split under ``consistency: global``, the default."""
+def pgsplit(bench: Bench, consistency: str = "global", name: str = PGSPLIT) -> Contender:
+    """Reads split; ``consistency: global`` is the default."""
     assert bench.role.password is not None
-    proxy = Proxy(bench.directory("proxy"), {
+    proxy = Proxy(bench.directory(f"proxy-{consistency}"), {
+        "consistency": consistency,
         "primary": bench.servers.primary.address,
         "replicas": [standby.address for standby in bench.servers.standbys],
         "users": {bench.role.name: bench.role.password},
@@ -106,7 +107,7 @@ def pgsplit(bench: Bench) -> Contender:
         return bool(healthy) and all(healthy)
 
     eventually(all_healthy)
-    return Contender(PGSPLIT, __version__, proxy.port, proxy.pid)
+    return Contender(name, __version__, proxy.port, proxy.pid)
 
 
 def pgbouncer(bench: Bench) -> Contender:
