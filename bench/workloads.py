@@ -59,7 +59,7 @@ def initialize(bench: Bench) -> None:
     """Make pgbench's tables on the primary and wait for the standbys."""
     primary = bench.servers.primary
     primary.query(f'create database {DATABASE} owner "{bench.role.name}"')
-    done = subprocess.run(_pgbench(bench, primary.port, "-i", "-q", "-s", str(SCALE)), env=_environment(bench),
+    done = subprocess.run(pgbench(bench, primary.port, "-i", "-q", "-s", str(SCALE)), env=environment(bench),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise PgSplitError(f"pgbench -i ended with {done.returncode}:\n{done.stdout}")
@@ -73,11 +73,11 @@ def measure(bench: Bench, contender: Contender, workload: Workload, seconds: int
     """
     forget_calls(bench.servers)
     with tempfile.TemporaryDirectory(prefix="pgsplit-bench-") as directory:
-        command = _pgbench(
+        command = pgbench(
             bench, contender.port, "-n", "-c", str(workload.clients), "-j", str(min(workload.clients, 2)),
             "-T", str(seconds + 1), "-P", "1", "-l", "--sampling-rate=0.2", "--log-prefix", f"{directory}/log",
             *workload.arguments)
-        process = subprocess.Popen(command, env=_environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        process = subprocess.Popen(command, env=environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    text=True, start_new_session=True)
         bench.servers.guardian.watch_process(process.pid)
         impatience = threading.Timer(seconds + 60, process.kill)
@@ -112,12 +112,12 @@ def _on_replica(bench: Bench) -> float | None:
     return sum(calls[1:]) / sum(calls) if sum(calls) else None
 
 
-def _pgbench(bench: Bench, port: int, *arguments: str) -> list[str]:
+def pgbench(bench: Bench, port: int, *arguments: str) -> list[str]:
     return [bench.servers.installation.program("pgbench"), "-h", ports.HOST, "-p", str(port), "-U", bench.role.name,
             *arguments, DATABASE]
 
 
-def _environment(bench: Bench) -> dict[str, str]:
+def environment(bench: Bench) -> dict[str, str]:
     assert bench.role.password is not None
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGPASSWORD": bench.role.password,
             "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}

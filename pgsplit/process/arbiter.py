@@ -10,13 +10,12 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from .. import __version__, log
-from ..config.describe import described
+from .. import log
 from ..config.loader import Loaded
-from ..config.model import Address, Config, Listener
+from ..config.model import Address, Config
 from ..errors import ConfigError, PgSplitError
 from ..stats.totals import merge, of_dead
 from . import children, files, listeners
@@ -29,9 +28,9 @@ from .control import ControlSocket
 from .history import History
 from .orders import Orders
 from .pidfile import Pidfile
+from .questions import Questions
 from .reload import Reload
 from .title import set_title
-from .users import UserLists
 
 logger = log.get("pgsplit.arbiter")
 
@@ -72,7 +71,7 @@ class Arbiter:
         self.orders = Orders()
         self.admin = AdminProcess(admin, self._close_for_child)
         self.audit = Audit(_audit_file(config))
-        self.log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
+        self._log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
         self.wanted = config.process.workers
         self.started = time.time()
         self.last_reload: dict[str, Any] = {"number": 0, "generation": config.generation, "ok": True, "problems": []}
@@ -109,7 +108,8 @@ class Arbiter:
                 for address in listener.addresses:
                     self.sockets[address] = listeners.bind(address, process.backlog)
                     logger.info("listener %s on %s", listener.name, address)
-            self._control = ControlSocket(self._selector, os.path.join(process.run_dir, "arbiter.sock"), self._query)
+            self._control = ControlSocket(self._selector, os.path.join(process.run_dir, "arbiter.sock"),
+                                          Questions(self).ask)
             stack.callback(self._control.close)
             stack.callback(self.admin.stop)
             self.admin.configure(self.config)
@@ -209,7 +209,7 @@ class Arbiter:
             child.totals = message["totals"]
             child.sessions = message.get("sessions", 0)
             child.generation = message.get("generation", child.generation)
-            self.log.extend(message.get("log", ()))
+            self._log.extend(message.get("log", ()))
         elif "booted" in message:
             child.booted = self._ever_booted = True
             self._failures.pop(child.index, None)
@@ -393,109 +393,38 @@ class Arbiter:
         self.last_reload = {"number": self.last_reload["number"] + 1, "generation": self.config.generation,
                             "ok": not problems, "problems": problems, "time": time.time()}
 
-    # --- questions --------------------------------------------------------------------------------------
+    # --- for who asks (see `Questions`) -------------------------------------------------------------------
 
     def totals(self) -> dict[str, int]:
         """The sum over all workers, living and dead; it never falls, gauges aside."""
         return merge([self._dead, *(child.totals for child in self.children.values())])
 
-    def _query(self, what: str, args: Mapping[str, Any]) -> Any:
-        answer = _QUERIES.get(what)
-        if answer is None:
-            raise PgSplitError(f"unknown question {what!r}; known are {', '.join(sorted(_QUERIES))}")
-        return answer(self, **args)
+    @property
+    def reloading(self) -> bool:
+        return self._reload is not None
 
-    def _workers(self) -> list[dict[str, Any]]:
-        return [{"worker": child.index + 1, "pid": child.pid, "booted": child.booted, "sessions": child.sessions,
-                 "started": child.started, "leaving": child.leaving, "generation": child.generation,
-                 "relay": "pure Python"}
-                for child in sorted(self.children.values(), key=lambda child: child.index)]
+    def save(self, file: str, text: str) -> None:
+        """Reload with *text* for what *file* holds; it is written once all workers are prepared, or not at all.
 
-    def _ask_reload(self) -> dict[str, Any]:
-        self.reload()
-        return {"reloading": self._reload is not None, **self.last_reload}
+        What comes of it `last_reload` tells.
 
-    def _about(self) -> dict[str, Any]:
-        return {"version": __version__, "pid": os.getpid(), "started": self.started,
-                "generation": self.config.generation, "workers_wanted": self.wanted, "restarts": self.restarts,
-                "orders": self.orders.told(), "listeners": [_listener(listener) for listener in self.config.listeners],
-                "clusters": [cluster.name for cluster in self.config.clusters],
-                "last_reload": self.last_reload, "reloading": self._reload is not None}
+        :raises PgSplitError: while a reload is under way.
+        """
+        if self._reload is not None or self._stopping is not None:
+            raise PgSplitError("a reload is under way: try again")
+        self._begin_reload((file, text))
 
-    def _log(self) -> list[dict[str, Any]]:
-        self.log.extend(self._recent.take())
-        return sorted(self.log, key=lambda line: line["time"])
-
-    def _order_host(self, cluster: str, host: str, order: str) -> dict[str, Any]:
-        self.orders.host(self.config, cluster, host, order)
-        return self._tell_orders()
-
-    def _order_reads(self, listener: str, to_primary: bool) -> dict[str, Any]:
-        self.orders.reads(self.config, listener, to_primary)
-        logger.warning("listener %s: %s", listener, "all reads go to the primary" if to_primary
-                       else "reads go to replicas again")
-        return self._tell_orders()
-
-    def _tell_orders(self) -> dict[str, Any]:
+    def tell_orders(self) -> dict[str, Any]:
+        """All workers, what is ordered now."""
         told = self.orders.told()
         for child in self.children.values():
             child.channel.send({"order": "orders", "orders": told})
         return told
 
-    def _configuration(self) -> dict[str, Any]:
-        return {"text": described(self.loaded), "sources": self.loaded.sources, "files": self.loaded.files,
-                "warnings": self.loaded.warnings}
-
-    def _function_lists(self) -> dict[str, Any]:
-        process = self.config.process
-        return {"replica": process.replica_functions, "primary": process.primary_functions}
-
-    def _users(self) -> list[dict[str, Any]]:
-        return UserLists(self.loaded).listing()
-
-    def _users_preview(self, listener: str, version: str, changes: list[Any]) -> dict[str, Any]:
-        file, _, diff = UserLists(self.loaded).edit(listener, version, changes)
-        return {"file": file, "diff": diff}
-
-    def _users_save(self, listener: str, version: str, changes: list[Any]) -> dict[str, Any]:
-        """Begins it: what comes of it `last_reload` tells, whose number is then greater than the one returned."""
-        if self._reload is not None or self._stopping is not None:
-            raise PgSplitError("a reload is under way: try again")
-        file, text, _ = UserLists(self.loaded).edit(listener, version, changes)
-        number = self.last_reload["number"]
-        self._begin_reload((file, text))
-        return {"number": number}
-
-    def _add_audit(self, who: str, deed: str, where: str, result: str = "done") -> bool:
-        self.audit.add(who, deed, where, result)
-        return True
-
-
-_QUERIES: Final[dict[str, Callable[..., Any]]] = {
-    "about": Arbiter._about,
-    "audit": lambda arbiter: list(arbiter.audit.entries),
-    "audit_add": Arbiter._add_audit,
-    "configuration": Arbiter._configuration,
-    "function_lists": Arbiter._function_lists,
-    "history": lambda arbiter, since=0.0: arbiter.history.since(since),
-    "last_reload": lambda arbiter: arbiter.last_reload,
-    "log": Arbiter._log,
-    "order_host": Arbiter._order_host,
-    "order_reads": Arbiter._order_reads,
-    "reload": Arbiter._ask_reload,
-    "totals": Arbiter.totals,
-    "users": Arbiter._users,
-    "users_preview": Arbiter._users_preview,
-    "users_save": Arbiter._users_save,
-    "workers": Arbiter._workers,
-}
-
-
-def _listener(listener: Listener) -> dict[str, Any]:
-    return {"name": listener.name, "stat_prefix": listener.stat_prefix, "split_rw": listener.split_rw,
-            "addresses": [str(address) for address in listener.addresses], "read_cluster": listener.read_cluster,
-            "write_cluster": listener.write_cluster, "consistency": listener.consistency,
-            "tls": listener.downstream_ssl, "certificate": listener.tls.certificate if listener.tls else None}
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The last ones of all processes, by time."""
+        self._log.extend(self._recent.take())
+        return sorted(self._log, key=lambda line: line["time"])
 
 
 def _audit_file(config: Config) -> str:

@@ -335,7 +335,22 @@ class ActiveSession:
         except ServerError as error:        # a reload has removed the cluster
             logger.debug("%s: no replica: %s", self.session.label, error)
             return None
-        return connect_replica(self.shared.manager, self.listener, self.logged_in, host) if host is not None else None
+        if host is None:
+            return None
+        for credentials in self._credentials():
+            self.logged_in.credentials = credentials
+            connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host)
+            if connection is not None:
+                return connection
+        return None
+
+    def _credentials(self) -> list[Credentials]:
+        """What the list of users has now, where a reload has changed it; then what the session began with."""
+        known, config = self.logged_in.credentials, self.shared.config()
+        listeners = config.listeners if config is not None else ()
+        secret = next((parse(user.secret) for listener in listeners if listener.name == self.listener.name
+                       for user in listener.users if user.username == known.user), known.secret)
+        return [known] if secret == known.secret else [Credentials(known.user, secret, known.keys), known]
 
     # --- cancel ---------------------------------------------------------------------------------------------
 

@@ -245,3 +245,19 @@ def test_no_secret_on_any_page(cluster, proxy, page):
                                           "/api/v1/users", "/users/postgres/edit?name=scram_user", "/metrics")]
     for secret in ("scram-secret", "md5-secret", "password-secret", "postgres-secret", proxy.admin_password):
         assert not any(secret in text for text in texts), secret
+
+
+def test_a_new_connection_of_an_open_session_uses_the_new_secret(cluster, proxy, page, role):
+    host = cluster.standbys[0].address
+    save(page, role, "first")
+    with connect(cluster, proxy, role, "first") as client:
+        cluster.primary.query("alter role changing password 'second'")
+        cluster.catch_up()
+        save(page, role, "second")
+        page.post(f"/clusters/replicas/{host}/maintenance")
+        eventually(lambda: [s["replica"] for s in page.json("sessions")["sessions"] if s["user"] == role] == [""])
+        page.post(f"/clusters/replicas/{host}/ready")
+        eventually(lambda: [s["replica"] for s in page.json("sessions")["sessions"] if s["user"] == role] == [host])
+        eventually(lambda: client.execute("select 9") and client.execute("show pgsplit.last_route").fetchone()[0]
+                   == "replica: read")
+    save(page, role, "", action="delete")
