@@ -1,17 +1,23 @@
-"""The results of all suites, as docs/conformance.md has them."""
+"""The results of all suites, and the part of docs/conformance.md that holds them."""
 
 from __future__ import annotations
 
 import datetime
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from pgsplit.errors import PgSplitError
 from tests.conformance import outcome
 from tests.conformance.servers import DIRECT, PGSPLIT
 from tests.conformance.suites import Suite
 from tests.conformance.trial import Trial
+
+BEGIN: Final = "<!-- results -->"
+END: Final = "<!-- end of results -->"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Difference:
         return self.suite.explained.get(self.test, "")
 
     def __str__(self) -> str:
-        return f"{self.suite.name}: {self.test}: {self.direct} directly, {self.through} by {self.way}"
+        return f"{self.suite.name}: `{self.test}`: {self.direct} directly, {self.through} by {self.way}"
 
 
 @dataclass(frozen=True)
@@ -47,35 +53,44 @@ class Result:
                 for test, pair in outcome.differing(direct, trial.outcomes).items()]
 
 
-def text(results: Sequence[Result]) -> str:
-    """The page. All *results* have the same ways."""
+def write(page: Path, results: Sequence[Result]) -> None:
+    """Put *results*, all of the same ways, between the marks of *page*: the rest is written by hand.
+
+    PgSplitError where the page has no such marks.
+    """
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise PgSplitError(f"{page} has no line {BEGIN}, and {END} after it")
+    page.write_text(f"{before}{begin}\n{_text(results)}{end}{after}")
+
+
+def _text(results: Sequence[Result]) -> str:
     ways = list(results[0].trials)
     head = ["suite", *ways, "statements to the standby, to the primary"]
     table = [head, ["---"] * len(head), *(_row(result) for result in results)]
     lines = "\n".join("| " + " | ".join(row) + " |" for row in table)
-    differences = "\n".join(f"* {each}. {each.why or 'Not explained.'}" for result in results
-                            for each in result.differences)
     return f"""\
-# Drivers' own tests
 
-What passes on a direct connection passes through pgsplit (G1): here are the test-suites of other projects, as their
-source distributions on PyPI have them. Each run has a fresh primary and standby, and pgsplit with the defaults of
-[its settings](configuration.md) and TLS for clients; in "{ways[-1]}" nothing can be read from the standby.
-`./run conformance --pure-primary --output docs/conformance.md` fetches the suites, runs them and writes this page;
-asyncpg's and pg8000's run in CI.
-
-{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, PostgreSQL {results[0].trials[DIRECT].postgresql}:
+{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, PostgreSQL {results[0].trials[DIRECT].postgresql}, \
+Python {platform.python_version()}:
 
 {lines}
 
-## Tests that differ
+These differ:
 
-{differences or "None."}
+{_differing(results) or "* none"}
 
-## Tests that fail directly, too
+These fail directly as well:
 
-{_failing(results)}
+{_failing(results) or "* none"}
+
 """
+
+
+def _differing(results: Sequence[Result]) -> str:
+    return "\n".join(f"* {each}{': ' + each.why if each.why else ''}"
+                     for result in results for each in result.differences)
 
 
 def _row(result: Result) -> list[str]:
@@ -86,9 +101,9 @@ def _row(result: Result) -> list[str]:
 
 
 def _failing(results: Sequence[Result]) -> str:
-    lines = [f"* {result.suite.name}: {test}"
+    lines = [f"* {result.suite.name}: `{test}`"
              for result in results for test, ended in result.trials[DIRECT].outcomes.items() if ended == outcome.FAILED]
-    return "\n".join(lines) or "None."
+    return "\n".join(lines)
 
 
 def _commit() -> str:

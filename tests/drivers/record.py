@@ -80,8 +80,12 @@ def record(driver: Driver, target: Target) -> dict[str, str]:
 
 
 def normalised(text: str, target: Target) -> str:
-    """Without what differs between any two runs: the port, pids, the numbers of temporary schemas and large objects."""
-    text = re.sub(rf"(?i)(port\W+){target.port}\b", r"\1PORT", text)
+    """Without what differs between any two runs: the port, and what `steady` leaves out."""
+    return steady(re.sub(rf"(?i)(port\W+){target.port}\b", r"\1PORT", text))
+
+
+def steady(text: str) -> str:
+    """Without pids, and the numbers of temporary schemas, large objects and asyncpg's statements."""
     text = re.sub(r"__asyncpg_stmt_\w+?__", "__asyncpg_stmt__", text)
     return re.sub(r"\b(Process |PID |process |pg_temp_|pg_toast_temp_|large object )\d+", r"\1#", text)
 
@@ -92,6 +96,6 @@ def known(oid: int) -> int | str:
 
 
 def short(value: Any) -> Any:
-    """A long value as its type, length and digest."""
+    """A long value as its type and digest."""
     text = repr(value)
-    return value if len(text) < 5000 else (type(value).__name__, len(value), hashlib.sha256(text.encode()).hexdigest())
+    return value if len(text) < 5000 else (type(value).__name__, hashlib.sha256(steady(text).encode()).hexdigest())
