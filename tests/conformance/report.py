@@ -17,40 +17,45 @@ from tests.conformance.suites import Suite
 from tests.conformance.trial import Trial
 
 BEGIN: Final = "<!-- results -->"
-END: Final = "<!-- end of results -->"
+END: Final = "<!-- /results -->"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A test that does not end as it does directly; ``why`` is empty where the suite's table does not explain it."""
+    """A test that does not end as it does directly; ``why`` is empty where nobody has said it."""
 
     suite: Suite
     test: str
     way: str
     direct: str
     through: str
-
-    @property
-    def why(self) -> str:
-        return self.suite.explained.get(self.test, "")
+    why: str
 
     def __str__(self) -> str:
-        return f"{self.suite.name}: `{self.test}`: {self.direct} directly, {self.through} by {self.way}"
+        return (f"{self.suite.name}: `{self.test}`: {self.direct} directly, {self.through} by {self.way}"
+                + (f": {self.why}" if self.why else ""))
 
 
 @dataclass(frozen=True)
 class Result:
-    """A suite's trials, one a way; the direct one is among them."""
+    """A suite's trials, one a way; the direct one is among them. ``again`` is a second direct one, if need was."""
 
     suite: Suite
     trials: Mapping[str, Trial]
+    again: Trial | None = None
 
     @property
     def differences(self) -> list[Difference]:
         direct = self.trials[DIRECT].outcomes
-        return [Difference(self.suite, test, way, *pair)
+        unsteady = outcome.differing(direct, self.again.outcomes) if self.again else {}
+        why = {**dict.fromkeys(unsteady, "unsteady: two direct runs differ in it, too"), **self.suite.explained}
+        return [Difference(self.suite, test, way, *pair, why.get(test, ""))
                 for way, trial in self.trials.items()
                 for test, pair in outcome.differing(direct, trial.outcomes).items()]
+
+    @property
+    def unexplained(self) -> list[Difference]:
+        return [difference for difference in self.differences if not difference.why]
 
 
 def write(page: Path, results: Sequence[Result]) -> None:
@@ -70,6 +75,7 @@ def _text(results: Sequence[Result]) -> str:
     head = ["suite", *ways, "statements to the standby, to the primary"]
     table = [head, ["---"] * len(head), *(_row(result) for result in results)]
     lines = "\n".join("| " + " | ".join(row) + " |" for row in table)
+    differences = "\n".join(f"* {each}" for result in results for each in result.differences)
     return f"""\
 
 {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, PostgreSQL {results[0].trials[DIRECT].postgresql}, \
@@ -79,18 +85,13 @@ Python {platform.python_version()}:
 
 These differ:
 
-{_differing(results) or "* none"}
+{differences or "* none"}
 
 These fail directly as well:
 
 {_failing(results) or "* none"}
 
 """
-
-
-def _differing(results: Sequence[Result]) -> str:
-    return "\n".join(f"* {each}{': ' + each.why if each.why else ''}"
-                     for result in results for each in result.differences)
 
 
 def _row(result: Result) -> list[str]:

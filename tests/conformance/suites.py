@@ -34,7 +34,8 @@ PG8000 = Suite(
     "pg8000", "1.31.6",
     needs=("pg8000=={version}", "pytest", "pytest-mock", "pytest-benchmark", "pytz"),
     arguments=("-p", "default_port", "--benchmark-disable", "test"),
-    environment={"PGHOST": "{host}", "PGPORT": "{port}", "PGPASSWORD": "{password}"},
+    environment={"PGHOST": "{host}", "PGPORT": "{port}", "PGPASSWORD": "{password}",
+                 "LOGNAME": "postgres"},        # an example in its README logs in as who runs it
     sql=("create extension hstore",),
     # Its README asks for these; and for trust for all others, where SCRAM tries more of pgsplit.
     hba=("host pg8000_md5 all 127.0.0.1/32 md5", "host pg8000_gss all 127.0.0.1/32 gss",
@@ -54,7 +55,7 @@ ASYNCPG = Suite(
     needs=("asyncpg=={version}", "pytest", "distro"),
     arguments=("tests",),
     environment={"PGHOST": "{host}", "PGPORT": "{port}", "PGUSER": "postgres", "PGPASSWORD": "{password}",
-                 "PGDATABASE": "{database}"},
+                 "PGDATABASE": "postgres"},     # some tests name that one for their second connection
 )
 
 SQLALCHEMY = Suite(
@@ -62,7 +63,7 @@ SQLALCHEMY = Suite(
     needs=("sqlalchemy[postgresql-psycopgbinary]=={version}", "pytest<10"),
     arguments=("--dburi", "postgresql+psycopg://postgres:{password}@{host}:{port}/{database}", "test/dialect"),
     sql=("create schema test_schema", "create schema test_schema_2", "create extension hstore",
-         "create extension citext", "create extension btree_gist"),
+         "create extension citext", "create extension btree_gist", 'create collation "en_US" from "C"'),
 )
 
 ALL: Final = {suite.name: suite for suite in (PG8000, ASYNCPG, SQLALCHEMY)}

@@ -53,8 +53,9 @@ def run(suite: Suite, way: str, more: Sequence[str] = ()) -> Trial:
 
 def _pytest(suite: Suite, checkout: Checkout, reached: Servers, home: Path, more: Sequence[str]) -> None:
     places = {"host": reached.host, "port": reached.port, "password": PASSWORD, "database": DATABASE}
-    command = [checkout.python, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--timeout", str(TEST_SECONDS),
-               "--junit-xml", home / "junit.xml", *(argument.format(**places) for argument in suite.arguments), *more]
+    command: list[str | Path] = [checkout.python, "-P", "-m", "pytest", "-p", "no:cacheprovider",
+                                 "--timeout", str(TEST_SECONDS), "--junit-xml", home / "junit.xml",
+                                 *(argument.format(**places) for argument in suite.arguments), *more]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "PYTEST"))}
     environment |= {name: value.format(**places) for name, value in suite.environment.items()}
     environment["PYTHONPATH"] = str(PLUGINS)
