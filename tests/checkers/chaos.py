@@ -15,8 +15,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,54 +101,66 @@ class Checker:
         return not connection.closed
 
 
-class Trouble(threading.Thread):
-    """What happens to the replicas until :meth:`end`: all of them run again then."""
+class Trouble:
+    """What happens to one replica, again and again, between entry and exit: it runs again then."""
 
-    def __init__(self, standbys: list[Server], seed: int, did: Counter[str]) -> None:
-        super().__init__()
-        self._standbys = standbys
+    def __init__(self, standby: Server, seed: int) -> None:
+        self.did: Counter[str] = Counter()
+        self._standby = standby
         self._dice = random.Random(seed)
         self._over = threading.Event()
-        self._did = did
-        self.failed: BaseException | None = None
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
 
-    def end(self) -> None:
+    def __enter__(self) -> Trouble:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._over.set()
-        self.join()
-        if self.failed is not None:
-            raise self.failed
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
 
-    def run(self) -> None:
+    def _run(self) -> None:
+        ways: dict[str, Callable[[], None]] = {
+            "stop fast": lambda: self._restart(lambda: self._standby.stop(signal.SIGINT)),
+            "stop at once": lambda: self._restart(lambda: self._standby.stop(signal.SIGQUIT)),
+            "kill": lambda: self._restart(self._standby.kill),
+            "hang": self._hang,
+        }
         try:
-            while not self._over.wait(self._dice.uniform(0.2, 1.0)):
-                name = self._dice.choice(("stop fast", "stop at once", "kill", "hang"))
-                getattr(self, "_" + name.replace(" ", "_"))(self._dice.choice(self._standbys))
-                self._did[name] += 1
+            while not self._over.wait(self._dice.uniform(0.2, 3)):
+                name = self._dice.choice(list(ways))
+                ways[name]()
+                self.did[name] += 1
         except BaseException as error:
-            self.failed = error
+            self._failed = error
 
-    def _stop_fast(self, standby: Server) -> None:
-        self._and_start(standby, lambda: standby.stop(signal.SIGINT))
-
-    def _stop_at_once(self, standby: Server) -> None:
-        self._and_start(standby, lambda: standby.stop(signal.SIGQUIT))
-
-    def _kill(self, standby: Server) -> None:
-        self._and_start(standby, standby.kill)
-
-    def _and_start(self, standby: Server, end: Callable[[], None]) -> None:
+    def _restart(self, end: Callable[[], None]) -> None:
         end()
-        self._over.wait(self._dice.uniform(0, 1.0))
-        standby.start()
+        self._over.wait(self._dice.uniform(0, 1))
+        self._standby.start()
 
-    def _hang(self, standby: Server) -> None:
-        """All processes of the server stand still, as on a machine that swaps."""
-        pids = standby.pids()
-        for pid in pids:
-            _signal(pid, signal.SIGSTOP)
-        self._over.wait(self._dice.uniform(0.1, 1.5))
-        for pid in pids:
-            _signal(pid, signal.SIGCONT)
+    def _hang(self) -> None:
+        """All processes of the server stand still: what connects to it is accepted by the kernel, and waits."""
+        postmaster = int((self._standby.data / "postmaster.pid").read_text().split()[0])
+        stopped = []
+        try:
+            for pid in (postmaster, *_children(postmaster)):        # one that stands still makes no more children
+                _signal(pid, signal.SIGSTOP)
+                stopped.append(pid)
+            self._over.wait(self._dice.uniform(0.1, 4))
+        finally:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+
+
+def _children(parent: int) -> Iterator[int]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                yield int(stat.parent.name)
 
 
 def _signal(pid: int, signum: signal.Signals) -> None:
@@ -160,13 +172,13 @@ def check(cluster: PrimaryAndStandbys, proxy: Proxy, seconds: float, seed: int, 
     checker = Checker(proxy.port, cluster.roles[USER].password or "")
     found = checker.findings
     before = proxy.client.arbiter("totals")
-    trouble = Trouble(cluster.standbys, seed, found.did)
-    trouble.start()
-    try:
+    troubles = [Trouble(standby, seed + number) for number, standby in enumerate(cluster.standbys)]
+    with ExitStack() as stack:
+        for trouble in troubles:
+            stack.enter_context(trouble)
         with Crew(clients, seed, checker.session) as crew:
             crew.over.wait(seconds)
-    finally:
-        trouble.end()
+    found.did = sum((trouble.did for trouble in troubles), Counter())
     found.errors += crew.failures
     time.sleep(1.5)                     # a worker tells its totals once a second
     after = proxy.client.arbiter("totals")

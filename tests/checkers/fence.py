@@ -1,4 +1,4 @@
-"""Fresh reads (guarantee G3), while the standby's replay is paused and resumed at random.
+"""Fresh reads (guarantee G3), while the standby's replay is paused, resumed and delayed at random.
 
 Sessions write counters that only grow, and read them back: their own at once, others' from other sessions and workers.
 A read is stale when it shows less than was certain before it was sent. With consistency session and global none may
@@ -13,6 +13,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +23,9 @@ import psycopg
 from pgsplit.demo.counts import Counts
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
-from pgsplit.demo.server import Role
+from pgsplit.demo.server import Role, Server
 from tests.checkers.crew import Crew
 from tests.conftest import default_configuration
-from tests.differential.replay import replay_that_stutters
 
 USER = "scram_user"
 CLIENTS = 16
@@ -110,6 +111,42 @@ class Checker:
         seen[target] = max(seen[target], value)
 
 
+@contextmanager
+def replay_that_lags(standby: Server, seed: int) -> Iterator[None]:
+    """Replay stands still, for moments and for long, and applies commits late for a while; not so at the end."""
+    over = threading.Event()
+    dice = random.Random(seed)
+    failures: list[BaseException] = []
+
+    def pause(longest: float) -> None:
+        standby.pause_replay()
+        over.wait(dice.uniform(0, longest))
+        standby.resume_replay()
+
+    def delay() -> None:
+        standby.delay_replay(dice.randrange(5, 200))
+        over.wait(dice.uniform(0.2, 1))
+        standby.delay_replay(0)
+
+    def lag() -> None:
+        try:
+            while not over.wait(dice.uniform(0, 0.3)):
+                [what] = dice.choices((lambda: pause(0.1), lambda: pause(1), delay), (6, 1, 1))
+                what()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=lag)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
 def check(cluster: PrimaryAndStandbys, proxy: Proxy, consistency: str, seconds: float, seed: int) -> Findings:
     """Run it against *proxy*, which is configured for *consistency*."""
     cluster.primary.query("drop table if exists fence; create table fence (id int primary key, value bigint)")
@@ -118,7 +155,7 @@ def check(cluster: PrimaryAndStandbys, proxy: Proxy, consistency: str, seconds: 
     cluster.catch_up()
     checker = Checker(proxy.port, cluster.roles[USER].password or "", consistency)
     before = Counts.of(proxy.client.arbiter("totals"))
-    with replay_that_stutters(cluster, seed), Crew(CLIENTS, seed, checker.session) as crew:
+    with replay_that_lags(cluster.standbys[0], seed), Crew(CLIENTS, seed, checker.session) as crew:
         crew.over.wait(seconds)
     found = checker.findings
     found.failures = crew.failures[:3]
