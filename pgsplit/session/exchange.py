@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from ..auth import scram
-from ..auth.secret import Kind, Secret, Verifier
+from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..upstream import passwords
 from ..upstream.connection import UpstreamConnection
@@ -27,11 +30,12 @@ _SALT_KEY: Final = os.urandom(32)
 class Exchange:
     """*binding* is the listener certificate's tls-server-end-point data. *credentials* gain what the exchange shows.
 
-    ``asked`` turns true when the client has been asked for something: from then on no other server can be tried.
+    ``asked`` turns true when the client has been asked for something: from then on no other server can ask it.
     """
 
     def __init__(self, client: Stream, credentials: Credentials, binding: bytes | None) -> None:
         self.asked = False
+        self._rest: Callable[[], bool] = self._cannot_end
         self._client = client
         self._credentials = credentials
         self._binding = binding
@@ -51,7 +55,24 @@ class Exchange:
                                   "elsewhere", severity="FATAL")
             while code != OK:
                 code, data = self._answer(connection, code, data)
+            self._rest = self._can_follow
             connection.finish()
+
+    def end_alone(self) -> bool:
+        """The server that asked is lost: end the client's login by what the user list has.
+
+        Whether that could be done; then the client has proved itself, or what it sent is in `credentials` and to be
+        judged by the server that is next.
+
+        :raises ServerError: 28P01 when the client's proof does not hold.
+        """
+        return self._rest()
+
+    def _cannot_end(self) -> bool:
+        return False
+
+    def _can_follow(self) -> bool:
+        return self._credentials.secret is not None or self._credentials.seen_password is not None
 
     def _cannot_follow(self, code: int) -> bool:
         secret = self._credentials.secret
@@ -70,7 +91,24 @@ class Exchange:
         if code == CLEARTEXT:
             text = answer.partition(b"\0")[0].decode(errors="surrogateescape")
             self._credentials.seen_password = Secret(Kind.CLEAR, text)
+            self._rest = self._end_cleartext
+        else:
+            self._rest = partial(self._end_md5, data[:4], answer)
         return connection.request(answer)
+
+    def _end_cleartext(self) -> bool:
+        self._credentials.secret = None         # what the client sent is to be judged, not what the list has
+        return True
+
+    def _end_md5(self, salt: bytes, answer: bytes) -> bool:
+        secret = self._credentials.secret
+        if secret is None:
+            return False
+        expected = md5_response(secret, self._credentials.user, salt).encode()
+        if not hmac.compare_digest(answer.partition(b"\0")[0], expected):
+            raise ServerError("28P01", f'password authentication failed for user "{self._credentials.user}"',
+                              severity="FATAL")
+        return True
 
     def _ask(self, code: int, data: bytes) -> None:
         self.asked = True
@@ -90,6 +128,7 @@ class Exchange:
         secret = self._credentials.secret
         if self._client.tls is not None and secret is not None and secret.kind is not Kind.MD5:
             self._end_scram(secret, connection, data)
+            self._rest = self._can_follow
             return connection.authenticate(self._credentials, (SASL, data))
         return self._relay_scram(connection, data)
 
@@ -99,22 +138,28 @@ class Exchange:
             keys = self.prove(secret)
         except scram.ScramError as error:
             if error.sqlstate == "28P01" and secret.verifier is not None:
-                connection.check_verifier(secret.verifier, data)      # a stale one says so
+                with suppress(ConnectionLost):
+                    connection.check_verifier(secret.verifier, data)      # a stale one says so
             raise
         if secret.kind is Kind.SCRAM:
             self._credentials.keys = keys
 
-    def prove(self, secret: Secret) -> scram.Keys | None:
+    def prove(self, secret: Secret) -> scram.Keys:
         """Let the client prove by SCRAM that it knows *secret*; the keys that it has shown, if it is a verifier.
 
         :raises ScramError: 28P01 when it does not.
         """
         server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), self._binding)
         self._ask(SASL, _mechanisms(name.encode() for name in server.mechanisms))
-        mechanism, first = split_initial(self._read_answer())
-        self._ask(SASL_CONTINUE, server.first(mechanism, first))
+        return self._prove_from(server, self._read_answer())
+
+    def _prove_from(self, server: scram.ScramServer, initial: bytes) -> scram.Keys:
+        self._ask(SASL_CONTINUE, server.first(*split_initial(initial)))
+        return self._prove_final(server, self._read_answer())
+
+    def _prove_final(self, server: scram.ScramServer, answer: bytes) -> scram.Keys:
         try:
-            final, keys = server.final(self._read_answer())
+            final, keys = server.final(answer)
         except scram.ScramError as error:
             if error.sqlstate != "28P01":
                 raise
@@ -126,8 +171,7 @@ class Exchange:
     def _derived_verifier(self, secret: Secret) -> Verifier:
         salt = hashlib.blake2b(self._credentials.user.encode(errors="surrogateescape"), key=_SALT_KEY,
                                digest_size=16).digest()
-        salted = passwords.salted(scram.normalise(secret.text), salt, scram.ITERATIONS)
-        return scram.verifier_of(scram.keys_of(salted, salt, scram.ITERATIONS))
+        return _verifier(secret, salt, scram.ITERATIONS)
 
     def _relay_scram(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
         """The server's own exchange with the client. -PLUS is taken out of the offer: it binds to one TLS leg."""
@@ -144,6 +188,7 @@ class Exchange:
                 severity="FATAL", hint="Give the user's password or SCRAM verifier in user_list.")
         if observer:
             observer.client_first(first)
+        self._rest = partial(self._end_relayed, initial)
         code, challenge = connection.request(initial)
         if code != SASL_CONTINUE:
             raise ProtocolViolation(f"{connection.name} sent authentication request {code} instead of SASLContinue")
@@ -153,11 +198,29 @@ class Exchange:
         final = self._read_answer()
         if observer:
             self._credentials.keys = observer.client_final(final)
+        self._rest = partial(self._end_relayed, initial, challenge, final)
         code, data = connection.request(final)
         if code == SASL_FINAL:
             self._ask(code, data)
+            self._rest = self._can_follow
             code, data = connection.next_request()
         return code, data
+
+    def _end_relayed(self, initial: bytes, challenge: bytes = b"", final: bytes = b"") -> bool:
+        """pgsplit takes the place of the server that sent *challenge*, or was lost before it did."""
+        secret = self._credentials.secret
+        if secret is None or secret.kind is Kind.MD5:
+            return False
+        if challenge:
+            _, salt, iterations = scram.parse_server_first(challenge)
+            server = scram.ScramServer(secret.verifier or _verifier(secret, salt, iterations), None)
+            server.resume(split_initial(initial)[1], challenge)
+            keys = self._prove_final(server, final)
+        else:
+            keys = self._prove_from(scram.ScramServer(secret.verifier or self._derived_verifier(secret), None), initial)
+        if secret.kind is Kind.SCRAM:
+            self._credentials.keys = keys
+        return True
 
 
 def split_initial(body: bytes) -> tuple[str, bytes]:
@@ -166,6 +229,12 @@ def split_initial(body: bytes) -> tuple[str, bytes]:
     if not found or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
         raise ProtocolViolation("malformed SASLInitialResponse")
     return mechanism.decode(errors="replace"), rest[4:]
+
+
+def _verifier(secret: Secret, salt: bytes, iterations: int) -> Verifier:
+    """Of a clear password."""
+    salted = passwords.salted(scram.normalise(secret.text), salt, iterations)
+    return scram.verifier_of(scram.keys_of(salted, salt, iterations))
 
 
 def _mechanisms(names: Iterable[bytes]) -> bytes:

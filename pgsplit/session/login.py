@@ -72,6 +72,7 @@ class Login:
         self._credentials = Credentials(startup.user, parse(entry.secret) if entry else None)
         self._exchange = Exchange(client, self._credentials, binding)
         self._read_only = listener.split_rw and entry is None
+        self._proved = False        # to pgsplit, in the place of a replica that was lost
 
     def run(self) -> LoggedIn:
         """Log the client in.
@@ -98,7 +99,7 @@ class Login:
     # --- the client's login ---------------------------------------------------------------------------------
 
     def _on_replica(self, host: HostLike | None) -> UpstreamConnection | None:
-        """None when the replica gave up before the client was asked for anything: the primary may know better."""
+        """None when the replica gave up: the primary may know better. *No* to the client's proof is final."""
         connection = self._connection(self._listener.read_cluster)
         try:
             connection.connect(host)
@@ -106,14 +107,26 @@ class Login:
                                follows=host is not None and not self._read_only)
         except ServerError as error:
             if self._exchange.asked:
-                raise
+                self._end_without(error)
             logger.info("login of %s at a replica: %s", self._credentials.user, error)
             return None
         return connection
 
+    def _end_without(self, error: ServerError) -> None:
+        """A replica that asked the client is lost, or full: what the client was asked is ended without it.
+
+        :raises ServerError: *error*, where that cannot be.
+        """
+        if error.sqlstate.startswith("28") or not self._exchange.end_alone():
+            raise error
+        self._proved = True
+
     def _on_primary(self, parameters: Mapping[str, str] | None = None) -> UpstreamConnection:
+        parameters = parameters or self._parameters
+        if self._proved:
+            return self._log_in_at_primary(parameters)
         connection = self._connect_primary()
-        self._exchange.run(connection, parameters or self._parameters)
+        self._exchange.run(connection, parameters)
         return connection
 
     def _read_elsewhere(self) -> UpstreamConnection:
@@ -141,7 +154,7 @@ class Login:
         """
         proved = self._exchange.asked
         try:
-            primary = self._log_in_at_primary() if proved else self._on_primary()
+            primary = self._log_in_at_primary(self._parameters) if proved else self._on_primary()
         except BaseException as error:
             if (isinstance(error, ServerError) and is_away(error) and proved == self._exchange.asked
                     and self._listener.login_without_primary):
@@ -150,10 +163,10 @@ class Login:
             raise
         return LoggedIn(self._credentials, self._parameters, alike(replica, primary), primary)
 
-    def _log_in_at_primary(self) -> UpstreamConnection:
+    def _log_in_at_primary(self, parameters: Mapping[str, str]) -> UpstreamConnection:
         connection = self._connect_primary()
         with connection.logging_in():
-            connection.log_in(self._credentials, connection.start(self._parameters))
+            connection.log_in(self._credentials, connection.start(parameters))
         return connection
 
     def _replica_behind(self, primary: UpstreamConnection) -> LoggedIn:

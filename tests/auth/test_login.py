@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgsplit.auth.scram import ScramServer, keys_of, normalise, salted_password, verifier_of
-from pgsplit.auth.secret import parse
+from pgsplit.auth.secret import md5_response, md5_secret, parse
 from pgsplit.demo.ports import choose
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ServerError
@@ -331,6 +333,111 @@ def test_an_upstream_may_vanish_at_any_byte(cluster: PrimaryAndStandbys):
                     straight(manager, {"app": "secret"})
                 assert refused.value.sqlstate == "08006"
                 assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+class Cut:
+    """A way to a server that breaks, with a reset, when the server has sent *messages*."""
+
+    def __init__(self, port: int, messages: int) -> None:
+        self._server = port
+        self._messages = messages
+        self._socket = listen()
+        self.port: int = self._socket.getsockname()[1]
+        self._greenlet = gevent.spawn(self._run)
+
+    def __enter__(self) -> Cut:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._greenlet.kill()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while True:
+            gevent.spawn(self._pass_on, self._socket.accept()[0])
+
+    def _pass_on(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        near = Stream(sock, "pgsplit")
+        far = Stream(socket.create_connection(("127.0.0.1", self._server)), "server")
+        length = near.read_exact(4)
+        far.write(length + near.read_exact(int.from_bytes(length, "big") - 4))
+        back = gevent.spawn(self._answers, far, near)
+        try:
+            while not back.ready():
+                kind, body = near.read_message()
+                far.write(build.message(bytes([kind]), body))
+        except ConnectionLost:
+            pass
+        finally:
+            back.kill()
+            far.close()
+
+    def _answers(self, far: Stream, near: Stream) -> None:
+        with suppress(ConnectionLost):
+            for _ in range(self._messages):
+                kind, body = far.read_message()
+                near.write(build.message(bytes([kind]), body))
+        near.close()
+
+
+def entries(cluster: PrimaryAndStandbys) -> list[tuple[str, str]]:
+    """Users and what the list has of them."""
+    [(verifier,)] = cluster.primary.query("select rolpassword from pg_authid where rolname = 'scram_user'")
+    return [("password_user", cluster.roles["password_user"].password or ""), ("scram_user", SECRET),
+            ("scram_user", verifier), ("md5_user", "md5-secret"), ("md5_user", md5_secret("md5-secret", "md5_user"))]
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("messages", range(7))
+def test_a_replica_that_is_lost_amid_a_login_is_no_error(cluster: PrimaryAndStandbys, messages: int, sslmode: str):
+    for user, entry in entries(cluster):
+        with Cut(cluster.standbys[0].port, messages) as cut:
+            manager = Manager(cut.port, cluster.primary.port)
+            password = cluster.roles[user].password
+            with Front(manager, listener({user: entry}), cluster) as front:
+                logged_in = front.log_in(user=user, password=password, sslmode=sslmode)
+                assert outcome(logged_in) == "primary only", (user, entry)
+                with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for .*"{user}"'):
+                    front.log_in(user=user, password="guess", sslmode=sslmode)
+            assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+def test_a_role_s_connection_limit_on_the_replica_alone_is_no_error():
+    """What it says after the proof: too many connections for the role."""
+    def full(stream: Stream) -> None:
+        stream.write(build.authentication(5, b"salt"))
+        stream.read_message()
+        stream.write(OK + build.error_response("FATAL", "53300", "too many connections for role"))
+
+    def well(stream: Stream) -> None:
+        stream.write(build.authentication(5, b"pepp"))
+        stream.read_message()
+        stream.write(OK + SESSION)
+
+    answer = build.message(b"p", md5_response(parse("secret"), "app", b"salt").encode() + b"\0")
+    with Fake(full) as replica, Fake(well) as primary:
+        manager = Manager(replica.port, primary.port)
+        logged_in = straight(manager, {"app": "secret"}, says=answer)
+        assert logged_in.default is None and logged_in.main.host is manager.primary
+        close(logged_in)
+
+
+def test_who_is_not_in_the_list_is_told_that_the_replica_is_lost(cluster: PrimaryAndStandbys):
+    """Nothing can take the replica's place; a clear password is the client's own, and goes to the primary."""
+    for user, lost in (("scram_user", True), ("password_user", False)):
+        with Cut(cluster.standbys[0].port, 1) as cut:
+            manager = Manager(cut.port, cluster.primary.port)
+            with Front(manager, listener({}, unlisted_users="read_only"), cluster) as front:
+                login = {"user": user, "password": cluster.roles[user].password, "sslmode": "disable"}
+                if lost:
+                    with pytest.raises(psycopg.OperationalError, match="during authentication"):
+                        front.log_in(**login)
+                else:
+                    logged_in = front.log_in(**login)
+                    assert logged_in.read_only and logged_in.default is not None
+                    assert ask(logged_in.default, "select pg_is_in_recovery(), session_user") == ["f", user]
+                    close(logged_in)
 
 
 # --- pgsplit's own answers -------------------------------------------------------------------------------------------
