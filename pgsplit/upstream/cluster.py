@@ -79,6 +79,10 @@ class Cluster:
     def usable(self) -> list[Host]:
         return [host for host in self.hosts.values() if not host.why_not and not host.removed]
 
+    def silent(self) -> list[Host]:
+        """Those that have not answered their last check: nobody knows more of them than a connection would tell."""
+        return [host for host in self.hosts.values() if host.silent and not host.order and not host.removed]
+
     def rotate(self, hosts: list[Host]) -> list[Host]:
         """ROUND_ROBIN: each call begins with the next one."""
         if not hosts:
@@ -337,6 +341,8 @@ class ClusterManager:
     def pick(self, cluster_name: str) -> Host:
         """The host for a new connection. Waits for the first health checks, at most `connect_timeout`.
 
+        For writes there is no other: where none can be used, one that has missed its last check is tried all the same.
+
         :raises ServerError: 08001 with each host's reason when none can be used.
         """
         cluster = self.cluster(cluster_name)
@@ -347,6 +353,9 @@ class ClusterManager:
                 return usable[0]
             left = deadline - time.monotonic()
             if left <= 0 or (cluster.hosts and all(host.checked for host in cluster.hosts.values())):
+                silent = cluster.rotate(cluster.silent()) if cluster.writes else []
+                if silent:
+                    return silent[0]
                 raise ServerError("08001", f"no host of cluster {cluster_name} can be used: {cluster.reasons()}",
                                   severity="FATAL")
             self._changed.wait(min(left, POLL))

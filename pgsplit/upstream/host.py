@@ -60,6 +60,7 @@ class Host:
         self.order = ""                    # the operator's: drain or maintenance
         self.found = UNCHECKED             # by the health check
         self.checked = False
+        self.silent = False                # it has not answered its last check
         self.in_recovery: bool | None = None
         self.identity: Identity | None = None
         self.configuration: Configuration | None = None

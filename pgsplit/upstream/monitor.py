@@ -194,6 +194,7 @@ class HealthCheck:
         if self.host.found != why:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
         self.host.out(why)
+        self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57")
         self.host.checked = True
         self._manager.changed()
 
@@ -226,6 +227,7 @@ class HealthCheck:
         position = self.connection.sample()
         was, host.in_recovery = host.found, position.in_recovery
         host.checked = True
+        host.silent = False
         self._manager.seen(host, position, t_ns)
         if was and not host.found:
             logger.info("%s of cluster %s can be used: %s", host.name, self._cluster.name,

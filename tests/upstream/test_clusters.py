@@ -95,6 +95,21 @@ def test_a_host_that_is_down_is_skipped_and_taken_back(cluster, manage):
     assert counters["cluster.replicas.127.0.0.1:1.upstream_cx_connect_fail"] > 0
 
 
+def test_a_primary_that_has_missed_a_check_is_tried_all_the_same(cluster, manage):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address]))
+    host = manager.pick("primary")
+    check = manager.cluster("primary").checks[host.address]
+    check.fail(TimeoutError("the health check timed out"))
+    assert host.why_not == "the health check timed out" and manager.pick("primary") is host
+    check.fail(ServerError("28P01", "password authentication failed"))      # it has answered, and is not to be used
+    with pytest.raises(ServerError, match="password authentication failed"):
+        manager.pick("primary")
+    replica = manager.pick("replicas")
+    manager.cluster("replicas").checks[replica.address].fail(TimeoutError("the health check timed out"))
+    with pytest.raises(ServerError, match="no host of cluster replicas can be used"):
+        manager.pick("replicas")
+
+
 def test_names_are_resolved_again(cluster, manage):
     answers = [[("127.0.0.1", cluster.standbys[0].port)]]
 
