@@ -167,6 +167,7 @@ def test_g6_an_outcome_that_is_unknown_is_no_success_and_nothing_runs_twice(
 
 def test_g7_every_decision_has_a_reason_of_the_rule_table(connect: Connect, proxy: Proxy, table: str) -> None:
     with connect() as session:
+        eventually(lambda: session.execute("select 1") and counters(proxy).get("decisions.replica.read"))
         for sql in ("select 1", f"insert into {table} values (1)", f"select a from {table} for update", "begin",
                     "select 1", "commit", "select pg_advisory_lock(1)", "select 1", "select", ""):
             session.execute(sql)

@@ -25,7 +25,7 @@ from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..upstream.cluster import ClusterManager, client_context
-from ..upstream.host import MAINTENANCE, Host
+from ..upstream.host import MAINTENANCE, Host, ground_moved
 from ..upstream.sampler import Sampler
 from ..upstream.snapshot import host_snapshot
 from .acceptor import Acceptor
@@ -83,6 +83,7 @@ class ProxyService:
         self._prepared = None
         self._shared.manager.update(config)
         self._classifier.configure(**_classification(config))
+        self._shared.forget()
         self._install(config, tls)
         self._accept()
 
@@ -105,6 +106,7 @@ class ProxyService:
             gevent.sleep(DRAIN_STEP)
 
     def totals(self) -> dict[str, int]:
+        self._shared.drain()
         parts = [stats.to_dict(prefix) for prefix, stats in self._stats.items()]
         for active in self._active():
             root, client = f"postgres.{active.listener.stat_prefix}", active.session.flow.client
@@ -113,6 +115,7 @@ class ProxyService:
 
     def order(self, orders: Mapping[str, Any]) -> None:
         """What the operator has ordered for hosts and listeners, all of it anew (see `process.orders`)."""
+        ground_moved()
         self._shared.manager.order(orders["hosts"])
         self._shared.reads_to_primary = set(orders["reads_to_primary"])
         for active in self._active():
@@ -148,6 +151,7 @@ class ProxyService:
     def _cancel_session(self, args: Mapping[str, Any]) -> bool:
         """Whether something ran."""
         active = self._find(args)
+        active.session.hold()
         running = active.session.splitter.running is not None
         active.cancel()
         return running
@@ -164,11 +168,13 @@ class ProxyService:
                 for host in cluster.hosts.values()]
 
     def _digests(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        self._shared.drain()
         return {"top": usage_rows(self._shared.digests.top(int(args.get("count", 100)))),
                 "writes": sorted(map(readable, self._classifier.writes()))}
 
     def _forget_writes(self, args: Mapping[str, Any]) -> bool:
         self._classifier.forget_writes()
+        self._shared.forget()
         return True
 
     def _check_now(self, args: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..split.batch import Batch
 from ..split.decision import Decision, Upstream
+from ..split.repeat import Held
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import place
@@ -110,6 +111,15 @@ class SessionCounter:
         self._stats.reasks += 1
         self._reasks += 1
         self._stats.reasks_by[sqlstate] = self._stats.reasks_by.get(sqlstate, 0) + 1
+
+    def repeated(self, held: Held) -> None:
+        """A relay has repeated batches; what it counted in its table is the listener's, and not counted here."""
+        self.replica += held.replica
+        self.primary += held.primary
+        if held.last is not None:
+            self.answered_ns = held.answered_ns
+            self.transaction_ns = held.transaction_ns
+            self._in_transaction = held.tx != IDLE
 
     def answered(self, upstream: Upstream, batch: Batch, now_ns: int, tx: int) -> None:
         """*batch* is answered, at *now_ns* (monotonic), and left the transaction status *tx*."""

@@ -14,8 +14,11 @@ from typing import Any, Final
 
 import gevent
 
+from ..split.repeat import Held
 from ..upstream.stream import Tls, close_notify
 from .leg import Leg
+from .repeater import Repeater
+from .routes import Context, Route
 
 READ: Final = 1
 WRITE: Final = 2
@@ -37,7 +40,7 @@ class Event:
 class Flow:
     """One session as the relay sees it. A leg may be absent, and be replaced after a reconnect."""
 
-    __slots__ = ("additional", "client", "default", "events", "parked", "timer")
+    __slots__ = ("additional", "client", "default", "events", "parked", "repeater", "timer")
 
     def __init__(self, client: Leg, default: Leg | None, additional: Leg | None) -> None:
         self.client = client
@@ -46,6 +49,7 @@ class Flow:
         self.events: int = 0
         self.parked: Any = None      # the greenlet, while it sleeps in wait()
         self.timer: Any = None
+        self.repeater: Repeater | None = None
         for leg in self.legs():
             leg.flow = self
 
@@ -54,6 +58,9 @@ class Flow:
 
 
 class PyRelay:
+    form: Final = "pure Python"
+    route: Final = Route
+
     def __init__(self) -> None:
         self._hub = gevent.get_hub()
         self._loop = self._hub.loop
@@ -113,6 +120,34 @@ class PyRelay:
             leg.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+
+    # --- repeating --------------------------------------------------------------------------------
+
+    def release(self, flow: Flow, context: Context, fence_ns: int, tx: int, tx_wrote: bool,
+                transaction_ns: int) -> None:
+        """Let known batches pass without the session, from now until `hold`, or until something else comes."""
+        if flow.events or any(leg.inbox or leg.outbox or leg.eof is not None for leg in flow.legs()):
+            return
+        if flow.repeater is None:
+            flow.repeater = Repeater(context)
+        flow.repeater.release(fence_ns, tx, tx_wrote, transaction_ns)
+
+    def hold(self, flow: Flow) -> Held | None:
+        """Repeat no more: what has been done since `release`, or None when that has been told already."""
+        return flow.repeater.hold(flow) if flow.repeater is not None else None
+
+    def _repeated(self, flow: Flow, leg: Leg, data: bytes) -> bool:
+        """Whether *data*, which has just come, is done with."""
+        repeater = flow.repeater
+        if repeater is None or not repeater.on:
+            return False
+        if leg is flow.client:
+            done = repeater.client(self, flow, data)
+        else:
+            done = repeater.upstream(self, flow, leg, data)
+        if not done:
+            repeater.on = False
+        return done
 
     # --- bytes ------------------------------------------------------------------------------------
 
@@ -182,6 +217,8 @@ class PyRelay:
     def _happened(self, flow: Flow, event: int) -> None:
         """In the hub: note the event and, if the greenlet is parked, run it."""
         flow.events |= event
+        if flow.repeater is not None:
+            flow.repeater.on = False
         parked = flow.parked
         if parked is not None:
             if gevent.getcurrent() is not self._hub:
@@ -211,18 +248,28 @@ class PyRelay:
             self._ended(leg, "closed the connection")
             return
         leg.received += count
+        flow = leg.flow
         if leg.tls is None:
-            leg.inbox += self._buffer[:count]
+            if flow is not None and flow.repeater is not None and flow.repeater.on:
+                data = bytes(self._buffer[:count])
+                if self._repeated(flow, leg, data):
+                    return
+                leg.inbox += data
+            else:
+                leg.inbox += self._buffer[:count]
         else:
             leg.tls.incoming.write(self._buffer[:count])
             before = len(leg.inbox)
             self._decrypt(leg)
             if leg.eof is None and len(leg.inbox) == before:
                 return
+            if leg.eof is None and flow is not None and self._repeated(flow, leg, bytes(leg.inbox)):
+                leg.inbox.clear()
+                return
         if leg.eof is not None or len(leg.inbox) >= leg.limit:
             leg.reader.stop()
-        if leg.flow is not None:
-            self._happened(leg.flow, Event.DATA if leg.eof is None else Event.DATA | Event.CLOSED)
+        if flow is not None:
+            self._happened(flow, Event.DATA if leg.eof is None else Event.DATA | Event.CLOSED)
 
     def _writable(self, leg: Leg) -> None:
         congested = leg.congested

@@ -18,11 +18,13 @@ from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError
 from ..split.decision import Upstream
 from ..split.facts import Facts
+from ..split.repeat import Held
 from ..split.splitter import Splitter
+from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
-from ..upstream.host import Configurations, Host, differing_values
+from ..upstream.host import GROUND, Configurations, Host, differing_values
 from ..upstream.login import OK, Credentials
 from ..upstream.sampler import Sampler
 from ..upstream.stream import Stream
@@ -37,6 +39,7 @@ from .handshake import accept_startup
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
 from .registry import Key, Registry
+from .routes import CONSISTENCY, Context, FlowTable
 from .session import RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
@@ -80,6 +83,28 @@ class Shared:
     reload: Callable[[], None] = lambda: None                    # tell the arbiter
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    tables: dict[int, FlowTable] = field(default_factory=dict)   # of each listener's counters
+
+    def table(self, stats: ListenerStats) -> FlowTable:
+        """The flow table of those sessions that count into *stats*."""
+        table = self.tables.get(id(stats))
+        if table is None:
+            table = self.tables[id(stats)] = FlowTable(self.relay.route, stats, self.digests)
+        return table
+
+    def drain(self) -> None:
+        """Put what relays have counted where it is looked for."""
+        for table in self.tables.values():
+            table.drain()
+
+    def remember_write(self, sql: bytes) -> None:
+        self.classifier.remember_write(sql)
+        self.forget()
+
+    def forget(self) -> None:
+        """What texts mean has changed."""
+        for table in self.tables.values():
+            table.forget()
 
 
 @dataclass
@@ -201,6 +226,9 @@ class ActiveSession:
         self._configurations: Configurations | None = None
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
+        self.context = Context(
+            self.shared.table(server.stats), {}, self.counter.recent, CONSISTENCY[self.listener.consistency],
+            self.shared.board.publish_write, self.shared.board.latest_write_ns)
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
@@ -224,7 +252,8 @@ class ActiveSession:
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
             publish=self.shared.board.publish_write, lost_replica=self._lost_replica, answered=counter.answered,
-            remember_write=self.shared.classifier.remember_write)
+            remember_write=self.shared.remember_write, repeats=None if sole else self)
+        self.context.statements = splitter.statements
         session.fence_ns = fence_ns
         main.callback = session
         self._compare_configurations(splitter)
@@ -263,12 +292,20 @@ class ActiveSession:
             return
         assert isinstance(replica.host, Host)
         self._configurations = self.shared.manager.configurations(self.listener.write_cluster, replica.host)
+        self.context.freshness = replica.host.freshness
         splitter.configurations_differ(differing(replica, main) | differing_values(self._configurations))
 
     # --- the fence ----------------------------------------------------------------------------------------
 
     def why_not(self, fence_ns: int) -> str:
         """The rule that keeps the next read from the replica, or nothing (see `Freshness`)."""
+        ground = GROUND[0]
+        why_not = self._why_not(fence_ns)
+        if not why_not:
+            self.context.cleared = ground
+        return why_not
+
+    def _why_not(self, fence_ns: int) -> str:
         connection = self.logged_in.default
         sampler = self.server.sampler
         if self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary:
@@ -300,6 +337,15 @@ class ActiveSession:
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
+    # --- what the relay repeats -----------------------------------------------------------------------------
+
+    @property
+    def transaction_ns(self) -> int:
+        return self.counter.transaction_ns
+
+    def repeated(self, held: Held) -> None:
+        self.counter.repeated(held)
+
     def flush_delay_ns(self) -> int:
         return self.shared.manager.flush_delay_ns(self.listener.write_cluster)
 
@@ -307,6 +353,7 @@ class ActiveSession:
 
     def _lost_replica(self, why: str) -> None:
         logger.info("%s: goes on without a replica: %s", self.session.label, why)
+        self.context.freshness = None
         if self.logged_in.default is not None:
             self.logged_in.default.release()
             self.logged_in.default = None
@@ -355,6 +402,7 @@ class ActiveSession:
     # --- cancel ---------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
+        self.session.hold()
         running = self.session.splitter.running
         if running is None:
             return

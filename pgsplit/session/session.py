@@ -10,11 +10,13 @@ from .. import log
 from ..errors import ProtocolViolation, ServerError
 from ..split.batch import Batch
 from ..split.decision import Upstream
+from ..split.repeat import Held
 from ..split.splitter import Splitter
 from ..split.step import Action, Step
 from ..wire import build
 from .leg import Leg
 from .pyrelay import Flow, PyRelay
+from .routes import Context
 
 logger = log.get("pgsplit.session")
 
@@ -40,13 +42,28 @@ class Publish(Protocol):
         """Tell all sessions of this node that somebody was told of a commit."""
 
 
+class Repeats(Protocol):
+    """What a session says of the batches that its relay repeats."""
+
+    context: Context
+
+    def repeated(self, held: Held) -> None:
+        """The relay has repeated some: count them as the session's."""
+
+    @property
+    def transaction_ns(self) -> int:
+        """When the open transaction began; 0: there is none."""
+
+
 class Session:
-    """*freshness* and *connect_replica* are the session's ways to its read cluster; *publish* is the board's."""
+    """*freshness* is the session's way to its read cluster; *publish* is the board's. *repeats*: where the relay may
+    repeat what it knows.
+    """
 
     def __init__(self, relay: PyRelay, flow: Flow, splitter: Splitter, *, label: str, reask_buffer: int,
                  reask_hold: float, freshness: Freshness, publish: Publish, lost_replica: Callable[[str], None],
                  answered: Callable[[Upstream, Batch, int, int], None],
-                 remember_write: Callable[[bytes], None]) -> None:
+                 remember_write: Callable[[bytes], None], repeats: Repeats | None = None) -> None:
         self.relay = relay
         self.flow = flow
         self.splitter = splitter
@@ -59,6 +76,7 @@ class Session:
         self._lost_replica = lost_replica
         self._answered = answered
         self._remember_write = remember_write
+        self._repeats = repeats
         self._reask_buffer = reask_buffer
         self._reask_hold = reask_hold
         self._hold_until: float | None = None
@@ -102,12 +120,31 @@ class Session:
                 self._pump_client()
                 self._raised()
                 if not self._ended:
+                    self._release()
                     self.relay.wait(self.flow, self._timeout())
+                    self.hold()
         except ProtocolViolation as error:
             self._fail(error)
         finally:
             self._farewell()
             self.relay.close(self.flow)
+
+    def _release(self) -> None:
+        """While nothing is to be decided the relay repeats what it knows."""
+        if self._repeats is None or self.draining or not self.splitter.repeats:
+            return
+        self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
+                           self._repeats.transaction_ns)
+
+    def hold(self) -> None:
+        """Take over from the relay what it has done. For whoever looks at the session, or decides about it."""
+        if self._repeats is None or (held := self.relay.hold(self.flow)) is None:
+            return
+        self.fence_ns = max(self.fence_ns, held.fence_ns)
+        self.splitter.repeated(held)
+        self._repeats.repeated(held)
+        if held.running is not None:
+            self.splitter.took(held.sent, held.running).started = held.started_ns
 
     def _raised(self) -> None:
         if self._ended:
@@ -153,7 +190,7 @@ class Session:
                     self.relay.send(client, step.data)
                 self.write_callback(step.size)
                 if step.batch is not None:
-                    self._answered(Upstream.ADDITIONAL, step.batch, now, splitter.tx)
+                    self._done(Upstream.ADDITIONAL, step.batch, now)
             elif step.action is Action.CUT:
                 self.relay.cut(leg, step.start, step.size)
             else:
@@ -195,7 +232,7 @@ class Session:
                 if step.consume:
                     self.relay.consume(client, step.consume)
                 if step.batch is not None:
-                    self._answered(Upstream.DEFAULT, step.batch, time.monotonic_ns(), splitter.tx)
+                    self._done(Upstream.DEFAULT, step.batch, time.monotonic_ns())
             elif step.action is Action.CUT:
                 self.relay.cut(leg, step.start, step.size, step.data)
             elif step.action is Action.RETRY:
@@ -208,6 +245,13 @@ class Session:
             self.drop_replica(f"the replica {leg.eof}")
         elif splitter.promoted and not splitter.in_flight:
             self.drop_replica("the host is no replica any more")
+
+    def _done(self, upstream: Upstream, batch: Batch, now: int) -> None:
+        self._answered(upstream, batch, now, self.splitter.tx)
+        if self._repeats is not None:
+            statement = self.splitter.statements.get(batch.uses) if batch.uses else None
+            if statement is not None or batch.uses is None:
+                self._repeats.context.table.learn(batch, statement)
 
     def _void(self, step: Step) -> None:
         assert step.batch is not None

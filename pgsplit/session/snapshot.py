@@ -61,6 +61,7 @@ class DecisionSnapshot:
 
 def snapshot(active: ActiveSession, worker: int) -> SessionSnapshot:
     session, counter, logged_in = active.session, active.counter, active.logged_in
+    session.hold()
     splitter = session.splitter
     moment = time.time() - time.monotonic_ns() / 1e9      # of monotonic 0
     running = splitter.in_flight

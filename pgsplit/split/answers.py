@@ -60,6 +60,11 @@ class Answers:
         return bool(self._left or self._replica_left)
 
     @property
+    def under_way(self) -> bool:
+        return bool(self._left or self._primary_drop or self._replica_left or self._replica_drop or self._held
+                    or self._described is not None or self.cancelled or self.goodbye or self.promoted)
+
+    @property
     def holding(self) -> bool:
         """Rows are being held back: `reask_hold` runs."""
         queue = self._state.replica

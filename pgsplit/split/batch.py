@@ -39,7 +39,7 @@ class Batch:
 
     __slots__ = ("ahead", "bound", "closed", "decision", "effect_free", "empty", "failed", "given", "inquiry", "kind",
                  "late", "lazy", "messages", "operations", "passing", "reason", "requests", "rows", "size", "sql",
-                 "sqlstate", "started", "statement", "tags", "texts", "traced", "wrote")
+                 "sqlstate", "started", "statement", "tags", "texts", "traced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -62,6 +62,7 @@ class Batch:
         self.inquiry: Inquiry | None = None      # pgsplit's own question: nothing of the answer is the client's
         self.texts: list[Facts] = []   # of its Query, or of its Parses
         self.statement: Statement | None = None  # the unnamed statement as it is after the batch
+        self.uses: bytes | None = None           # the one statement of an earlier batch that it is about
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
         self.traced = False           # the client has been told the decision

@@ -90,6 +90,31 @@ class Requests:
         self._state.asked += step.size
         self._left_for(step.batch, step.decision)
 
+    def took(self, data: bytes, decision: Decision) -> Batch:
+        """A relay has sent the batch *data* already, for *decision*."""
+        state = self._state
+        draft = Draft()
+        draft.gather(bytearray(data), 0)
+        bound = state.bound_facts(draft)
+        batch = Batch(draft.end, draft.size, bound, decision.reason)
+        batch.requests = draft.requests
+        batch.sql = draft.sql
+        batch.texts = [state.text_facts(statement.sql) for statement in draft.parsed] if draft.query is None else bound
+        if decision.upstream is Upstream.DEFAULT:
+            self._note_unnamed(draft, batch)
+            state.replica.append(batch)
+            state.asked += draft.size
+        else:
+            self._to_primary(draft, batch)
+        self._left_for(batch, decision)
+        return batch
+
+    def _note_unnamed(self, draft: Draft, batch: Batch) -> None:
+        """The replica will have the batch's unnamed statement."""
+        if draft.unnamed is not None:
+            parsed = draft.unnamed
+            batch.statement = Statement(b"", parsed.sql, self._state.text_facts(parsed.sql), parsed.message)
+
     # --- deciding ---------------------------------------------------------------------------------------
 
     def _route(self, draft: Draft) -> Step:
@@ -106,6 +131,7 @@ class Requests:
         batch.decision = decision
         batch.requests = draft.requests
         batch.sql = draft.sql
+        batch.uses = draft.uses[0] if len(draft.uses) == 1 and not draft.parsed else None
         batch.texts = parsed if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
             if (inquiry := state.inquiry(draft, bound)) is not None:
@@ -145,9 +171,7 @@ class Requests:
                 ahead.append(statement.late_parse())
                 batch.ahead.extend((kind, statement) for kind in ahead[-1].answers)
                 batch.late.append(statement)
-        if draft.unnamed is not None:
-            parsed = draft.unnamed
-            batch.statement = Statement(b"", parsed.sql, state.text_facts(parsed.sql), parsed.message)
+        self._note_unnamed(draft, batch)
         return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
                     decision=decision)
 

@@ -13,9 +13,11 @@ from .answers import Answers
 from .batch import Batch
 from .decision import Decision, Upstream
 from .observer import Observer
+from .repeat import Held
 from .requests import Requests
 from .settings import LOGIN
 from .state import Classify, State
+from .statements import Statement
 
 
 class Splitter:
@@ -52,6 +54,10 @@ class Splitter:
     @property
     def tx(self) -> int:
         return self._state.tx
+
+    @property
+    def tx_wrote(self) -> bool:
+        return self._state.tx_wrote
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -121,6 +127,34 @@ class Splitter:
     def promoted(self) -> bool:
         """The replica has said that it is none any more."""
         return self._answers.promoted
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a relay may repeat what is known: nothing is under way, and nothing has to be asked first."""
+        state = self._state
+        return state.repeats and self._requests.between_batches and not self._answers.under_way
+
+    def repeated(self, held: Held) -> None:
+        """A relay has repeated batches."""
+        state = self._state
+        state.tx, state.tx_wrote = held.tx, held.tx_wrote
+        if held.last is not None:
+            state.last = state.told = held.last
+        if held.unnamed is not None:
+            state.set_unnamed(held.unnamed, held.unnamed_on)
+        if held.primary_unnamed is not None:
+            state.primary_unnamed = held.primary_unnamed
+
+    def took(self, data: bytes, decision: Decision) -> Batch:
+        """A relay has sent the batch *data*, which is not answered yet; a replica's is at the front of the client's
+        inbox.
+        """
+        return self._requests.took(data, decision)
+
+    @property
+    def statements(self) -> Mapping[bytes, Statement]:
+        """The named ones, always the same object."""
+        return self._state.statements.named
 
     def refuse(self, reason: str) -> None:
         """The ASK step given last cannot be done: its batch goes to the primary for *reason*."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from ..wire.messages import IDLE
+from ..wire.framing import HEADER
+from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .facts import DOUBT, HINTABLE, Facts, Tx, Verdict
@@ -88,6 +89,27 @@ class State:
             self.plain_strings = value == "on"
         elif name == "client_encoding":
             self.unsafe_encoding = value.upper() in UNSAFE_ENCODINGS
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a text alone decides what becomes of it, outside and inside a transaction."""
+        return (self.has_replica and self.tx != FAILED and not self.primary and not self.replica and not self.pins
+                and self.applied == self.settings and self.plain_strings and not (
+                    self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
+                    or self.asked or self.inquiries or self.cancelled_inquiry or self.copying or self.copy_ends
+                    or self.segment or self.trace or self.route or self.async_commit or self.unsafe_encoding
+                    or self.opaque or self.sole or self.statements.coming or self.statements.to_close
+                    or self.settings is self.refused))
+
+    def set_unnamed(self, message: bytes, upstream: Upstream) -> None:
+        """The unnamed statement is what the Parse *message* made at *upstream*; with no message there is none."""
+        self.statements.unnamed = None
+        if message:
+            sql = message[HEADER:].split(b"\0", 2)[1]
+            statement = Statement(b"", sql, self.text_facts(sql), message)
+            statement.default = upstream is Upstream.DEFAULT
+            statement.additional = upstream is Upstream.ADDITIONAL
+            self.statements.unnamed = statement
 
     # --- facts --------------------------------------------------------------------------------------
 

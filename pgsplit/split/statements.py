@@ -8,7 +8,7 @@ against what the primary says: a Parse behind a change of definitions is not the
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
 from ..wire import build
 from .facts import EVERY, UNCLEAR, Facts
@@ -22,7 +22,7 @@ _U16 = struct.Struct(">H")
 class Statement:
     """A prepared statement. *message* is its Parse as the client sent it, or as pgsplit builds it of a PREPARE."""
 
-    __slots__ = ("additional", "default", "described", "facts", "message", "name", "only_primary", "sql")
+    __slots__ = ("additional", "default", "described", "facts", "message", "name", "only_primary", "route", "sql")
 
     def __init__(self, name: bytes, sql: bytes, facts: Facts, message: bytes) -> None:
         self.name = name
@@ -32,6 +32,7 @@ class Statement:
         self.additional = False                  # the primary has it
         self.default = False                     # the replica has it
         self.only_primary = False                # a replica cannot have the same
+        self.route: Any = None                   # in a relay's table, once it may be repeated
         self.described: tuple[bytes, bytes] | None = None
         """The bodies of the primary's ParameterDescription, and of its RowDescription (none for NoData)."""
 

@@ -17,7 +17,7 @@ from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
 from ..split.fence import ALWAYS, Ring
-from .host import ORDERED, Configurations, Host, Identity
+from .host import ORDERED, Configurations, Host, Identity, ground_moved
 
 if TYPE_CHECKING:
     from .connection import HostLike
@@ -131,6 +131,7 @@ class ClusterManager:
 
     def update(self, config: Config) -> None:
         """Take over a configuration: clusters that it leaves alone keep their hosts and what is known of them."""
+        ground_moved()
         writes = {listener.write_cluster for listener in config.listeners if listener.split_rw}
         tls = {name for listener in config.listeners if listener.upstream_ssl == "REQUIRE"
                for name in (listener.read_cluster, listener.write_cluster)}
@@ -248,6 +249,7 @@ class ClusterManager:
         if before is not host or self._ring_of.get(cluster.name) != host.identity:
             self.rings[cluster.name].clear()
             self.primaries[cluster.name] = host
+            ground_moved()
             self._ring_of[cluster.name] = host.identity
         check = cluster.checks.get(host.address)
         asynchronous = self._async_commit() or (check is not None and check.connection.async_commit)

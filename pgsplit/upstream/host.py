@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..split.fence import NEVER
 
@@ -12,6 +13,29 @@ UNCHECKED: Final = "not checked yet"
 DRAIN: Final = "drain"
 MAINTENANCE: Final = "maintenance"
 ORDERED: Final = {"": "", DRAIN: "is drained", MAINTENANCE: "is in maintenance"}
+
+
+GROUND: Final = array("q", [0])
+"""Grows whenever something changes on which a session's leave to read from its replica rests, but its freshness."""
+
+
+def ground_moved() -> None:
+    GROUND[0] += 1
+
+
+class Ground:
+    """An attribute on which it rests."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return getattr(instance, self._name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if getattr(instance, self._name, None) != value:
+            ground_moved()
+        setattr(instance, self._name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,13 @@ class Host:
     else what the health check has found.
     """
 
+    order = Ground()
+    found = Ground()
+    identity = Ground()
+    configuration = Ground()
+
     def __init__(self, cluster_name: str, address: tuple[str, int]) -> None:
+        self.freshness = array("q", [NEVER])
         self.cluster_name = cluster_name
         self.address = address
         self.name = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
@@ -62,12 +92,11 @@ class Host:
         self.checked = False
         self.silent = False                # it has not answered its last check
         self.in_recovery: bool | None = None
-        self.identity: Identity | None = None
-        self.configuration: Configuration | None = None
+        self.identity = None               # an Identity, once it is known
+        self.configuration = None          # a Configuration
         self.configurations: Configurations | None = None     # with that of its primary
         self.is_primary = False            # the write cluster's primary itself, listed in the read cluster
         self.replayed = 0                  # LSN
-        self.fresh_ns = NEVER              # fresh as of this moment (split/fence.py)
         self.lag_bytes = 0
         self.lag_ns = 0                    # since when not everything is known to be replayed
         self.lagging = False               # out for that
@@ -75,6 +104,15 @@ class Host:
         self.cx_total = 0
         self.cx_active = 0
         self.cx_connect_fail = 0
+
+    @property
+    def fresh_ns(self) -> int:
+        """Fresh as of this moment (split/fence.py)."""
+        return self.freshness[0]
+
+    @fresh_ns.setter
+    def fresh_ns(self, moment: int) -> None:
+        self.freshness[0] = moment
 
     @property
     def why_not(self) -> str:

@@ -1,0 +1,265 @@
+"""Repeating in pure Python: one small batch at a time, by the flow table, without the session's greenlet.
+
+Whatever is not plain is left to the session: then nothing has been done with the bytes at hand.
+"""
+
+from __future__ import annotations
+
+import struct
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from ..split.decision import Decision, Upstream
+from ..split.folding import fold
+from ..split.repeat import Held
+from ..stats.histogram import place
+from ..wire.messages import IDLE, IN_TRANSACTION
+from .leg import Leg
+from .routes import INSIDE, PRIMARY, REPLICA, Context, Route
+
+if TYPE_CHECKING:
+    from .pyrelay import Flow, PyRelay
+
+MOST: Final = 16384                # bytes of a batch
+# Of an answer: what says nothing that matters here. CommandComplete and ReadyForQuery are looked at.
+_QUIET: Final = frozenset(b"DT12nt")
+_READY: Final = b"Z\0\0\0\x05"
+_header = struct.Struct(">BI").unpack_from
+_QUERY, _PARSE, _BIND, _DESCRIBE, _EXECUTE, _SYNC, _COMMAND = b"QPBDESC"
+
+
+class Repeater:
+    """A flow's part. It is *on* between `release` and the first bytes that are not plain."""
+
+    __slots__ = (
+        "_answered_ns",
+        "_batch",
+        "_context",
+        "_inside",
+        "_last",
+        "_parse",
+        "_primary",
+        "_primary_unnamed",
+        "_replica",
+        "_requests",
+        "_route",
+        "_started",
+        "_texts",
+        "_transaction_ns",
+        "_tx",
+        "_tx_wrote",
+        "_unnamed",
+        "_unnamed_on",
+        "fence_ns",
+        "leg",
+        "let",
+        "on",
+    )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.on = False
+        self.let = False
+        self.fence_ns = 0
+        self.leg: Leg | None = None         # the upstream that has a batch
+        self._route: Route | None = None    # of that batch
+        self._batch = b""
+        self._begin(IDLE, False)
+
+    def _begin(self, tx: int, tx_wrote: bool) -> None:
+        self._tx = tx
+        self._tx_wrote = tx_wrote
+        self._replica = self._primary = 0
+        self._last: Decision | None = None
+        self._answered_ns = self._transaction_ns = 0
+        self._unnamed: bytes | None = None
+        self._unnamed_on = Upstream.DEFAULT
+        self._primary_unnamed: bool | None = None
+        self._parse = b""
+        self._requests = self._texts = 0
+        self._started = 0
+        self._inside = False
+
+    def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int) -> None:
+        self._begin(tx, tx_wrote)
+        self._transaction_ns = transaction_ns
+        self.fence_ns = fence_ns
+        self.on = self.let = True
+
+    def hold(self, flow: Flow) -> Held | None:
+        """What has been done since `release`; None when the session has been told already."""
+        if not self.let:
+            return None
+        self.on = self.let = False
+        running, sent = None, b""
+        if self.leg is not None:
+            assert self._route is not None
+            running = self._decision(self._route)
+            sent = self._batch
+            if self.leg is flow.default:
+                flow.client.inbox[0:0] = sent
+        self.leg = self._route = None
+        return Held(self._replica, self._primary, self._last, self._tx, self._tx_wrote, self.fence_ns,
+                    self._answered_ns, self._transaction_ns, self._unnamed, self._unnamed_on, self._primary_unnamed,
+                    running, self._started, sent)
+
+    def _decision(self, route: Route) -> Decision:
+        return route.repeat.inside if self._inside else route.repeat.outside
+
+    # --- client -> upstream -------------------------------------------------------------------------------
+
+    def client(self, relay: PyRelay, flow: Flow, data: bytes) -> bool:
+        """Whether *data*, all that the client has sent, has left."""
+        if self.leg is not None or len(data) > MOST:
+            return False
+        route = self._route_of(data)
+        if route is None or not route.valid:
+            return False
+        context = self._context
+        if self._tx == IDLE:
+            if route.commits:
+                return False
+            self._inside = False
+            if route.read:
+                if not context.fresh(self.fence_ns):
+                    return False
+                leg = flow.default
+            else:
+                leg = flow.additional
+        else:
+            if route.begins:
+                return False
+            self._inside = True
+            leg = flow.additional
+        if leg is None or leg.outbox or leg.eof is not None or flow.client.outbox:
+            return False
+        self._started = monotonic_ns()
+        self.leg = leg
+        self._route = route
+        self._batch = data
+        relay.send(leg, data)
+        return True
+
+    def _route_of(self, data: bytes) -> Any:
+        """The route of a batch that is whole and of the plainest kind; None for all others."""
+        routes = self._context.table.routes
+        kind = data[0]
+        size = len(data)
+        if kind == _QUERY:
+            if size < 6 or _header(data)[1] != size - 1 or data[-1]:
+                return None
+            self._requests = self._texts = 1
+            self._parse = b""
+            sql = data[5:-1]
+            return routes.get(fold(sql) or sql) or routes.get(sql)
+        if size < 10 or data[-5:] != b"S\0\0\0\x04":
+            return None
+        position, route = 0, None
+        self._parse = b""
+        self._texts = 0
+        requests = 1
+        if kind == _PARSE:
+            if data[5]:
+                return None
+            position = 1 + int(_header(data)[1])
+            end = data.find(b"\0", 6, position)
+            if end < 0 or position + 5 > size:
+                return None
+            sql = data[6:end]
+            route = routes.get(sql) or routes.get(fold(sql) or sql)
+            self._parse = data[:position]
+            self._texts = 1
+            requests = 2
+        if data[position] != _BIND or data[position + 5]:
+            return None
+        end = data.find(b"\0", position + 6)
+        name = data[position + 6:end]
+        if not self._parse:
+            statement = self._context.statements.get(name)
+            if statement is None or not (statement.default or self._tx != IDLE) or statement.only_primary:
+                return None
+            route = statement.route
+        elif name:
+            return None
+        position += 1 + int(_header(data, position)[1])
+        if data[position:position + 7] == b"D\0\0\0\x06P\0":
+            position += 7
+            requests += 1
+        if data[position:] != b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04":
+            return None
+        self._requests = requests + 2
+        return route
+
+    # --- upstream -> client -------------------------------------------------------------------------------
+
+    def upstream(self, relay: PyRelay, flow: Flow, leg: Leg, data: bytes) -> bool:
+        """Whether *data*, which *leg* has sent, has been passed on."""
+        route = self._route
+        if leg is not self.leg or route is None or data[-6:-1] != _READY:
+            return False
+        size = len(data) - 6
+        position = commands = messages = 0
+        tag = route.tag
+        while position < size:
+            if size - position < 5:
+                return False
+            kind, length = _header(data, position)
+            if kind not in _QUIET:
+                if kind != _COMMAND or not data.startswith(tag, position + 5) or (
+                        data[position + 5 + len(tag)] not in b" \0"):
+                    return False
+                commands += 1
+            position += 1 + length
+            messages += 1
+        if position != size or commands != 1 or length < 4:
+            return False
+        status = data[-1]
+        if status not in (IDLE, IN_TRANSACTION):
+            return False
+        now = monotonic_ns()
+        on_replica = leg is flow.default
+        if not on_replica:
+            self.fence_ns = now
+            ends = route.commits
+            if (self._tx == IDLE or ends) and (route.wrote or (ends and self._tx_wrote)):
+                self._context.publish(now)
+            self._tx_wrote = status != IDLE and (self._tx_wrote or route.wrote)
+        relay.send(flow.client, data)
+        self.leg = self._route = None
+        self._done(route, on_replica, now, status, messages + 1)
+        return True
+
+    def _done(self, route: Route, on_replica: bool, now: int, status: int, messages: int) -> None:
+        counted = route.counted
+        bucket, microseconds = place(now - self._started)
+        if on_replica:
+            which = REPLICA
+            self._replica += 1
+            upstream = Upstream.DEFAULT
+            decision = route.repeat.outside
+        else:
+            which = INSIDE if self._inside else PRIMARY
+            self._primary += 1
+            upstream = Upstream.ADDITIONAL
+            decision = route.repeat.inside if self._inside else route.repeat.outside
+        counted.calls[which] += 1
+        counted.autocommits += self._tx == IDLE
+        counted.frontend += self._requests
+        counted.backend += messages
+        counted.texts += self._texts
+        counted.buckets[upstream][bucket] += 1
+        counted.total_us[upstream] += microseconds
+        if status != IDLE:
+            if not self._transaction_ns:
+                self._transaction_ns = self._started
+        else:
+            self._transaction_ns = 0
+        self._tx = status
+        self._last = decision
+        self._answered_ns = now
+        if self._texts:
+            self._unnamed = self._parse         # a Query leaves no unnamed statement behind (manual 55.2.3)
+            self._unnamed_on = upstream
+            if not on_replica:
+                self._primary_unnamed = bool(self._parse)
+        self._context.recent.append((now, microseconds, upstream, decision, route.repeat.facts.text))

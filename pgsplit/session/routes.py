@@ -1,0 +1,169 @@
+"""The flow table: what relays may repeat by themselves, by text, and what was counted meanwhile (DESIGN section 8)."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ..split.batch import Batch
+from ..split.facts import Facts
+from ..split.repeat import Repeat, repeat_of
+from ..split.statements import Statement
+from ..stats.counters import ListenerStats
+from ..stats.digests import Digests
+from ..stats.histogram import BOUNDS, Histogram
+from ..upstream.host import GROUND
+from .counting import STATEMENTS, Answered
+
+BUCKETS: Final = len(BOUNDS) + 1
+# How fresh a replica must be, as a number.
+CONSISTENCY: Final = {"eventual": 0, "session": 1, "global": 2}
+REPLICA: Final = 0
+PRIMARY: Final = 1
+INSIDE: Final = 2           # on the primary, since a transaction is open there
+
+
+class Counted:
+    """What a route was used for since it was last asked. Plain lists: a relay counts into them."""
+
+    __slots__ = ("autocommits", "backend", "buckets", "calls", "frontend", "texts", "total_us")
+
+    def __init__(self) -> None:
+        self.calls = [0, 0, 0]              # REPLICA, PRIMARY, INSIDE
+        self.autocommits = 0                # outside a transaction
+        self.frontend = 0                   # messages
+        self.backend = 0
+        self.texts = 0                      # texts that came with them
+        self.buckets = [[0] * BUCKETS, [0] * BUCKETS]       # of the replica's and the primary's latencies
+        self.total_us = [0, 0]
+
+
+class Route:
+    """Where a text goes, as PyRelay keeps it."""
+
+    __slots__ = ("begins", "commits", "counted", "read", "repeat", "tag", "valid", "wrote")
+
+    def __init__(self, repeat: Repeat) -> None:
+        self.repeat = repeat
+        self.read = repeat.read
+        self.wrote = repeat.facts.writes
+        self.begins = repeat.begins
+        self.commits = repeat.commits
+        self.tag = repeat.tag
+        self.valid = True
+        self.counted = Counted()
+
+    def take(self) -> Counted:
+        counted, self.counted = self.counted, Counted()
+        return counted
+
+    @property
+    def used(self) -> bool:
+        return any(self.counted.calls)
+
+
+class MakesRoutes(Protocol):
+    def __call__(self, repeat: Repeat) -> Any: ...
+
+
+class FlowTable:
+    """Of one listener and one relay. *make* gives the relay's own kind of route; at most *entries* are kept."""
+
+    def __init__(self, make: MakesRoutes, stats: ListenerStats, digests: Digests, entries: int = 10_000) -> None:
+        self.routes: dict[bytes, Any] = {}
+        self._make = make
+        self._stats = stats
+        self._digests = digests
+        self._entries = entries
+
+    def learn(self, batch: Batch, statement: Statement | None) -> None:
+        """*batch* went well. *statement*: the named one that it ran."""
+        if batch.failed or len(batch.bound) != 1 or batch.late:
+            return
+        route = self._route(batch.bound[0] if statement is None else statement.facts)
+        if statement is not None:
+            statement.route = route
+
+    def _route(self, facts: Facts) -> Any:
+        route = self.routes.get(facts.text)
+        if route is None and (repeat := repeat_of(facts)) is not None:
+            if len(self.routes) >= self._entries:
+                self.forget()
+            route = self.routes[facts.text] = self._make(repeat)
+        return route
+
+    def forget(self) -> None:
+        """What texts mean has changed: learn anew."""
+        self.drain()
+        for route in self.routes.values():
+            route.valid = False
+        self.routes.clear()
+
+    def drain(self) -> None:
+        """Add what was counted to the listener's counters and to the digests."""
+        for route in self.routes.values():
+            if route.used:
+                self._add(route.repeat, route.take())
+
+    def _add(self, repeat: Repeat, counted: Counted) -> None:
+        stats, facts = self._stats, repeat.facts
+        replica, primary = counted.calls[REPLICA], counted.calls[PRIMARY] + counted.calls[INSIDE]
+        for decision, calls in ((repeat.outside, counted.calls[REPLICA] + counted.calls[PRIMARY]),
+                                (repeat.inside, counted.calls[INSIDE])):
+            if calls:
+                key = (decision.upstream.text, decision.reason)
+                stats.decisions[key] = stats.decisions.get(key, 0) + calls
+        stats.messages_frontend += counted.frontend
+        stats.messages_backend += counted.backend
+        if facts.parsed is not None:
+            stats.statements_parsed += counted.texts * facts.parsed
+            stats.statements_parse_error += counted.texts * (not facts.parsed)
+        stats.statements += replica + primary
+        name = STATEMENTS.get(repeat.tag, "statements_other")
+        setattr(stats, name, getattr(stats, name) + replica + primary)
+        stats.statements_replica += replica
+        stats.statements_primary += primary
+        stats.transactions += (replica + primary) if repeat.begins else counted.autocommits
+        stats.transactions_commit += (replica + primary) if repeat.commits else counted.autocommits
+        usage = self._digests.of(facts.text)
+        usage.calls = [usage.calls[0] + replica, usage.calls[1] + primary]
+        usage.reason = repeat.outside.reason if replica or counted.calls[PRIMARY] else repeat.inside.reason
+        for histogram, buckets, total in ((stats.latency_replica, counted.buckets[0], counted.total_us[0]),
+                                          (stats.latency_primary, counted.buckets[1], counted.total_us[1])):
+            for each in (histogram, usage.latency):
+                _add_buckets(each, buckets, total)
+
+
+def _add_buckets(histogram: Histogram, buckets: list[int], total_us: int) -> None:
+    histogram.counts = [ours + theirs for ours, theirs in zip(histogram.counts, buckets, strict=True)]
+    histogram.total_us += total_us
+
+
+@dataclass(slots=True)
+class Context:
+    """What a relay needs to know of a session to repeat for it.
+
+    *statements*: the session's named ones. *recent*: its last decisions. *consistency*: one of CONSISTENCY.
+    *freshness*: as of when its replica is fresh, a cell that the health checks keep. *cleared*: the state of GROUND
+    for which the session was last allowed to read there.
+    """
+
+    table: FlowTable
+    statements: Mapping[bytes, Statement]
+    recent: deque[Answered]
+    consistency: int
+    publish: Callable[[int], None]
+    latest_write_ns: Callable[[], int]
+    freshness: array[int] | None = None
+    cleared: int = -1
+
+    def fresh(self, fence_ns: int) -> bool:
+        """Whether the replica may be read from without another question."""
+        if self.cleared != GROUND[0] or self.freshness is None:
+            return False
+        if self.consistency == 2:
+            fence_ns = max(fence_ns, self.latest_write_ns())
+        return self.consistency == 0 or self.freshness[0] > fence_ns

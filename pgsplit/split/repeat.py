@@ -1,0 +1,89 @@
+"""What a relay may repeat without asking the splitter again, and what the splitter is told of it (DESIGN section 8).
+
+A statement is repeated when its text alone decides where it goes and nothing of it outlasts it in the session but
+the transaction's status. The rules are here; relays look up, compare and count.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .decision import Decision, Upstream
+from .facts import Facts, Tx, Verdict
+
+# The word of the CommandComplete that a statement ends with, by its first word.
+_TAGS: Final = {"SELECT": b"SELECT", "WITH": b"SELECT", "VALUES": b"SELECT", "TABLE": b"SELECT", "INSERT": b"INSERT",
+                "UPDATE": b"UPDATE", "DELETE": b"DELETE"}
+_BEGINS: Final = frozenset({b"begin", b"begin work", b"begin transaction"})
+_COMMITS: Final = frozenset({b"commit", b"commit work", b"commit transaction", b"end", b"end work", b"end transaction"})
+IN_TRANSACTION: Final = Decision(Upstream.ADDITIONAL, "transaction_open")
+
+
+class Repeat(NamedTuple):
+    """How a text is repeated. *tag*: the word that its CommandComplete must begin with."""
+
+    facts: Facts
+    tag: bytes
+    outside: Decision          # where it goes outside a transaction
+    inside: Decision           # and in one
+
+    @property
+    def read(self) -> bool:
+        return self.outside.upstream is Upstream.DEFAULT
+
+    @property
+    def begins(self) -> bool:
+        return self.tag == b"BEGIN"
+
+    @property
+    def commits(self) -> bool:
+        return self.tag == b"COMMIT"
+
+
+class Held(NamedTuple):
+    """What a relay has done since it was let. Times are monotonic nanoseconds.
+
+    *unnamed*: what became of the unnamed statement: None (nothing), no bytes (it is gone), or the Parse of the new
+    one, which *unnamed_on* has. *primary_unnamed*: whether the primary has one now, None when that did not change.
+    """
+
+    replica: int                          # statements
+    primary: int
+    last: Decision | None
+    tx: int
+    tx_wrote: bool
+    fence_ns: int
+    answered_ns: int
+    transaction_ns: int
+    unnamed: bytes | None
+    unnamed_on: Upstream
+    primary_unnamed: bool | None
+    running: Decision | None              # of the batch that is not answered yet
+    started_ns: int
+    sent: bytes                           # that batch, where it is no more in the client's inbox
+
+
+def repeat_of(facts: Facts) -> Repeat | None:
+    """How a text of these *facts* is repeated; None when it is not."""
+    if len(facts.commands) != 1 or not facts.text or facts.empty:
+        return None
+    if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route or facts.async_commit:
+        return None
+    if facts.prepares or facts.executes or facts.deallocates:
+        return None
+    tag = _tag(facts)
+    if not tag:
+        return None
+    read = facts.verdict is Verdict.READ
+    outside = Decision(Upstream.DEFAULT if read else Upstream.ADDITIONAL, facts.reason, facts.detail)
+    return Repeat(facts, tag, outside, IN_TRANSACTION if read else outside)
+
+
+def _tag(facts: Facts) -> bytes:
+    if facts.tx is None:
+        word = facts.commands[0]
+        return _TAGS.get(word, b"") if word != "WITH" or facts.verdict is Verdict.READ else b""
+    text = b" ".join(facts.text.lower().split()).rstrip(b"; ")
+    if facts.tx is Tx.BEGIN and text in _BEGINS:
+        return b"BEGIN"
+    return b"COMMIT" if facts.tx is Tx.END and text in _COMMITS else b""
