@@ -22,6 +22,10 @@ ROLES = (
     Role("md5_user", "md5-secret", "md5"),
     Role("scram_user", "scram-secret", "scram-sha-256"),
 )
+ROOT = Path(__file__).parent
+# Tests whose sessions show what the relay does: they run on both of its forms.
+RELAYED = ("integration/", "session/", "drivers/", "differential/", "checkers/", "hostile/", "test_guarantees",
+           "test_pgbench")
 SUPERUSER_PASSWORD = "postgres-secret"
 
 
@@ -41,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.pg)
+        if item.path.relative_to(ROOT).as_posix().startswith(RELAYED):
+            item.add_marker(pytest.mark.relay)
         if item.get_closest_marker("slow") and not IN_CI:
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
 

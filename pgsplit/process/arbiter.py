@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from .. import log
+from .. import compiled, log
 from ..config.loader import Loaded
 from ..config.model import Address, Config
 from ..errors import ConfigError, PgSplitError
@@ -115,7 +115,7 @@ class Arbiter:
             self.admin.configure(self.config)
             self._catch_signals()
             set_title("arbiter")
-            logger.info("pgsplit started, pid %d, %d workers", os.getpid(), self.wanted)
+            logger.info("pgsplit started, pid %d, %d workers, relay: %s", os.getpid(), self.wanted, compiled.form())
             stack.callback(self._kill_all)
             self._loop()
         logger.info("pgsplit stopped")

@@ -21,6 +21,7 @@ class Board:
         self._sessions = words[SLOTS:2 * SLOTS]
         self._writes = words[2 * SLOTS:3 * SLOTS]
         self._shared = words[3 * SLOTS:]           # [slots in use, an asynchronous committer was seen]
+        self.writes = words[2 * SLOTS:3 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
         """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote."""
@@ -63,6 +64,11 @@ class Slot:
 
     def latest_write_ns(self) -> int:
         return self._board.latest_write_ns()
+
+    @property
+    def writes(self) -> memoryview[int]:
+        """The last write of each slot, and behind them how many are in use."""
+        return self._board.writes
 
     def publish_async_commit(self) -> None:
         self._board._shared[1] = 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import gevent
 
-from .. import log
+from .. import compiled, log
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
 from ..session.pyrelay import PyRelay
@@ -53,7 +53,7 @@ class ProxyService:
         self._draining = False
         self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
-                              relay=PyRelay(), registry=Registry(),
+                              relay=PyRelay(), fast=fast_relay(context.slot.writes), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
@@ -199,7 +199,8 @@ class ProxyService:
         raise PgSplitError(f"there is no listener {args['listener']!r}")
 
     def _about(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        return {"generation": self._context.config.generation, "relay": "pure Python", "pid": os.getpid()}
+        relay = self._shared.relay_for(tls=False)
+        return {"generation": self._context.config.generation, "relay": relay.form, "pid": os.getpid()}
 
     # --- the configuration in force ---------------------------------------------------------------------------
 
@@ -246,6 +247,12 @@ class ProxyService:
 
     def _cancel_elsewhere(self, key: Key) -> None:
         self._context.ask_siblings("cancel", {"pid": key[0], "key": key[1].hex()})
+
+
+def fast_relay(writes: memoryview[int]) -> Any:
+    """The compiled relay, where it is built: *writes* are the board's."""
+    module = compiled.load(compiled.RELAY)
+    return module.CRelay(writes) if module is not None else None
 
 
 def _classification(config: Config) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import __version__, log
+from .. import __version__, compiled, log
 from ..config.describe import described
 from ..config.model import Listener
 from ..errors import PgSplitError
@@ -23,6 +23,7 @@ class Questions:
 
     def __init__(self, arbiter: Arbiter) -> None:
         self._arbiter = arbiter
+        self._relay = compiled.form()
 
     def ask(self, what: str, args: Mapping[str, Any]) -> Any:
         """:raises PgSplitError: for what is not known, or cannot be done."""
@@ -45,7 +46,7 @@ class Questions:
     def workers(self) -> list[dict[str, Any]]:
         return [{"worker": child.index + 1, "pid": child.pid, "booted": child.booted, "sessions": child.sessions,
                  "started": child.started, "leaving": child.leaving, "generation": child.generation,
-                 "relay": "pure Python"}
+                 "relay": self._relay}
                 for child in sorted(self._arbiter.children.values(), key=lambda child: child.index)]
 
     def totals(self) -> dict[str, int]:

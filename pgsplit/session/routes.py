@@ -126,8 +126,13 @@ class FlowTable:
         setattr(stats, name, getattr(stats, name) + replica + primary)
         stats.statements_replica += replica
         stats.statements_primary += primary
-        stats.transactions += (replica + primary) if repeat.begins else counted.autocommits
-        stats.transactions_commit += (replica + primary) if repeat.commits else counted.autocommits
+        if repeat.begins:
+            stats.transactions += primary
+        elif repeat.commits:
+            stats.transactions_commit += primary
+        else:
+            stats.transactions += counted.autocommits
+            stats.transactions_commit += counted.autocommits
         usage = self._digests.of(facts.text)
         usage.calls = [usage.calls[0] + replica, usage.calls[1] + primary]
         usage.reason = repeat.outside.reason if replica or counted.calls[PRIMARY] else repeat.inside.reason

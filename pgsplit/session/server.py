@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -83,14 +84,32 @@ class Shared:
     reload: Callable[[], None] = lambda: None                    # tell the arbiter
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
-    tables: dict[int, FlowTable] = field(default_factory=dict)   # of each listener's counters
+    fast: Any = None             # the compiled relay, for flows in the clear
+    tables: dict[tuple[int, str], FlowTable] = field(default_factory=dict)   # by the listener's counters and relay
 
-    def table(self, stats: ListenerStats) -> FlowTable:
-        """The flow table of those sessions that count into *stats*."""
-        table = self.tables.get(id(stats))
+    def relay_for(self, *, tls: bool) -> Any:
+        """TLS is Python's ssl module's, and so PyRelay's."""
+        return self.relay if tls or self.fast is None else self.fast
+
+    def table(self, stats: ListenerStats, relay: Any) -> FlowTable:
+        """The flow table of those sessions of *relay* that count into *stats*."""
+        key = id(stats), relay.form
+        table = self.tables.get(key)
         if table is None:
-            table = self.tables[id(stats)] = FlowTable(self.relay.route, stats, self.digests)
+            table = self.tables[key] = FlowTable(relay.route, stats, self.digests)
         return table
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Something waits for gevent's hub: until it is done the compiled relay does not keep it waiting."""
+        if self.fast is None:
+            yield
+            return
+        self.fast.hurried += 1
+        try:
+            yield
+        finally:
+            self.fast.hurried -= 1
 
     def drain(self) -> None:
         """Put what relays have counted where it is looked for."""
@@ -125,7 +144,7 @@ class Server:
         logged_in = None
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
-            with gevent.Timeout(self.listener.client_login_timeout, too_long):
+            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
                 logged_in = self._log_in(stream)
             if isinstance(logged_in, LoggedIn):
                 ActiveSession(self, stream, logged_in, peer).run()
@@ -226,13 +245,14 @@ class ActiveSession:
         self._configurations: Configurations | None = None
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
-        self.context = Context(
-            self.shared.table(server.stats), {}, self.counter.recent, CONSISTENCY[self.listener.consistency],
-            self.shared.board.publish_write, self.shared.board.latest_write_ns)
+        board = self.shared.board
+        self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
+        self.context = Context(self.shared.table(server.stats, self.relay), {}, self.counter.recent,
+                               CONSISTENCY[self.listener.consistency], board.publish_write, board.latest_write_ns)
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
-        logged_in, relay = self.logged_in, self.shared.relay
+        logged_in, relay = self.logged_in, self.relay
         main = logged_in.main
         sole = logged_in.additional is None
         parameters = main.session.parameters
@@ -262,7 +282,7 @@ class ActiveSession:
 
     def _adopt(self, name: str, connection: UpstreamConnection) -> Any:
         assert connection.stream is not None
-        return self.shared.relay.adopt(name, *connection.stream.detach())
+        return self.relay.adopt(name, *connection.stream.detach())
 
     def run(self) -> None:
         self.shared.registry.add(self.key, self)
@@ -272,7 +292,8 @@ class ActiveSession:
         if self.logged_in.default is None and self.logged_in.additional is not None:
             self._reconnect_later(RECONNECT_AFTER)
         try:
-            self.session.run()
+            with self.shared.hurry() if self.relay is not self.shared.fast else nullcontext():
+                self.session.run()
         finally:
             self._over = True
             client = self.session.flow.client
@@ -332,8 +353,9 @@ class ActiveSession:
         if host.fresh_ns > fence_ns:
             return ""
         self.server.stats.fence_waits += 1
-        if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
-            return ""
+        with self.shared.hurry():
+            if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
+                return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from .. import compiled
 from ..errors import ProtocolViolation
 from .messages import Message
 
@@ -55,6 +56,11 @@ def skip(buffer: Buffer, start: int, end: int, passed: frozenset[int]) -> tuple[
         start += 1 + length
         count += 1
     return start, count
+
+
+_compiled = compiled.load("pgsplit.wire._framing")
+if _compiled is not None:
+    skip = _compiled.skip
 
 
 def messages(buffer: Buffer, catalogue: dict[int, Message], start: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -8,11 +8,14 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pgsplit.split.classifier import Classifier
 from pgsplit.split.classify import classify
 from pgsplit.split.facts import Verdict
 from pgsplit.split.folding import fold, independent_of_literals
+from tests.session.relays import module
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "statements.jsonl.gz"
 
@@ -62,3 +65,16 @@ def test_what_depends_on_a_literal_is_learnt_by_its_text():
     assert classifier(b"select set_config('app.x', '1MB', false)").settings == ("app.x",)
     assert classifier(b"select '5'::timestamptz").verdict is Verdict.READ
     assert classifier(b"select 'tomorrow 5:00'::timestamptz").reason == "clock"
+
+
+PIECES = st.sampled_from(["select", " ", "'", "''", "1", "12.5", "1.", ".5", "a1", "1a", "_", "-", "--", "/", "/*", "&",
+                          "&'", '"', "$1", "\\", "now", "NOW", "Today", "tomorrow", "yesterda", "\n", "\t", "x", "é",
+                          ",", "(", "\x01", "\0", "1e5", "=", "%s"])
+
+
+@pytest.mark.relay
+@settings(max_examples=3000, deadline=None)
+@given(st.lists(PIECES, max_size=14).map("".join))
+def test_the_compiled_fold_is_the_same(sql):
+    text = sql.encode()
+    assert module().fold(text) == fold(text), text

@@ -9,21 +9,22 @@ import pytest
 from gevent import socket as gsocket
 
 from pgsplit.session.leg import LIMIT
-from pgsplit.session.pyrelay import Event, Flow, PyRelay
+from pgsplit.session.pyrelay import Event
+from tests.session.relays import FORMS, make
 
 
 class Ends:
     """A flow over two socket pairs, and the far ends of both."""
 
-    def __init__(self) -> None:
-        self.relay = PyRelay()
+    def __init__(self, form: str) -> None:
+        self.relay = make(form)
         near, far = socket.socketpair()
         self.client = gsocket.socket(fileno=far.detach())
         there, server = socket.socketpair()
         self.server = gsocket.socket(fileno=server.detach())
         self.left = self.relay.adopt("client", near)
         self.right = self.relay.adopt("server", there)
-        self.flow: Flow = self.relay.open(self.left, None, self.right)
+        self.flow = self.relay.open(self.left, None, self.right)
         self.relay.wait(self.flow)
 
     def close(self) -> None:
@@ -32,9 +33,9 @@ class Ends:
         self.server.close()
 
 
-@pytest.fixture
-def ends():
-    made = Ends()
+@pytest.fixture(params=FORMS)
+def ends(request):
+    made = Ends(request.param)
     with gevent.Timeout(20):
         yield made
     made.close()

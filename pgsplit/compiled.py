@@ -1,0 +1,79 @@
+"""The compiled forms of modules: which there are, how each is loaded, and when it is refused.
+
+A compiled module carries the hash of the sources that it was made of. One made of others is not loaded: pgsplit then
+runs the same module in pure Python, and says so in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from . import log
+
+logger = log.get("pgsplit.compiled")
+
+ROOT: Final = Path(__file__).resolve().parent
+# Each compiled module, and its source below this package.
+RELAY: Final = "pgsplit.session._crelay"
+MODULES: Final = {RELAY: "session/_crelay.pyx", "pgsplit.wire._framing": "wire/_framing.pyx"}
+
+_found: dict[str, ModuleType | None] = {}
+
+
+def source(name: str) -> Path:
+    return ROOT / MODULES[name]
+
+
+def target(name: str) -> Path:
+    """Where the compiled module lies, for this Python."""
+    path = source(name)
+    return path.with_name(path.stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
+
+
+def hash_of(name: str) -> str:
+    return hashlib.sha256(source(name).read_bytes()).hexdigest()
+
+
+def is_built(name: str) -> bool:
+    """Whether the compiled module is there and of the sources at hand, whose hash it holds."""
+    path = target(name)
+    return path.exists() and hash_of(name).encode() in path.read_bytes()
+
+
+def form() -> str:
+    """Of the relay that a worker which starts now will have."""
+    return "compiled" if not is_forbidden() and is_built(RELAY) else "pure Python"
+
+
+def is_forbidden() -> bool:
+    return os.environ.get("PGSPLIT_PURE", "") not in ("", "0")
+
+
+def load(name: str) -> ModuleType | None:
+    """The compiled module, or None: it is not built, not of these sources, or PGSPLIT_PURE forbids it."""
+    if is_forbidden():
+        return None
+    if name not in _found:
+        _found[name] = _load(name)
+    return _found[name]
+
+
+def _load(name: str) -> ModuleType | None:
+    if not target(name).exists():
+        return None
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        logger.warning("%s is not used: %s; build it again: ./run build", target(name).name, error)
+        return None
+    if module.sources != hash_of(name):
+        logger.warning("%s is not used: it was built of other sources; build it again: ./run build",
+                       target(name).name)
+        return None
+    return module

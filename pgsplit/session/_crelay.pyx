@@ -1,0 +1,897 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""CRelay: PyRelay's interface, compiled, for flows whose legs are all in the clear (DESIGN section 8).
+
+Sockets are registered once, edge-triggered, in an epoll set of the relay's own; gevent watches that one descriptor.
+Known batches are scanned in the receive buffer and passed on whole. No rule is here: see `split` and `repeater.py`,
+which does the same in Python.
+"""
+
+import errno
+import os
+import socket
+
+import gevent
+
+from cpython.array cimport array
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport EAGAIN, EINTR, errno as c_errno
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy
+
+from ..split.decision import Upstream
+from ..split.repeat import Held
+from ..stats.histogram import BOUNDS
+from ..upstream.host import GROUND
+from .pyrelay import Event
+from .routes import Counted
+
+cdef extern from *:
+    """
+    #ifndef PGSPLIT_SOURCES
+    #define PGSPLIT_SOURCES ""
+    #endif
+    """
+    const char *PGSPLIT_SOURCES
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        void *ptr
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int most, int timeout)
+
+cdef extern from "unistd.h" nogil:
+    int c_close "close"(int fd)
+
+cdef extern from "sys/socket.h" nogil:
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t recv(int fd, void *buffer, size_t size, int flags)
+    ssize_t send(int fd, const void *buffer, size_t size, int flags)
+
+cdef extern from "time.h" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *moment)
+
+DEF CHUNK = 65536          # bytes of the receive buffer
+DEF LIMIT = 65536          # see leg.py
+DEF MOST = 16384           # bytes of a batch that is repeated
+DEF ROUND = 64             # events taken from the kernel at once
+DEF BUDGET_NS = 1000000    # for one turn of the loop
+DEF BUCKETS = 64
+DEF IDLE = 73              # I
+DEF IN_TRANSACTION = 84    # T
+
+DATA = Event.DATA
+DRAINED = Event.DRAINED
+CLOSED = Event.CLOSED
+RAISED = Event.RAISED
+TIMEOUT = Event.TIMEOUT
+
+sources = PGSPLIT_SOURCES.decode()
+
+cdef int64_t bounds[BUCKETS]
+cdef int bound_count = len(BOUNDS)
+for _at, _bound in enumerate(BOUNDS):
+    bounds[_at] = _bound
+
+cdef array _ground = GROUND
+cdef const int64_t *ground = <const int64_t *> _ground.data.as_longlongs
+
+# Of each byte: what it means to `fold`. 1: not to be folded; 2: part of a word or number; 4: white space.
+cdef unsigned char folding[256]
+# Of each message type: whether it says nothing that matters in an answer that is repeated.
+cdef unsigned char quiet[256]
+
+
+cdef void _fill_tables() noexcept:
+    cdef int at
+    for at in range(256):
+        folding[at] = 0
+        quiet[at] = 0
+        if at in b'"$\\\x00\x01\x02':
+            folding[at] = 1
+        elif at >= 128 or at in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.":
+            folding[at] = 2
+        elif at in b" \t\n\r\f\v":
+            folding[at] = 4
+    for at in b"DT12nt":
+        quiet[at] = 1
+
+
+_fill_tables()
+
+
+cdef inline int64_t now_ns() noexcept nogil:
+    cdef timespec moment
+    clock_gettime(CLOCK_MONOTONIC, &moment)
+    return <int64_t> moment.tv_sec * 1000000000 + moment.tv_nsec
+
+
+cdef inline uint32_t word32(const unsigned char *at) noexcept nogil:
+    return (<uint32_t> at[0] << 24) | (<uint32_t> at[1] << 16) | (<uint32_t> at[2] << 8) | at[3]
+
+
+cdef bint _word(const unsigned char *text, Py_ssize_t left, const char *word, Py_ssize_t size) noexcept nogil:
+    """Whether *text* goes on with *word*, which is in lower case."""
+    cdef Py_ssize_t at
+    if left < size:
+        return False
+    for at in range(size):
+        if (text[at] | 32) != <unsigned char> word[at]:
+            return False
+    return True
+
+
+cdef Py_ssize_t _fold(const unsigned char *text, Py_ssize_t size, unsigned char *out) noexcept nogil:
+    """`split.folding.fold` into *out*; -1 for None."""
+    cdef Py_ssize_t at = 0, to = 0, end
+    cdef unsigned char byte, before = 32, kind
+    cdef bint quotes = False, clock = False, open_ = False
+    cdef int pieces = 0            # 1: a string has just ended, 2: and white space has followed
+    while at < size:
+        byte = text[at]
+        kind = folding[byte]
+        if kind == 1:
+            return -1
+        if at + 1 < size and ((byte == 45 and text[at + 1] == 45) or (byte == 47 and text[at + 1] == 42)
+                              or (byte == 38 and text[at + 1] == 39)):
+            return -1
+        if not clock and ((byte | 32) == 110 or (byte | 32) == 116 or (byte | 32) == 121):
+            clock = (_word(text + at, size - at, b"now", 3) or _word(text + at, size - at, b"today", 5)
+                     or _word(text + at, size - at, b"tomorrow", 8) or _word(text + at, size - at, b"yesterday", 9))
+        if open_:
+            if byte == 39:
+                open_ = False
+                pieces = 1
+                before = 1
+            at += 1
+            continue
+        if byte == 39:
+            if pieces == 2:
+                return -1
+            quotes = open_ = True
+            out[to] = 1
+            to += 1
+            at += 1
+            continue
+        if kind == 4:
+            if pieces:
+                pieces = 2
+        else:
+            pieces = 0
+        if 48 <= byte <= 57 and folding[before] != 2:
+            end = at + 1
+            while end < size and 48 <= text[end] <= 57:
+                end += 1
+            if end + 1 < size and text[end] == 46 and 48 <= text[end + 1] <= 57:
+                end += 2
+                while end < size and 48 <= text[end] <= 57:
+                    end += 1
+            if end == size or folding[text[end]] != 2:
+                out[to] = 2
+                to += 1
+                before = text[end - 1]
+                at = end
+                continue
+        out[to] = byte
+        to += 1
+        before = byte
+        at += 1
+    if open_ or (quotes and clock):
+        return -1
+    return to
+
+
+def fold(bytes sql not None):
+    """As `split.folding.fold`, for the test that compares the two."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(sql) + 1)
+    cdef Py_ssize_t size = _fold(<const unsigned char *> PyBytes_AS_STRING(sql), PyBytes_GET_SIZE(sql),
+                                 <unsigned char *> PyBytes_AS_STRING(out))
+    return None if size < 0 else out[:size]
+
+
+cdef class Leg:
+    """See leg.py."""
+
+    cdef readonly str name
+    cdef readonly object sock, tls
+    cdef public bytearray inbox, outbox
+    cdef public Py_ssize_t limit
+    cdef public object eof
+    cdef public bint closed
+    cdef public long long received, sent
+    cdef Flow _flow
+    cdef int fd
+    cdef bint readable          # there may be more to receive
+    cdef bint hung_up           # the peer has ended: read to the end
+
+    def __init__(self, str name, sock):
+        self.name = name
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.inbox = bytearray()
+        self.outbox = bytearray()
+        self.limit = LIMIT
+
+    @property
+    def flow(self):
+        return self._flow
+
+    @property
+    def full(self):
+        return PyByteArray_GET_SIZE(self.inbox) >= self.limit
+
+    @property
+    def congested(self):
+        return PyByteArray_GET_SIZE(self.outbox) >= LIMIT
+
+
+cdef class Route:
+    """Where a text goes; see routes.py."""
+
+    cdef readonly object repeat
+    cdef public bint valid
+    cdef bint read, wrote, begins, commits
+    cdef bytes tag, text
+    cdef object outside, inside
+    cdef long long calls[3]
+    cdef long long autocommits, frontend, backend, texts
+    cdef long long buckets[2][BUCKETS]
+    cdef long long total_us[2]
+
+    def __init__(self, repeat):
+        self.repeat = repeat
+        self.valid = True
+        self.read = repeat.read
+        self.wrote = repeat.facts.writes
+        self.begins = repeat.begins
+        self.commits = repeat.commits
+        self.tag = repeat.tag
+        self.text = repeat.facts.text
+        self.outside = repeat.outside
+        self.inside = repeat.inside
+
+    @property
+    def used(self):
+        return self.calls[0] or self.calls[1] or self.calls[2]
+
+    def take(self):
+        counted = Counted()
+        counted.calls = [self.calls[0], self.calls[1], self.calls[2]]
+        counted.autocommits, counted.frontend = self.autocommits, self.frontend
+        counted.backend, counted.texts = self.backend, self.texts
+        counted.buckets = [[self.buckets[side][at] for at in range(bound_count + 1)] for side in range(2)]
+        counted.total_us = [self.total_us[0], self.total_us[1]]
+        self.autocommits = self.frontend = self.backend = self.texts = 0
+        cdef int one, other
+        for one in range(3):
+            self.calls[one] = 0
+        for one in range(2):
+            self.total_us[one] = 0
+            for other in range(BUCKETS):
+                self.buckets[one][other] = 0
+        return counted
+
+
+cdef class Flow:
+    """See pyrelay.py; and what `repeater.py` keeps of a flow."""
+
+    cdef readonly Leg client, default, additional
+    cdef public int events
+    cdef object parked, timer
+    # what is repeated
+    cdef bint on, let, waiting      # waiting: it is in the relay's list of those that are to be woken
+    cdef object context
+    cdef dict routes, statements
+    cdef object recent
+    cdef array freshness
+    cdef const int64_t *fresh
+    cdef int consistency
+    cdef int64_t cleared, fence_ns, started, answered_ns, transaction_ns
+    cdef int tx
+    cdef bint tx_wrote, inside, queried
+    cdef Leg leg
+    cdef Route route
+    cdef Route last
+    cdef bint last_inside
+    cdef bytes batch
+    cdef Py_ssize_t parse_size
+    cdef int requests, texts
+    cdef long long replica, primary
+    cdef bytes unnamed_batch
+    cdef Py_ssize_t unnamed_size
+    cdef int unnamed_on
+    cdef int primary_unnamed
+
+    def legs(self):
+        return [leg for leg in (self.client, self.default, self.additional) if leg is not None]
+
+
+cdef class CRelay:
+    """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use."""
+
+    form = "compiled"
+    route = Route
+
+    cdef object hub, loop, watcher
+    cdef int epfd
+    cdef set legs
+    cdef list raised, gone
+    cdef bint looping
+    cdef public int hurried       # while it is not 0 others wait for the hub: the loop does not sleep
+    cdef unsigned char buffer[CHUNK]
+    cdef unsigned char folded[MOST]
+    cdef object writes_owner
+    cdef const int64_t[:] writes
+
+    def __init__(self, writes=None):
+        self.hub = gevent.get_hub()
+        self.loop = self.hub.loop
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise OSError(c_errno, os.strerror(c_errno))
+        self.watcher = self.loop.io(self.epfd, 1)
+        self.legs = set()
+        self.raised = []
+        self.gone = []
+        self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
+        self.writes = self.writes_owner
+
+    def __dealloc__(self):
+        if self.epfd > 0:
+            c_close(self.epfd)
+
+    # --- legs and flows -------------------------------------------------------------------------------------
+
+    def adopt(self, str name, sock, leftover=b"", tls=None):
+        """Take over a connected socket that nobody else touches any more, and the bytes already read from it."""
+        if tls is not None:
+            raise ValueError("a leg inside TLS is PyRelay's")
+        sock.setblocking(False)
+        cdef Leg leg = Leg(name, sock)
+        leg.inbox += leftover
+        cdef epoll_event event
+        event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+        event.data.ptr = <void *> leg
+        if epoll_ctl(self.epfd, EPOLL_CTL_ADD, leg.fd, &event) < 0:
+            raise OSError(c_errno, os.strerror(c_errno))
+        if not self.legs:
+            self.watcher.start(self._ready)
+        self.legs.add(leg)
+        return leg
+
+    def open(self, Leg client, Leg default, Leg additional):
+        cdef Flow flow = Flow()
+        flow.client = client
+        flow.default = default
+        flow.additional = additional
+        flow.events = DATA          # what came with the legs has not been looked at
+        for leg in (client, default, additional):
+            if leg is not None:
+                (<Leg> leg)._flow = flow
+        return flow
+
+    def attach_default(self, Flow flow, Leg leg):
+        """Replace the flow's default leg; the old one is closed."""
+        if flow.default is not None:
+            self.close_leg(flow.default)
+        flow.default = leg
+        if leg is not None:
+            leg._flow = flow
+            self._happened(flow, DATA)
+
+    def close(self, Flow flow):
+        for leg in flow.legs():
+            self.close_leg(leg)
+
+    def close_leg(self, Leg leg):
+        """Idempotent. Bytes the kernel has not taken are dropped: `wait` for DRAINED first if they matter."""
+        if leg.closed:
+            return
+        leg.closed = True
+        leg.eof = leg.eof or "closed"
+        epoll_ctl(self.epfd, EPOLL_CTL_DEL, leg.fd, NULL)
+        self.legs.discard(leg)
+        self.gone.append(leg)       # an event of this round may still name it
+        if not self.looping:
+            self.gone.clear()
+        if not self.legs:
+            self.watcher.stop()
+        leg._flow = None
+        leg.sock.close()
+
+    def shut_down(self, Leg leg):
+        """Tell the peer that nothing more will be sent, so that what was sent still reaches it."""
+        if leg.closed:
+            return
+        try:
+            leg.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    # --- bytes ----------------------------------------------------------------------------------------------
+
+    def send(self, Leg leg, data):
+        """Queue *data*; never blocks. What cannot be sent any more because the peer is gone is dropped."""
+        cdef Py_buffer view
+        if leg.closed:
+            return
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self._send(leg, <const unsigned char *> view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int _send(self, Leg leg, const unsigned char *data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t sent = 0
+        if PyByteArray_GET_SIZE(leg.outbox) == 0:
+            sent = self._try_send(leg, data, size)
+        if sent < size:
+            leg.outbox += <bytes> PyBytes_FromStringAndSize(<const char *> data + sent, size - sent)
+        return 0
+
+    cdef Py_ssize_t _try_send(self, Leg leg, const unsigned char *data, Py_ssize_t size) except -1:
+        """How many bytes the kernel took; all of them when the peer is gone, since nobody will read them."""
+        cdef ssize_t sent
+        while True:
+            sent = send(leg.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent >= 0:
+                leg.sent += sent
+                return sent
+            if c_errno == EINTR:
+                continue
+            if c_errno == EAGAIN:
+                return 0
+            # The read side finds the end, after any last words that the peer still had for us.
+            if PyByteArray_GET_SIZE(leg.inbox) >= leg.limit:
+                leg.eof = leg.eof or os.strerror(c_errno)
+            return size
+
+    def forward(self, Leg source, Leg destination, Py_ssize_t size):
+        """Move the first *size* bytes of the source's inbox on."""
+        if not destination.closed:
+            self._send(destination, <const unsigned char *> PyByteArray_AS_STRING(source.inbox), size)
+        self.consume(source, size)
+
+    def cut(self, Leg leg, Py_ssize_t start, Py_ssize_t size, bytes data=b""):
+        """Put *data* in the place of *size* bytes at *start* of the inbox."""
+        leg.inbox[start:start + size] = data
+        self._read(leg, False)
+
+    def consume(self, Leg leg, Py_ssize_t size):
+        """Drop the first *size* bytes of the inbox."""
+        if size == PyByteArray_GET_SIZE(leg.inbox):
+            PyByteArray_Resize(leg.inbox, 0)
+        else:
+            del leg.inbox[:size]
+        self._read(leg, False)
+
+    # --- waiting --------------------------------------------------------------------------------------------
+
+    def wait(self, Flow flow, timeout=None):
+        """Sleep until something happens on the flow, at most *timeout* seconds: the greenlet's only sleep."""
+        if not flow.events:
+            if timeout is not None:
+                flow.timer = self.loop.timer(max(timeout, 0.0))
+                flow.timer.start(self._timed_out, flow)
+            flow.parked = gevent.getcurrent()
+            try:
+                self.hub.switch()
+            finally:
+                flow.parked = None
+                if flow.timer is not None:
+                    flow.timer.stop()
+                    flow.timer.close()
+                    flow.timer = None
+        events = flow.events
+        flow.events = 0
+        return events
+
+    def raise_(self, Flow flow):
+        """Wake the flow's greenlet from outside: a reload, a drain, a termination. Call from any greenlet."""
+        self._happened(flow, RAISED)
+
+    cdef int _happened(self, Flow flow, int event) except -1:
+        """Note the event; if the greenlet is parked, it will be run."""
+        flow.events |= event
+        flow.on = False
+        if flow.parked is not None and not flow.waiting:
+            flow.waiting = True
+            self.raised.append(flow)
+            if not self.looping and len(self.raised) == 1:
+                self.loop.run_callback(self._deliver)
+        return 0
+
+    def _deliver(self):
+        """In the hub: run the greenlets of flows on which something has happened."""
+        cdef Flow flow
+        while self.raised:
+            raised, self.raised = self.raised, []
+            for flow in raised:
+                flow.waiting = False
+                parked = flow.parked
+                if parked is not None and flow.events:
+                    flow.parked = None
+                    parked.switch()
+
+    def _timed_out(self, Flow flow):
+        self._happened(flow, TIMEOUT)
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    def _ready(self):
+        """In the hub: something has happened on a socket."""
+        cdef epoll_event events[ROUND]
+        cdef int count, at, patience = 0
+        cdef int64_t start = now_ns()
+        if self.looping:
+            return
+        while True:
+            if patience:
+                with nogil:
+                    count = epoll_wait(self.epfd, events, ROUND, 1)
+            else:
+                count = epoll_wait(self.epfd, events, ROUND, 0)
+            if count <= 0:
+                break
+            self.looping = True
+            try:
+                for at in range(count):
+                    self._event(<Leg> events[at].data.ptr, events[at].events)
+            finally:
+                self.looping = False
+                self.gone.clear()
+            if self.raised:
+                self._deliver()
+                break
+            if now_ns() - start >= BUDGET_NS:
+                break
+            patience = not self.hurried
+
+    cdef int _event(self, Leg leg, uint32_t events) except -1:
+        if leg.closed:
+            return 0
+        if events & EPOLLOUT and PyByteArray_GET_SIZE(leg.outbox):
+            self._writable(leg)
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            leg.readable = True
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                leg.hung_up = True
+            self._read(leg, True)
+        return 0
+
+    cdef int _writable(self, Leg leg) except -1:
+        cdef Py_ssize_t size = PyByteArray_GET_SIZE(leg.outbox)
+        cdef Py_ssize_t sent = self._try_send(leg, <const unsigned char *> PyByteArray_AS_STRING(leg.outbox), size)
+        del leg.outbox[:sent]
+        if leg._flow is not None and (sent == size or (size >= LIMIT and size - sent < LIMIT)):
+            self._happened(leg._flow, DRAINED)
+        return 0
+
+    cdef int _read(self, Leg leg, bint from_loop) except -1:
+        """Receive what there is and what there is room for."""
+        cdef ssize_t count
+        cdef Py_ssize_t before
+        cdef int happened = 0
+        cdef Flow flow = leg._flow
+        while leg.readable and leg.eof is None and PyByteArray_GET_SIZE(leg.inbox) < leg.limit:
+            count = recv(leg.fd, self.buffer, CHUNK, MSG_DONTWAIT)
+            if count < 0:
+                if c_errno == EINTR:
+                    continue
+                leg.readable = False
+                if c_errno != EAGAIN:
+                    leg.eof = os.strerror(c_errno)
+                    happened |= CLOSED
+                break
+            if count == 0:
+                leg.readable = False
+                leg.eof = "closed the connection"
+                happened |= CLOSED
+                break
+            leg.received += count
+            if count < CHUNK and not leg.hung_up:
+                leg.readable = False        # all of it; what comes next is another event
+            if from_loop and flow is not None and flow.on:
+                if self._repeat(flow, leg, count):
+                    continue
+                flow.on = False
+            before = PyByteArray_GET_SIZE(leg.inbox)
+            PyByteArray_Resize(leg.inbox, before + count)
+            memcpy(PyByteArray_AS_STRING(leg.inbox) + before, self.buffer, count)
+            happened |= DATA
+        if happened and flow is not None:
+            self._happened(flow, happened)
+        return 0
+
+    # --- repeating (see repeater.py) --------------------------------------------------------------------------
+
+    def release(self, Flow flow, context, int64_t fence_ns, int tx, bint tx_wrote, int64_t transaction_ns):
+        """Let known batches pass without the session, from now until `hold`, or until something else comes."""
+        cdef Leg leg
+        if flow.events or flow.default is None or flow.additional is None:
+            return
+        for leg in (flow.client, flow.default, flow.additional):
+            if PyByteArray_GET_SIZE(leg.inbox) or PyByteArray_GET_SIZE(leg.outbox) or leg.eof is not None:
+                return
+        if flow.context is not context:
+            flow.context = context
+            flow.routes = context.table.routes
+            flow.recent = context.recent
+            flow.consistency = context.consistency
+        flow.statements = context.statements
+        if flow.freshness is not context.freshness:
+            flow.freshness = context.freshness
+        flow.fresh = <const int64_t *> flow.freshness.data.as_longlongs if flow.freshness is not None else NULL
+        flow.cleared = context.cleared
+        flow.fence_ns = fence_ns
+        flow.tx = tx
+        flow.tx_wrote = tx_wrote
+        flow.transaction_ns = transaction_ns
+        flow.replica = flow.primary = flow.answered_ns = 0
+        flow.last = None
+        flow.unnamed_batch = None
+        flow.primary_unnamed = -1
+        flow.on = flow.let = True
+
+    def hold(self, Flow flow):
+        """Repeat no more: what has been done since `release`, or None when that has been told already."""
+        if not flow.let:
+            return None
+        flow.on = flow.let = False
+        running, sent, unnamed, last = None, b"", None, None
+        if flow.leg is not None:
+            running = flow.route.inside if flow.inside else flow.route.outside
+            sent = flow.batch
+            if flow.leg is flow.default:
+                flow.client.inbox[0:0] = sent
+        if flow.last is not None:
+            last = flow.last.inside if flow.last_inside else flow.last.outside
+        if flow.unnamed_batch is not None:
+            unnamed = flow.unnamed_batch[:flow.unnamed_size]
+        flow.leg = None
+        flow.route = flow.last = None
+        flow.batch = flow.unnamed_batch = None
+        return Held(flow.replica, flow.primary, last, flow.tx, flow.tx_wrote, flow.fence_ns, flow.answered_ns,
+                    flow.transaction_ns, unnamed, Upstream(flow.unnamed_on),
+                    None if flow.primary_unnamed < 0 else bool(flow.primary_unnamed), running, flow.started, sent)
+
+    cdef bint _repeat(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
+        """Whether the *size* bytes in the buffer, which have just come, are done with."""
+        if leg is flow.client:
+            return self._client(flow, size)
+        return self._upstream(flow, leg, size)
+
+    cdef bint _client(self, Flow flow, Py_ssize_t size) except -1:
+        cdef Route route
+        cdef Leg leg
+        if flow.leg is not None or size > MOST:
+            return False
+        route = self._route_of(flow, size)
+        if route is None or not route.valid:
+            return False
+        if flow.tx == IDLE:
+            if route.commits:
+                return False
+            flow.inside = False
+            if route.read:
+                if not self._fresh(flow):
+                    return False
+                leg = flow.default
+            else:
+                leg = flow.additional
+        else:
+            if route.begins:
+                return False
+            flow.inside = True
+            leg = flow.additional
+        if (leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox)
+                or PyByteArray_GET_SIZE(flow.client.outbox)):
+            return False
+        flow.started = now_ns()
+        flow.leg = leg
+        flow.route = route
+        flow.batch = PyBytes_FromStringAndSize(<const char *> self.buffer, size)
+        self._send(leg, self.buffer, size)
+        return True
+
+    cdef bint _fresh(self, Flow flow) noexcept:
+        """Whether the replica may be read from without another question (`Context.fresh`)."""
+        cdef int64_t fence_ns = flow.fence_ns
+        cdef Py_ssize_t at, slots
+        if flow.fresh == NULL or flow.cleared != ground[0]:
+            return False
+        if flow.consistency == 2:
+            slots = self.writes.shape[0] - 1
+            slots = min(slots, <Py_ssize_t> self.writes[slots])
+            for at in range(slots):
+                if self.writes[at] > fence_ns:
+                    fence_ns = self.writes[at]
+        return flow.consistency == 0 or flow.fresh[0] > fence_ns
+
+    cdef Route _route_of(self, Flow flow, Py_ssize_t size):
+        """The route of a batch that is whole and of the plainest kind; None for all others."""
+        cdef unsigned char *data = self.buffer
+        cdef unsigned char *end
+        cdef Py_ssize_t position = 0, length
+        cdef Route route = None
+        cdef bytes name
+        cdef object statement
+        cdef PyObject *found
+        flow.parse_size = 0
+        if data[0] == 81:       # Query
+            if size < 6 or word32(data + 1) != <uint32_t> (size - 1) or data[size - 1]:
+                return None
+            flow.requests = flow.texts = 1
+            return self._text(flow, data + 5, size - 6, True)
+        if size < 10 or memcmp(data + size - 5, b"S\0\0\0\x04", 5):
+            return None
+        flow.texts = 0
+        flow.requests = 3
+        if data[0] == 80:       # Parse
+            if data[5]:
+                return None
+            length = word32(data + 1)
+            if length < 7 or length + 12 > size:
+                return None
+            position = 1 + length
+            end = <unsigned char *> memchr(data + 6, 0, position - 6)
+            if end == NULL:
+                return None
+            route = self._text(flow, data + 6, end - (data + 6), False)
+            if route is None:
+                return None
+            flow.parse_size = position
+            flow.texts = 1
+            flow.requests = 4
+        if data[position] != 66 or data[position + 5]:          # Bind, of the unnamed portal
+            return None
+        end = <unsigned char *> memchr(data + position + 6, 0, size - position - 6)
+        if end == NULL:
+            return None
+        if flow.parse_size == 0:
+            name = PyBytes_FromStringAndSize(<const char *> data + position + 6, end - (data + position + 6))
+            found = PyDict_GetItem(flow.statements, name)
+            if found == NULL:
+                return None
+            statement = <object> found
+            if not (statement.default or flow.tx != IDLE) or statement.only_primary:
+                return None
+            if statement.route is None:
+                return None
+            route = <Route?> statement.route
+        elif end != data + position + 6:
+            return None
+        length = word32(data + position + 1)
+        if length > size - position - 1:
+            return None
+        position += 1 + length
+        if size - position >= 7 and not memcmp(data + position, b"D\0\0\0\x06P\0", 7):
+            position += 7
+            flow.requests += 1
+        if size - position != 15 or memcmp(data + position, b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04", 15):
+            return None
+        return route
+
+    cdef Route _text(self, Flow flow, const unsigned char *text, Py_ssize_t size, bint folded_first):
+        cdef PyObject *found
+        cdef bytes key
+        cdef Py_ssize_t length
+        if not folded_first:
+            key = PyBytes_FromStringAndSize(<const char *> text, size)
+            found = PyDict_GetItem(flow.routes, key)
+            if found != NULL:
+                return <Route?> <object> found
+        length = _fold(text, size, self.folded)
+        if length >= 0:
+            key = PyBytes_FromStringAndSize(<const char *> self.folded, length)
+            found = PyDict_GetItem(flow.routes, key)
+            if found != NULL:
+                return <Route?> <object> found
+        if folded_first:
+            key = PyBytes_FromStringAndSize(<const char *> text, size)
+            found = PyDict_GetItem(flow.routes, key)
+            if found != NULL:
+                return <Route?> <object> found
+        return None
+
+    cdef bint _upstream(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
+        cdef Route route = flow.route
+        cdef const unsigned char *data = self.buffer
+        cdef Py_ssize_t position = 0, end = size - 6, length, tag_size
+        cdef int commands = 0, messages = 1
+        cdef unsigned char status
+        cdef int64_t now
+        cdef bint on_replica
+        if leg is not flow.leg or route is None or end <= 0 or memcmp(data + end, b"Z\0\0\0\x05", 5):
+            return False
+        tag_size = PyBytes_GET_SIZE(route.tag)
+        while position < end:
+            if end - position < 5:
+                return False
+            length = word32(data + position + 1)
+            if length < 4 or length > end - position - 1:
+                return False
+            if not quiet[data[position]]:
+                if data[position] != 67 or length < tag_size + 5:        # CommandComplete
+                    return False
+                if memcmp(data + position + 5, PyBytes_AS_STRING(route.tag), tag_size):
+                    return False
+                status = data[position + 5 + tag_size]
+                if status != 32 and status != 0:
+                    return False
+                commands += 1
+            position += 1 + length
+            messages += 1
+        if commands != 1:
+            return False
+        status = data[size - 1]
+        if status != IDLE and status != IN_TRANSACTION:
+            return False
+        now = now_ns()
+        on_replica = leg is flow.default
+        if not on_replica:
+            flow.fence_ns = now
+            if (flow.tx == IDLE or route.commits) and (route.wrote or (route.commits and flow.tx_wrote)):
+                flow.context.publish(now)
+            flow.tx_wrote = status != IDLE and (flow.tx_wrote or route.wrote)
+        self._send(flow.client, data, size)
+        flow.leg = None
+        flow.route = None
+        self._done(flow, route, on_replica, now, status, messages)
+        return True
+
+    cdef int _done(self, Flow flow, Route route, bint on_replica, int64_t now, int status, int messages) except -1:
+        cdef int64_t microseconds = (now - flow.started) // 1000
+        cdef int side = 0 if on_replica else 1, low = 0, high = bound_count, middle
+        while low < high:
+            middle = (low + high) // 2
+            if bounds[middle] < microseconds:
+                low = middle + 1
+            else:
+                high = middle
+        if on_replica:
+            route.calls[0] += 1
+            flow.replica += 1
+        else:
+            route.calls[2 if flow.inside else 1] += 1
+            flow.primary += 1
+        route.autocommits += flow.tx == IDLE
+        route.frontend += flow.requests
+        route.backend += messages
+        route.texts += flow.texts
+        route.buckets[side][low] += 1
+        route.total_us[side] += microseconds
+        if status == IDLE:
+            flow.transaction_ns = 0
+        elif not flow.transaction_ns:
+            flow.transaction_ns = flow.started
+        flow.tx = status
+        flow.last = route
+        flow.last_inside = flow.inside
+        flow.answered_ns = now
+        if flow.texts:
+            flow.unnamed_batch = flow.batch      # a Query leaves no unnamed statement behind (manual 55.2.3)
+            flow.unnamed_size = flow.parse_size
+            flow.unnamed_on = side
+            if not on_replica:
+                flow.primary_unnamed = flow.parse_size > 0
+        flow.recent.append((now, microseconds, _UPSTREAMS[side], route.inside if flow.inside else route.outside,
+                            route.text))
+        return 0
+
+
+cdef tuple _UPSTREAMS = (Upstream.DEFAULT, Upstream.ADDITIONAL)

@@ -1,0 +1,96 @@
+"""Compiled modules: of which sources they are, when they are refused, and that they do the same."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgsplit import compiled
+from pgsplit.wire import framing
+from tests.needs import missing
+from tests.session.relays import module
+
+ROOT = Path(__file__).parents[1]
+QUIET = frozenset(b"DdTC")
+
+
+def pure_skip(buffer: bytes, start: int, end: int, passed: frozenset[int]) -> tuple[int, int]:
+    """`framing.skip` in Python, also where the compiled one has taken its place."""
+    code = ("import sys; from pgsplit.wire.framing import skip; "
+            "print(*skip(bytes.fromhex(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), frozenset(sys.argv[4].encode())))")
+    done = subprocess.run([sys.executable, "-c", code, buffer.hex(), str(start), str(end), bytes(passed).decode()],
+                          cwd=ROOT, env={"PGSPLIT_PURE": "1"}, capture_output=True, text=True, check=True)
+    found, count = done.stdout.split()
+    return int(found), int(count)
+
+
+def framing_module():
+    found = compiled.load("pgsplit.wire._framing")
+    if found is None:
+        pytest.skip("PGSPLIT_PURE is set") if compiled.is_forbidden() else missing("the compiled modules: ./run build")
+    return found
+
+
+def test_one_that_was_built_of_other_sources_is_refused_with_a_line(monkeypatch, caplog):
+    module()
+    monkeypatch.setattr(compiled, "hash_of", lambda name: "another")
+    with caplog.at_level(logging.WARNING):
+        assert compiled._load(compiled.RELAY) is None
+    assert "was built of other sources; build it again: ./run build" in caplog.text
+    assert compiled.form() == "pure Python"
+
+
+def test_pgsplit_pure_forbids_them(monkeypatch):
+    module()
+    monkeypatch.setenv("PGSPLIT_PURE", "1")
+    assert compiled.load(compiled.RELAY) is None and compiled.form() == "pure Python"
+    monkeypatch.setenv("PGSPLIT_PURE", "0")
+    assert compiled.load(compiled.RELAY) is not None and compiled.form() == "compiled"
+
+
+def test_what_is_built_is_not_built_again():
+    module()
+    done = subprocess.run([sys.executable, "app.py", "build", "--if-needed"], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout == ""
+    subprocess.run([sys.executable, "app.py", "build", "--check"], cwd=ROOT, check=True)
+
+
+def test_building_without_a_compiler_says_what_is_missing(tmp_path):
+    done = subprocess.run([sys.executable, "app.py", "build"], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr == "pgsplit build: no C compiler (Debian: apt-get install gcc)\n"
+
+
+messages = st.lists(st.tuples(st.sampled_from(b"DdTCZE"), st.binary(max_size=9)).map(
+    lambda pair: bytes([pair[0]]) + (len(pair[1]) + 4).to_bytes(4, "big") + pair[1]), max_size=6).map(b"".join)
+
+
+@given(st.one_of(messages, st.binary(max_size=30)), st.integers(0, 12), st.integers(0, 12))
+def test_skip_is_the_same(data, start, less):
+    end = max(start, len(data) - less)
+    if end <= len(data):
+        assert framing_module().skip(data, start, end, QUIET) == reference(data, start, end)
+
+
+def reference(data: bytes, start: int, end: int) -> tuple[int, int]:
+    count = 0
+    while end - start >= 5:
+        length = int.from_bytes(data[start + 1:start + 5], "big")
+        if data[start] not in QUIET or length < 4 or start + 1 + length > end:
+            break
+        start, count = start + 1 + length, count + 1
+    return start, count
+
+
+@pytest.mark.parametrize("data", [b"D\0\0\0\x04C\0\0\0\x05x", b"D\0\0\0\x03", b"D\xff\xff\xff\xff", b""])
+def test_skip_in_python_is_the_same(data):
+    assert pure_skip(data, 0, len(data), QUIET) == reference(data, 0, len(data))
+    assert framing.skip(data, 0, len(data), QUIET) == reference(data, 0, len(data))
