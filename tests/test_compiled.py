@@ -23,7 +23,8 @@ QUIET = frozenset(b"DdTC")
 def pure_skip(buffer: bytes, start: int, end: int, passed: frozenset[int]) -> tuple[int, int]:
     """`framing.skip` in Python, also where the compiled one has taken its place."""
     code = ("import sys; from pgsplit.wire.framing import skip; "
-            "print(*skip(bytes.fromhex(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), frozenset(sys.argv[4].encode())))")
+            "buffer, start, end, passed = sys.argv[1:]; "
+            "print(*skip(bytes.fromhex(buffer), int(start), int(end), frozenset(passed.encode())))")
     done = subprocess.run([sys.executable, "-c", code, buffer.hex(), str(start), str(end), bytes(passed).decode()],
                           cwd=ROOT, env={"PGSPLIT_PURE": "1"}, capture_output=True, text=True, check=True)
     found, count = done.stdout.split()

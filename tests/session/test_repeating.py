@@ -463,7 +463,8 @@ def readable(sock: gsocket.socket) -> bool:
 @pytest.mark.parametrize("sql, tag", [
     (READ, b"SELECT"), ("with x as (select 1) select * from x", b"SELECT"), ("values (1)", b"SELECT"),
     ("insert into t values (1)", b"INSERT"), ("delete from t", b"DELETE"), ("BEGIN;", b"BEGIN"), ("end", b"COMMIT"),
-    ("Commit  Work ;", b"COMMIT"), ("select 1; select 2", b""), ("", b""), ("rollback", b""), ("commit prepared 'x'", b""),
+    ("Commit  Work ;", b"COMMIT"), ("select 1; select 2", b""), ("", b""), ("rollback", b""),
+    ("commit prepared 'x'", b""),
     ("set a.b = 1", b""), ("begin isolation level serializable", b""), ("select set_config('a.b', '1', false)", b""),
     ("create table t (a int)", b""), ("listen x", b""), ("prepare p as select 1", b""), ("execute p", b""),
     ("with x as (delete from t returning *) select * from x", b""), ("select pg_advisory_lock(1)", b""),
