@@ -10,7 +10,7 @@ from typing import Any
 from .. import log
 from ..config.loader import Loaded
 from ..errors import ConfigError, PgSplitError
-from ..process import files
+from ..process import descriptors, files
 from ..process.arbiter import Arbiter
 
 SERVICE = "pgsplit.process.proxy"
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     def load(generation: int, replaced: Mapping[str, str] | None = None) -> Loaded:
         loaded = files.load_config(args.config, generation, over, replaced)
+        descriptors.check(loaded.config)
         for warning in loaded.warnings:
             logger.warning("%s", warning)
         return loaded

@@ -83,6 +83,8 @@ class Listener(Model):
     reask_hold: float
     client_login_timeout: float
     max_statement_bytes: int       # a longer SQL text is not lexed: its first keyword sends it to the primary
+    max_connections: int           # sessions over all workers; 0: any number
+    max_user_connections: int
 
 
 class Cluster(Model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -18,7 +17,7 @@ from ..config.loader import Loaded
 from ..config.model import Address, Config
 from ..errors import ConfigError, PgSplitError
 from ..stats.totals import merge, of_dead
-from . import children, files, listeners
+from . import children, descriptors, files, listeners
 from .admin import AdminProcess
 from .audit import Audit
 from .board import SLOTS, Board
@@ -102,7 +101,7 @@ class Arbiter:
         with contextlib.ExitStack() as stack:
             if process.pidfile:
                 stack.enter_context(Pidfile(process.pidfile))
-            _raise_descriptor_limit()
+            descriptors.raise_limit()
             stack.callback(self._close_sockets)
             for listener in self.config.listeners:
                 for address in listener.addresses:
@@ -430,9 +429,3 @@ class Arbiter:
 def _audit_file(config: Config) -> str:
     named = config.admin.audit_log if config.admin is not None else None
     return named or os.path.join(config.process.run_dir, "audit.log")
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

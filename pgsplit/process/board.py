@@ -10,17 +10,23 @@ import mmap
 from typing import Final
 
 SLOTS: Final = 256
+LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
 _FIELDS: Final = 3             # alive, sessions, last write; then one shared word: asynchronous commits
+
+
+_NOTHING: Final = memoryview(bytes(8 * LIMITS)).cast("q")
 
 
 class Board:
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 2))
+        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 2 + SLOTS * LIMITS))      # pages come when they are used
         words = memoryview(self._memory).cast("q")
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
         self._writes = words[2 * SLOTS:3 * SLOTS]
-        self._shared = words[3 * SLOTS:]           # [slots in use, an asynchronous committer was seen]
+        self._shared = words[3 * SLOTS:3 * SLOTS + 2]           # [slots in use, an asynchronous committer was seen]
+        counts = words[_FIELDS * SLOTS + 2:]
+        self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
         self.writes = words[2 * SLOTS:3 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
@@ -40,6 +46,7 @@ class Board:
     def forget(self, index: int) -> None:
         """Worker *index* is gone: it has no sessions. What it wrote stays."""
         self._sessions[index] = -1
+        self._counts[index][:] = _NOTHING
 
     def async_commit(self) -> bool:
         return bool(self._shared[1])
@@ -72,6 +79,15 @@ class Slot:
 
     def publish_async_commit(self) -> None:
         self._board._shared[1] = 1
+
+    def count(self, index: int, change: int) -> int:
+        """Change this worker's count at *index* (below LIMITS); returns the sum over all workers."""
+        counts = self._board._counts
+        counts[self._index][index] += change
+        return sum(counts[slot][index] for slot in range(self._board._shared[0]))
+
+    def clear_counts(self) -> None:
+        self._board._counts[self._index][:] = _NOTHING
 
     def ahead_of_others(self, tolerance: int) -> bool:
         """Whether this worker has clearly more sessions than the one that has least."""

@@ -15,6 +15,7 @@ import gevent
 from .. import compiled, log
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
+from ..session.limits import Limits
 from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
@@ -55,7 +56,7 @@ class ProxyService:
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot.writes), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
-                              board=context.slot, cancel_elsewhere=self._cancel_elsewhere)
+                              board=context.slot, limits=Limits(context.slot), cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
         self.order(context.orders)
 
@@ -210,6 +211,7 @@ class ProxyService:
         pairs = {(listener.write_cluster, listener.read_cluster) for listener in config.listeners if listener.split_rw}
         for pair in pairs - self._samplers.keys():
             self._samplers[pair] = Sampler(self._shared.manager, *pair)
+        self._shared.limits.configure(config.listeners)
         self._servers = {listener.name: self._serve(listener, *tls[listener.name]) for listener in config.listeners}
 
     def _serve(self, listener: Listener, context: ssl.SSLContext | None, binding: bytes | None) -> Server:

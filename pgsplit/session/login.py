@@ -52,6 +52,11 @@ class LoggedIn:
         assert connection is not None
         return connection
 
+    def close(self) -> None:
+        for connection in (self.default, self.additional):
+            if connection is not None:
+                connection.close()
+
 
 def is_replication(parameters: Mapping[str, str]) -> bool:
     """Whether a startup asks for a replication connection (PostgreSQL manual 55.4)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from .console_tables import Known
 from .counting import SessionCounter
 from .exchange import Exchange
 from .handshake import accept_startup
+from .limits import Limits
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
 from .registry import Key, Registry
@@ -77,6 +78,7 @@ class Shared:
     manager: ClusterManager
     classifier: Classifier
     board: Board
+    limits: Limits
     cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
     digests: Digests = field(default_factory=Digests)
     reads_to_primary: set[str] = field(default_factory=set)      # listeners whose reads the operator has sent there
@@ -142,10 +144,11 @@ class Server:
         """Serve one client from its first byte to its last. Runs in a greenlet of its own; raises nothing."""
         stream = Stream(sock, "client")
         logged_in = None
+        held = ExitStack()       # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
             with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
-                logged_in = self._log_in(stream)
+                logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
                 ActiveSession(self, stream, logged_in, peer).run()
             elif logged_in is not None:
@@ -159,13 +162,12 @@ class Server:
         except Exception:
             logger.exception("%s: the session failed", peer)
             if isinstance(logged_in, LoggedIn):
-                for connection in (logged_in.default, logged_in.additional):
-                    if connection is not None:
-                        connection.close()
+                logged_in.close()
         finally:
+            held.close()
             stream.close()
 
-    def _log_in(self, stream: Stream) -> LoggedIn | Console | None:
+    def _log_in(self, stream: Stream, held: ExitStack) -> LoggedIn | Console | None:
         """None when the client only wanted to cancel."""
         request = accept_startup(stream, self.listener.downstream_ssl, self.tls)
         if isinstance(request, CancelRequest):
@@ -174,6 +176,7 @@ class Server:
         config = self.shared.config()
         if config is not None and is_console(config.process, request):
             return self._console(stream, request, config)
+        held.enter_context(self.shared.limits.listener(self.listener))
         started = time.monotonic_ns()
 
         def fresh_replica() -> Host | None:
@@ -181,7 +184,13 @@ class Server:
                 return None
             return self.sampler.pick_fresh(started, self.listener.fence_wait)
 
-        return Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
+        logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
+        try:
+            held.enter_context(self.shared.limits.user(self.listener, request.user))
+        except ServerError:
+            logged_in.close()
+            raise
+        return logged_in
 
     def _console(self, stream: Stream, request: StartupMessage, config: Config) -> Console:
         """The SQL console, instead of a session: pgsplit itself asks for SCRAM."""

@@ -1,0 +1,89 @@
+"""How many sessions a listener, and each of its users, may have at once, over all workers (SQLSTATE 53300)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from ..config.model import Listener
+from ..errors import ServerError
+
+UNLISTED: Final = ""            # users who are not in the list count as one
+
+
+class Counts(Protocol):
+    """What the workers count together: each writes its own row of the board."""
+
+    def count(self, index: int, change: int) -> int:
+        """Change this worker's count at *index*; returns the sum over all workers."""
+
+    def clear_counts(self) -> None: ...
+
+
+Key = tuple[str, str | None]      # a listener, and one of its users or all
+
+
+def limited(listeners: Iterable[Listener]) -> list[Key]:
+    """What is limited, in an order that depends on the configuration alone."""
+    keys: list[Key] = []
+    for listener in listeners:
+        if listener.max_connections:
+            keys.append((listener.name, None))
+        if listener.max_user_connections:
+            keys += [(listener.name, name) for name in (UNLISTED, *(user.username for user in listener.users))]
+    return keys
+
+
+class Limits:
+    """Of one worker. All workers number the same configuration alike."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._numbers: dict[Key, int] = {}
+        self._held: Counter[Key] = Counter()
+
+    def configure(self, listeners: Iterable[Listener]) -> None:
+        """Number what is limited, and count what is held by the new numbers.
+
+        Until all workers have done so their sums are of two configurations: for a moment a limit may be missed.
+        """
+        self._numbers = {key: number for number, key in enumerate(limited(listeners))}
+        self._counts.clear_counts()
+        for key, held in self._held.items():
+            if (number := self._numbers.get(key)) is not None:
+                self._counts.count(number, held)
+
+    @contextmanager
+    def listener(self, listener: Listener) -> Iterator[None]:
+        """One more client of *listener*. :raises ServerError: 53300 when it has enough."""
+        with self._one(listener, None, listener.max_connections, "sorry, too many clients already",
+                       f"max_connections of listener {listener.name} is {listener.max_connections}."):
+            yield
+
+    @contextmanager
+    def user(self, listener: Listener, user: str) -> Iterator[None]:
+        """One more session of *user*. :raises ServerError: 53300."""
+        listed = any(entry.username == user for entry in listener.users)
+        with self._one(listener, user if listed else UNLISTED, listener.max_user_connections,
+                       f'too many connections for role "{user}"',
+                       f"max_user_connections of listener {listener.name} is {listener.max_user_connections}."):
+            yield
+
+    @contextmanager
+    def _one(self, listener: Listener, name: str | None, most: int, message: str, detail: str) -> Iterator[None]:
+        key = listener.name, name
+        self._held[key] += 1
+        number = self._numbers.get(key)
+        total = self._counts.count(number, 1) if number is not None else 0
+        try:
+            if most and total > most:
+                raise ServerError("53300", message, severity="FATAL", detail=detail)
+            yield
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+            if (number := self._numbers.get(key)) is not None:
+                self._counts.count(number, -1)
