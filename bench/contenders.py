@@ -10,8 +10,9 @@ import shutil
 import socket
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pgsplit import __version__
 from pgsplit.demo import ports
@@ -87,19 +88,21 @@ def direct(bench: Bench) -> Contender:
     return Contender(DIRECT, bench.servers.installation.version, bench.servers.primary.port)
 
 
-def pgsplit(bench: Bench, consistency: str = "global", name: str = PGSPLIT) -> Contender:
-    """Reads split; ``consistency: global`` is the default."""
+def pgsplit(bench: Bench, consistency: str = "global", name: str = PGSPLIT, directory: str = "",
+            workers: int | None = None, environment: Mapping[str, str] | None = None, **more: Any) -> Contender:
+    """Reads split; ``consistency: global`` is the default. *more* goes over the configuration."""
     assert bench.role.password is not None
-    proxy = Proxy(bench.directory(f"proxy-{consistency}"), {
+    proxy = Proxy(bench.directory(directory or f"proxy-{consistency}"), {
         "consistency": consistency,
         "primary": bench.servers.primary.address,
         "replicas": [standby.address for standby in bench.servers.standbys],
         "users": {bench.role.name: bench.role.password},
         "monitor": bench.role.name,
         "upstream_tls": "disable",
-        "pgsplit": {"workers": bench.workers},
+        "pgsplit": {"workers": workers or bench.workers},
+        **more,
     }, bench.servers.guardian)
-    proxy.start()
+    proxy.start(environment=environment)
     client = Client(str(proxy.run_dir))
 
     def all_healthy() -> bool:

@@ -11,6 +11,17 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 def seconds(root: int) -> float:
     """User and system time of process *root*, of its living descendants, and of those that were reaped."""
+    ticks, children = _processes()
+    return sum(ticks.get(pid, 0) for pid in _tree(root, children)) / TICKS_A_SECOND
+
+
+def tree(root: int) -> list[int]:
+    """*root* and all that descend from it."""
+    return _tree(root, _processes()[1])
+
+
+def _processes() -> tuple[dict[int, int], dict[int, list[int]]]:
+    """Ticks that each process has spent, and each one's children."""
     children: dict[int, list[int]] = defaultdict(list)
     ticks: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -21,12 +32,15 @@ def seconds(root: int) -> float:
         pid = int(stat.parent.name)
         children[int(fields[1])].append(pid)
         ticks[pid] = sum(map(int, fields[11:15]))       # utime, stime, and cutime, cstime of reaped children
-    total, waiting = 0, [root]
+    return ticks, children
+
+
+def _tree(root: int, children: dict[int, list[int]]) -> list[int]:
+    found, waiting = [], [root]
     while waiting:
-        pid = waiting.pop()
-        total += ticks.get(pid, 0)
-        waiting += children[pid]
-    return total / TICKS_A_SECOND
+        found.append(waiting.pop())
+        waiting += children[found[-1]]
+    return found
 
 
 def of_machine() -> float:

@@ -61,12 +61,16 @@ class Proxy:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *arguments: str) -> None:
-        """Start ``serve`` with further *arguments*; PgSplitError with the log's end if no worker comes up."""
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``serve`` with further *arguments*, *environment* added to ours.
+
+        :raises PgSplitError: with the log's end, if no worker comes up.
+        """
         command = [sys.executable, str(APP), "serve", "--config", str(self.file), *arguments]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             cwd=self.file.parent, start_new_session=True)
+                                             cwd=self.file.parent, start_new_session=True,
+                                             env={**os.environ, **(environment or {})})
         self._guardian.watch_process(self.pid)
         eventually(lambda: not self.running or self._serves(), timeout=30)
         if not self.running:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from ..config.model import Listener
@@ -55,35 +54,30 @@ class Limits:
             if (number := self._numbers.get(key)) is not None:
                 self._counts.count(number, held)
 
-    @contextmanager
-    def listener(self, listener: Listener) -> Iterator[None]:
-        """One more client of *listener*. :raises ServerError: 53300 when it has enough."""
-        with self._one(listener, None, listener.max_connections, "sorry, too many clients already",
-                       f"max_connections of listener {listener.name} is {listener.max_connections}."):
-            yield
+    def take_listener(self, listener: Listener) -> Key:
+        """One more client of *listener*; the key is to be given back. :raises ServerError: 53300 when it has enough."""
+        return self._take((listener.name, None), listener.max_connections, "sorry, too many clients already",
+                          f"max_connections of listener {listener.name} is {listener.max_connections}.")
 
-    @contextmanager
-    def user(self, listener: Listener, user: str) -> Iterator[None]:
-        """One more session of *user*. :raises ServerError: 53300."""
-        listed = any(entry.username == user for entry in listener.users)
-        with self._one(listener, user if listed else UNLISTED, listener.max_user_connections,
-                       f'too many connections for role "{user}"',
-                       f"max_user_connections of listener {listener.name} is {listener.max_user_connections}."):
-            yield
+    def take_user(self, listener: Listener, user: str) -> Key:
+        """One more session of *user*; the key is to be given back. :raises ServerError: 53300."""
+        listed = any(entry.username == user for entry in listener.users) if listener.max_user_connections else True
+        return self._take((listener.name, user if listed else UNLISTED), listener.max_user_connections,
+                          f'too many connections for role "{user}"',
+                          f"max_user_connections of listener {listener.name} is {listener.max_user_connections}.")
 
-    @contextmanager
-    def _one(self, listener: Listener, name: str | None, most: int, message: str, detail: str) -> Iterator[None]:
-        key = listener.name, name
+    def _take(self, key: Key, most: int, message: str, detail: str) -> Key:
         self._held[key] += 1
         number = self._numbers.get(key)
         total = self._counts.count(number, 1) if number is not None else 0
-        try:
-            if most and total > most:
-                raise ServerError("53300", message, severity="FATAL", detail=detail)
-            yield
-        finally:
-            self._held[key] -= 1
-            if not self._held[key]:
-                del self._held[key]
-            if (number := self._numbers.get(key)) is not None:
-                self._counts.count(number, -1)
+        if most and total > most:
+            self.give_back(key)
+            raise ServerError("53300", message, severity="FATAL", detail=detail)
+        return key
+
+    def give_back(self, key: Key) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+        if (number := self._numbers.get(key)) is not None:
+            self._counts.count(number, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from .console_tables import Known
 from .counting import SessionCounter
 from .exchange import Exchange
 from .handshake import accept_startup
+from .limits import Key as LimitKey
 from .limits import Limits
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
@@ -144,7 +145,7 @@ class Server:
         """Serve one client from its first byte to its last. Runs in a greenlet of its own; raises nothing."""
         stream = Stream(sock, "client")
         logged_in = None
-        held = ExitStack()       # its places under the limits
+        held: list[LimitKey] = []     # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
             with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
@@ -164,10 +165,11 @@ class Server:
             if isinstance(logged_in, LoggedIn):
                 logged_in.close()
         finally:
-            held.close()
+            for key in held:
+                self.shared.limits.give_back(key)
             stream.close()
 
-    def _log_in(self, stream: Stream, held: ExitStack) -> LoggedIn | Console | None:
+    def _log_in(self, stream: Stream, held: list[LimitKey]) -> LoggedIn | Console | None:
         """None when the client only wanted to cancel."""
         request = accept_startup(stream, self.listener.downstream_ssl, self.tls)
         if isinstance(request, CancelRequest):
@@ -176,7 +178,7 @@ class Server:
         config = self.shared.config()
         if config is not None and is_console(config.process, request):
             return self._console(stream, request, config)
-        held.enter_context(self.shared.limits.listener(self.listener))
+        held.append(self.shared.limits.take_listener(self.listener))
         started = time.monotonic_ns()
 
         def fresh_replica() -> Host | None:
@@ -186,7 +188,7 @@ class Server:
 
         logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
         try:
-            held.enter_context(self.shared.limits.user(self.listener, request.user))
+            held.append(self.shared.limits.take_user(self.listener, request.user))
         except ServerError:
             logged_in.close()
             raise

@@ -147,7 +147,7 @@ class Answers:
             if kind == batch.ahead[0][0]:
                 batch.ahead.popleft()
         elif kind == READY:
-            self._state.primary.popleft()
+            del self._state.primary[0]
             self._state.inquiries -= 1
             batch.inquiry.done()
         elif kind == ERROR or stop > end:
@@ -206,7 +206,7 @@ class Answers:
         state.copying = False
         if not state.primary:
             return None
-        batch = state.primary.popleft()
+        batch = state.primary.pop(0)
         if state.segment is batch:
             state.segment = None
         if not state.primary:
@@ -374,7 +374,7 @@ class Answers:
 
     def _replica_ready(self, stop: int) -> Step:
         state = self._state
-        batch = state.replica.popleft()
+        batch = state.replica.pop(0)
         self._note_put_ahead(batch)
         if not state.redirecting:
             if batch.statement is not None and not batch.failed:

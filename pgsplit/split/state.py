@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -32,6 +31,14 @@ Classify = Callable[[bytes], Facts]
 class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
+    __slots__ = (
+        "_classify", "_user", "application_name", "applied", "asked", "async_commit", "cancelled_inquiry",
+        "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
+        "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_unnamed", "read_only",
+        "redirecting", "refused", "replica", "route", "segment", "settings", "sole", "statements", "taken_back",
+        "told", "trace", "tx", "tx_wrote", "unknown_functions", "unsafe_encoding", "unsettled",
+    )
+
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
                  must_read_on_replica: bool) -> None:
         self._user = user
@@ -45,8 +52,8 @@ class State:
         self.tx_wrote = False
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it
         self.async_commit = False              # synchronous_commit may be off in this session
-        self.primary: deque[Batch] = deque()   # sent and not answered
-        self.replica: deque[Batch] = deque()
+        self.primary: list[Batch] = []         # sent and not answered
+        self.replica: list[Batch] = []
         self.asked = 0                         # bytes at the front of the client's inbox: batches the replica has
         self.taken_back = False                # those batches are the client's again: none is gathered any more
         self.redirecting = ""                  # why the replica's answers are being dropped

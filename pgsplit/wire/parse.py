@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import ProtocolViolation, ServerError
@@ -36,8 +37,16 @@ def server_error(body: bytes) -> ServerError:
 
 
 def parameter_status(body: bytes) -> tuple[str, str]:
+    """(name, value). The same few come with every login: ten thousand sessions share their strings."""
+    return _usual_parameter(body) if len(body) <= 100 else _parameter(body)
+
+
+def _parameter(body: bytes) -> tuple[str, str]:
     name, start = cstring(body, 0)
     return name, cstring(body, start)[0]
+
+
+_usual_parameter = lru_cache(1024)(_parameter)
 
 
 def backend_key_data(body: bytes) -> tuple[int, bytes]:
