@@ -66,6 +66,12 @@ class Bench:
         self._account.own(path)
         return path
 
+    def certificate(self, directory: Path) -> tuple[Path, Path]:
+        """Copies of the servers' certificate and key, which the account may read."""
+        pair = self.servers.key_pair
+        return (self.file(directory / "server.crt", pair.certificate.read_text()),
+                self.file(directory / "server.key", pair.key.read_text()))
+
     def start(self, name: str, command: list[str], directory: Path, port: int) -> int:
         """Start *command* under the account, in the foreground; returns its pid when it listens on *port*."""
         log = directory / "log"
@@ -99,6 +105,7 @@ def pgsplit(bench: Bench, consistency: str = "global", name: str = PGSPLIT, dire
         "users": {bench.role.name: bench.role.password},
         "monitor": bench.role.name,
         "upstream_tls": "disable",
+        "tls": {"certificate": str(bench.servers.key_pair.certificate), "key": str(bench.servers.key_pair.key)},
         "pgsplit": {"workers": workers or bench.workers},
         **more,
     }, bench.servers.guardian)
@@ -113,11 +120,22 @@ def pgsplit(bench: Bench, consistency: str = "global", name: str = PGSPLIT, dire
     return Contender(name, __version__, proxy.port, proxy.pid)
 
 
+def pgsplit_1(bench: Bench) -> Contender:
+    """One worker."""
+    return pgsplit(bench, name="pgsplit, 1 worker", directory="proxy-1", workers=1)
+
+
+def pgsplit_python(bench: Bench) -> Contender:
+    """The relay in pure Python."""
+    return pgsplit(bench, name="pgsplit in Python", directory="proxy-python", environment={"PGSPLIT_PURE": "1"})
+
+
 def pgbouncer(bench: Bench) -> Contender:
     """Session mode, in front of the primary."""
     program = _program("pgbouncer")
     directory, port = bench.directory("pgbouncer"), ports.choose()
     users = bench.file(directory / "users.txt", f'"{bench.role.name}" "{bench.role.password}"\n')
+    certificate, key = bench.certificate(directory)
     ini = bench.file(directory / "pgbouncer.ini", f"""\
         [databases]
         * = host={ports.HOST} port={bench.servers.primary.port}
@@ -132,6 +150,9 @@ def pgbouncer(bench: Bench) -> Contender:
         max_client_conn = {CONNECTIONS}
         log_connections = 0
         log_disconnections = 0
+        client_tls_sslmode = allow
+        client_tls_cert_file = {certificate}
+        client_tls_key_file = {key}
         """)
     return Contender(PGBOUNCER, _version(program), port, bench.start(PGBOUNCER, [program, str(ini)], directory, port))
 
@@ -145,6 +166,7 @@ def pgpool(bench: Bench) -> Contender:
         f"backend_weight{number} = {min(number, 1)}\nbackend_flag{number} = "
         f"'{'DISALLOW_TO_FAILOVER' if number else 'ALWAYS_PRIMARY|DISALLOW_TO_FAILOVER'}'"
         for number, server in enumerate(bench.servers.servers))
+    certificate, key = bench.certificate(directory)
     conf = bench.file(directory / "pgpool.conf", f"""\
         listen_addresses = '{ports.HOST}'
         port = {port}
@@ -162,6 +184,9 @@ def pgpool(bench: Bench) -> Contender:
         max_pool = 1
         enable_pool_hba = on
         pool_passwd = '{directory}/passwd'
+        ssl = on
+        ssl_cert = '{certificate}'
+        ssl_key = '{key}'
         sr_check_period = 0
         health_check_period = 0
         """ + textwrap.indent(backends, " " * 8) + "\n")
@@ -200,7 +225,29 @@ def envoy(bench: Bench) -> Contender:
     return Contender("Envoy", _version(program), port, bench.start("Envoy", command, directory, port))
 
 
-ALL: tuple[Callable[[Bench], Contender], ...] = (direct, pgbouncer, pgsplit, pgpool, envoy)
+def haproxy(bench: Bench) -> Contender:
+    """A TCP proxy to the primary, as Envoy is here."""
+    program = _program("haproxy")
+    directory, port = bench.directory("haproxy"), ports.choose()
+    cfg = bench.file(directory / "haproxy.cfg", f"""\
+        global
+            maxconn {4 * CONNECTIONS}
+            nbthread {bench.workers}
+        defaults
+            mode tcp
+            timeout connect 5s
+            timeout client 1h
+            timeout server 1h
+        listen primary
+            bind {ports.HOST}:{port}
+            server primary {ports.HOST}:{bench.servers.primary.port}
+        """)
+    return Contender("HAProxy", _version(program, "-v"), port,
+                     bench.start("HAProxy", [program, "-db", "-f", str(cfg)], directory, port))
+
+
+ALL: tuple[Callable[[Bench], Contender], ...] = (
+    direct, pgbouncer, pgsplit, pgsplit_1, pgsplit_python, pgpool, haproxy, envoy)
 
 
 def _program(name: str) -> str:
@@ -210,7 +257,7 @@ def _program(name: str) -> str:
     return found
 
 
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+def _version(program: str, option: str = "--version") -> str:
+    done = subprocess.run([program, option], capture_output=True, text=True, check=False)
     found = re.search(r"(?<![\w.])\d+\.\d+[.\d]*", done.stdout + done.stderr)
     return found[0] if found else "unknown"

@@ -1,4 +1,4 @@
-"""What a process and all that descend from it have cost, from /proc/PID/stat (proc(5))."""
+"""What a process and all that descend from it have cost, from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def seconds(root: int) -> float:
 def tree(root: int) -> list[int]:
     """*root* and all that descend from it."""
     return _tree(root, _processes()[1])
+
+
+def memory(root: int) -> int:
+    """Bytes of PSS of *root* and all that descend from it: what they share counts once (proc(5), smaps_rollup)."""
+    total = 0
+    for pid in tree(root):
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+    return total
 
 
 def _processes() -> tuple[dict[int, int], dict[int, list[int]]]:

@@ -66,12 +66,12 @@ def stub(bench: Bench, real: int, number: int) -> int:
 def compare(bench: Bench, quiet: Contender, crowded: Contender, args: argparse.Namespace) -> int:
     assert crowded.pid is not None
     workloads.measure(bench, crowded, BUSY, 2)      # warm: what comes with the first sessions is not the idle ones'
-    before = memory(crowded.pid)
-    spent = sum(cpu.seconds(pid) for pid in [crowded.pid])
+    before = cpu.memory(crowded.pid)
+    spent = cpu.seconds(crowded.pid)
     sessions = [login(crowded.port, IDLE if number >= args.real else bench.role.name, bench.role.password or "")
                 for number in range(args.sessions)]
     spent = cpu.seconds(crowded.pid) - spent
-    after = memory(crowded.pid)
+    after = cpu.memory(crowded.pid)
     print(f"{args.sessions:,} idle sessions, {args.real} of them at the real servers: "
           f"{(after - before) / args.sessions / 1024:.1f} KiB of PSS a session, {after / 2**20:.0f} MiB in all; "
           f"{1000 * spent / args.sessions:.2f} ms of CPU a login", flush=True)
@@ -88,16 +88,6 @@ def compare(bench: Bench, quiet: Contender, crowded: Contender, args: argparse.N
     alive = sum(asks(session) for session in random.sample(sessions, min(500, len(sessions))))
     print(f"{alive} of {min(500, len(sessions))} that were asked then are alive")
     return 0 if alive == min(500, len(sessions)) else 1
-
-
-def memory(root: int) -> int:
-    """Bytes of PSS of a process and its descendants (proc(5), smaps_rollup)."""
-    total = 0
-    for pid in cpu.tree(root):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
 
 
 def login(port: int, user: str, password: str) -> socket.socket:

@@ -10,8 +10,8 @@ from bench.contenders import DIRECT
 from bench.workloads import Slice, Workload
 
 Slices = Mapping[tuple[Workload, str], Sequence[Slice]]     # of each round, in order
-HEADINGS = ("workload", "clients", "through", "TPS", "TPS ÷", "p50 ÷", "CPU/transaction ÷", "CPU s/1000",
-            "reads on replica")
+HEADINGS = ("workload", "clients", "through", "TPS", "TPS ÷", "p50 ÷", "p99 ÷", "CPU/transaction ÷", "CPU s/1000",
+            "MiB", "reads on replica")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -44,15 +44,22 @@ def rows(slices: Slices, baseline: str) -> list[tuple[str, ...]]:
             return f"{statistics.median(values):.2f} ({low:.2f}–{high:.2f})"
 
         cpu = [s.cpu for s in found if s.cpu is not None]
+        memory = [s.memory for s in found if s.memory is not None]
         share = [s.on_replica for s in found if s.on_replica is not None]
         is_base = name == baseline
         made.append((
-            workload.name, str(workload.clients), name, f"{statistics.median(s.tps for s in found):,.0f}",
+            workload.name, str(workload.clients), name, _number(statistics.median(s.tps for s in found)),
             "1" if is_base else ratio(lambda s: s.tps), "1" if is_base else ratio(lambda s: s.p50_ms),
+            "1" if is_base else ratio(lambda s: s.p99_ms),
             "1" if is_base and baseline != DIRECT else ratio(lambda s: s.cpu),
             f"{1000 * statistics.median(cpu):.3f}" if cpu else "–",
+            f"{statistics.median(memory) / 2**20:.0f}" if memory else "–",
             f"{100 * statistics.median(share):.0f} %" if share else "–"))
     return made
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.1f}"
 
 
 def table(made: Sequence[Sequence[str]]) -> str:

@@ -26,11 +26,15 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Workload:
-    """*arguments* go to pgbench."""
+    """*arguments* go to pgbench; where there is *sql*, psql runs that again and again, and the answer is dropped.
+    *tls*: between client and contender.
+    """
 
     name: str
-    arguments: tuple[str, ...]
-    clients: int
+    arguments: tuple[str, ...] = ()
+    clients: int = 1
+    sql: str = ""
+    tls: bool = False
 
 
 ALL = (
@@ -39,20 +43,28 @@ ALL = (
     Workload("TPC-B", (), 8),
     Workload("-S -C", ("-S", "-C"), 8),
     Workload("90 % reads", ("-b", "select-only@9", "-f", f"{HERE / 'write.sql'}@1", "-D", f"scale={SCALE}"), 8),
+    Workload("TLS, -S -M simple", ("-S", "-M", "simple"), 8, tls=True),
+    # About 64 MB each.
+    Workload("COPY, rows of 100 bytes",
+             sql="copy (select g, repeat('x', 90) from generate_series(1, 640000) g) to stdout"),
+    Workload("SELECT, wide rows", sql="select repeat('x', 32000) from generate_series(1, 2000)"),
+    Workload("SELECT, narrow rows", sql="select g from generate_series(1, 3500000) g"),
 )
-QUICK = tuple(workload for workload in ALL if workload.clients == 8)
+QUICK = tuple(workload for workload in ALL if workload.clients == 8 and not workload.tls)
 
 
 @dataclass(frozen=True)
 class Slice:
     """*cpu*: seconds of the contender's processes a transaction. *on_replica*: the share of SELECTs that a standby ran,
-    as the servers counted them.
+    as the servers counted them. *memory*: bytes of PSS of those processes at the end.
     """
 
     tps: float
     p50_ms: float
     cpu: float | None
-    on_replica: float | None
+    on_replica: float | None = None
+    p99_ms: float = 0.0
+    memory: float | None = None
 
 
 def initialize(bench: Bench) -> None:
@@ -71,13 +83,16 @@ def measure(bench: Bench, contender: Contender, workload: Workload, seconds: int
 
     PgSplitError with pgbench's words where a client of it met an error.
     """
+    if workload.sql:
+        return _measure_answers(bench, contender, workload, seconds)
     forget_calls(bench.servers)
     with tempfile.TemporaryDirectory(prefix="pgsplit-bench-") as directory:
         command = pgbench(
             bench, contender.port, "-n", "-c", str(workload.clients), "-j", str(min(workload.clients, 2)),
             "-T", str(seconds + 1), "-P", "1", "-l", "--sampling-rate=0.2", "--log-prefix", f"{directory}/log",
             *workload.arguments)
-        process = subprocess.Popen(command, env=environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        process = subprocess.Popen(command, env=environment(bench, tls=workload.tls),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    text=True, start_new_session=True)
         bench.servers.guardian.watch_process(process.pid)
         impatience = threading.Timer(seconds + 60, process.kill)
@@ -97,11 +112,38 @@ def measure(bench: Bench, contender: Contender, workload: Workload, seconds: int
             raise PgSplitError(f"pgbench {workload.name} with {workload.clients} clients through {contender.name} "
                                f"ended with {code}:\n{''.join(words)}")
         latencies = [int(line.split()[2]) for path in Path(directory).iterdir() for line in path.open()]
+    latencies.sort()
     transactions = sum(tps * (now - before) for (before, _, _), (now, _, tps) in pairwise(marks))
     return Slice(
         tps=transactions / (marks[-1][0] - marks[0][0]), p50_ms=statistics.median(latencies) / 1000,
         cpu=(marks[-1][1] - marks[0][1]) / transactions if contender.pid else None,
-        on_replica=_on_replica(bench))
+        on_replica=_on_replica(bench), p99_ms=latencies[len(latencies) * 99 // 100] / 1000, memory=_memory(contender))
+
+
+def _measure_answers(bench: Bench, contender: Contender, workload: Workload, seconds: int) -> Slice:
+    """One answer of many megabytes after another; the first does not count."""
+    command = [bench.servers.installation.program("psql"), "-X", "-q", "-A", "-t", "-o", os.devnull, "-h", ports.HOST,
+               "-p", str(contender.port), "-U", bench.role.name, "-c", workload.sql, DATABASE]
+    times: list[float] = []
+    before = 0.0
+    while not times or sum(times[1:]) < seconds:
+        if len(times) == 1 and contender.pid:
+            before = cpu.seconds(contender.pid)
+        started = time.monotonic()
+        done = subprocess.run(command, env=environment(bench), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True, check=False, timeout=120)
+        if done.returncode:
+            raise PgSplitError(f"psql, {workload.name}, through {contender.name} ended with {done.returncode}:\n"
+                               f"{done.stderr}")
+        times.append(time.monotonic() - started)
+    counted = times[1:]
+    spent = (cpu.seconds(contender.pid) - before) / len(counted) if contender.pid else None
+    return Slice(len(counted) / sum(counted), 1000 * statistics.median(counted), spent, None, 1000 * max(counted),
+                 _memory(contender))
+
+
+def _memory(contender: Contender) -> float | None:
+    return cpu.memory(contender.pid) if contender.pid else None
 
 
 def _on_replica(bench: Bench) -> float | None:
@@ -117,7 +159,7 @@ def pgbench(bench: Bench, port: int, *arguments: str) -> list[str]:
             *arguments, DATABASE]
 
 
-def environment(bench: Bench) -> dict[str, str]:
+def environment(bench: Bench, *, tls: bool = False) -> dict[str, str]:
     assert bench.role.password is not None
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGPASSWORD": bench.role.password,
-            "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+            "PGSSLMODE": "require" if tls else "disable", "PGGSSENCMODE": "disable"}

@@ -25,12 +25,13 @@ def test_interval_by_order_statistics(values: list[float], expected: tuple[float
 def test_ratios_are_to_the_same_round() -> None:
     workload = Workload("w", (), 1)
     slices = {
-        (workload, "base"): [Slice(100, 2.0, 0.001, 0.0), Slice(1000, 4.0, 0.002, 0.0)],
-        (workload, "ours"): [Slice(50, 4.0, 0.004, 0.9), Slice(500, 8.0, 0.008, 1.0)],
+        (workload, "base"): [Slice(100, 2.0, 0.001, 0.0, 6.0, 2**20), Slice(1000, 4.0, 0.002, 0.0, 8.0, 2**20)],
+        (workload, "ours"): [Slice(50, 4.0, 0.004, 0.9, 9.0, 2**23), Slice(500, 8.0, 0.008, 1.0, 12.0, 2**22)],
     }
     base, ours = report.rows(slices, "base")
-    assert base == ("w", "1", "base", "550", "1", "1", "1", "1.500", "0 %")
-    assert ours[3:] == ("275", "0.50 (0.50–0.50)", "2.00 (2.00–2.00)", "4.00 (4.00–4.00)", "6.000", "95 %")
+    assert base == ("w", "1", "base", "550", "1", "1", "1", "1", "1.500", "1", "0 %")
+    assert ours[3:] == ("275", "0.50 (0.50–0.50)", "2.00 (2.00–2.00)", "1.50 (1.50–1.50)", "4.00 (4.00–4.00)",
+                        "6.000", "6", "95 %")
 
 
 def test_cpu_is_of_the_whole_tree() -> None:
