@@ -65,6 +65,7 @@ class PyRelay:
         self._hub = gevent.get_hub()
         self._loop = self._hub.loop
         self._buffer = memoryview(bytearray(CHUNK))
+        self._plain = memoryview(bytearray(CHUNK))
 
     # --- legs and flows ---------------------------------------------------------------------------
 
@@ -305,9 +306,12 @@ class PyRelay:
         assert leg.tls is not None
         tls = leg.tls
         try:
-            while piece := tls.ssl.read(CHUNK):
-                leg.inbox += piece
-            leg.eof = "closed the connection"
+            while count := int(tls.ssl.read(CHUNK, self._plain)):
+                leg.inbox += self._plain[:count]
+                if not (tls.incoming.pending or tls.ssl.pending()):     # to ask again would be an exception
+                    break
+            else:
+                leg.eof = "closed the connection"
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:

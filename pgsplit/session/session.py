@@ -20,7 +20,7 @@ from .routes import Context
 
 logger = log.get("pgsplit.session")
 
-RECONNECT_AFTER: Final = 1.0      # seconds between two attempts to get a replica for a session that has none
+RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
 
 

@@ -17,6 +17,7 @@ from tests.waiting import eventually
 def test_reads_go_to_the_standby_and_writes_to_the_primary(cluster, proxy, connect):
     session = connect()
     session.execute("create table split_a (a int)")
+    eventually(lambda: session.execute("select 1") and sum(counters(proxy, "statements_replica").values()))
     before = counters(proxy, "statements_replica")
     for number in range(20):
         session.execute("insert into split_a values (%s)", [number])

@@ -444,7 +444,9 @@ def story(form: str, script: list[bytes], tx: int) -> list[Any]:
                                transaction_ns=bool(held.transaction_ns),
                                started_ns=bool(held.started_ns) and held.running is not None),
                  bytes(flow.client.inbox), bytes(flow.default.inbox), bytes(flow.additional.inbox),
-                 len(line.published), line.stats.to_dict("x").keys(), line.stats.statements, line.stats.messages]
+                 len(line.published), line.stats.statements, line.stats.messages_backend, line.stats.messages_frontend,
+                 line.stats.transactions, line.stats.transactions_commit, line.stats.decisions,
+                 sum(line.stats.latency_replica.counts), sum(line.stats.latency_primary.counts)]
         return told
     finally:
         line.close()
