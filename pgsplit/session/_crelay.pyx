@@ -71,6 +71,13 @@ DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
 DEF BUDGET_NS = 1000000    # for one turn of the loop
 DEF BUCKETS = 64
+DEF REPLICA = 0            # how a batch is repeated: see routes.py
+DEF PRIMARY = 1
+DEF INSIDE = 2
+DEF WITHOUT = 3
+DEF ORDERED = 4
+DEF SOLE = 5
+DEF WAYS = 6
 DEF IDLE = 73              # I
 DEF IN_TRANSACTION = 84    # T
 
@@ -246,8 +253,8 @@ cdef class Route:
     cdef public bint valid
     cdef bint read, wrote, begins, commits
     cdef bytes tag, text
-    cdef object outside, inside
-    cdef long long calls[3]
+    cdef tuple decisions
+    cdef long long calls[WAYS]
     cdef long long autocommits, frontend, backend, texts
     cdef long long buckets[2][BUCKETS]
     cdef long long total_us[2]
@@ -261,23 +268,22 @@ cdef class Route:
         self.commits = repeat.commits
         self.tag = repeat.tag
         self.text = repeat.facts.text
-        self.outside = repeat.outside
-        self.inside = repeat.inside
+        self.decisions = repeat.decisions
 
     @property
     def used(self):
-        return self.calls[0] or self.calls[1] or self.calls[2]
+        return any([self.calls[way] for way in range(WAYS)])
 
     def take(self):
         counted = Counted()
-        counted.calls = [self.calls[0], self.calls[1], self.calls[2]]
+        counted.calls = [self.calls[way] for way in range(WAYS)]
         counted.autocommits, counted.frontend = self.autocommits, self.frontend
         counted.backend, counted.texts = self.backend, self.texts
         counted.buckets = [[self.buckets[side][at] for at in range(bound_count + 1)] for side in range(2)]
         counted.total_us = [self.total_us[0], self.total_us[1]]
         self.autocommits = self.frontend = self.backend = self.texts = 0
         cdef int one, other
-        for one in range(3):
+        for one in range(WAYS):
             self.calls[one] = 0
         for one in range(2):
             self.total_us[one] = 0
@@ -300,13 +306,13 @@ cdef class Flow:
     cdef array freshness
     cdef const int64_t *fresh
     cdef int consistency
-    cdef int64_t cleared, fence_ns, started, answered_ns, transaction_ns
+    cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx
-    cdef bint tx_wrote, inside, queried
+    cdef bint tx_wrote, without, sole
+    cdef int way, last_way
     cdef Leg leg
     cdef Route route
     cdef Route last
-    cdef bint last_inside
     cdef bytes batch
     cdef Py_ssize_t parse_size
     cdef int requests, texts
@@ -622,9 +628,11 @@ cdef class CRelay:
     def release(self, Flow flow, context, int64_t fence_ns, int tx, bint tx_wrote, int64_t transaction_ns):
         """Let known batches pass without the session, from now until `hold`, or until something else comes."""
         cdef Leg leg
-        if flow.events or flow.default is None or flow.additional is None:
+        if flow.events or flow.additional is None:
             return
         for leg in (flow.client, flow.default, flow.additional):
+            if leg is None:
+                continue
             if PyByteArray_GET_SIZE(leg.inbox) or PyByteArray_GET_SIZE(leg.outbox) or leg.eof is not None:
                 return
         if flow.context is not context:
@@ -637,6 +645,9 @@ cdef class CRelay:
             flow.freshness = context.freshness
         flow.fresh = <const int64_t *> flow.freshness.data.as_longlongs if flow.freshness is not None else NULL
         flow.cleared = context.cleared
+        flow.ordered = context.ordered
+        flow.without = context.without
+        flow.sole = context.sole
         flow.fence_ns = fence_ns
         flow.tx = tx
         flow.tx_wrote = tx_wrote
@@ -654,12 +665,12 @@ cdef class CRelay:
         flow.on = flow.let = False
         running, sent, unnamed, last = None, b"", None, None
         if flow.leg is not None:
-            running = flow.route.inside if flow.inside else flow.route.outside
+            running = flow.route.decisions[flow.way]
             sent = flow.batch
             if flow.leg is flow.default:
                 flow.client.inbox[0:0] = sent
         if flow.last is not None:
-            last = flow.last.inside if flow.last_inside else flow.last.outside
+            last = flow.last.decisions[flow.last_way]
         if flow.unnamed_batch is not None:
             unnamed = flow.unnamed_batch[:flow.unnamed_size]
         flow.leg = None
@@ -678,26 +689,19 @@ cdef class CRelay:
     cdef bint _client(self, Flow flow, Py_ssize_t size) except -1:
         cdef Route route
         cdef Leg leg
+        cdef int way
         if flow.leg is not None or size > MOST:
             return False
         route = self._route_of(flow, size)
         if route is None or not route.valid:
             return False
-        if flow.tx == IDLE:
-            if route.commits:
-                return False
-            flow.inside = False
-            if route.read:
-                if not self._fresh(flow):
-                    return False
-                leg = flow.default
-            else:
-                leg = flow.additional
-        else:
-            if route.begins:
-                return False
-            flow.inside = True
-            leg = flow.additional
+        if route.commits if flow.tx == IDLE else route.begins:
+            return False
+        way = self._way_of(flow, route)
+        if way < 0:
+            return False
+        flow.way = way
+        leg = flow.default if way == REPLICA else flow.additional
         if (leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox)
                 or PyByteArray_GET_SIZE(flow.client.outbox)):
             return False
@@ -707,6 +711,20 @@ cdef class CRelay:
         flow.batch = PyBytes_FromStringAndSize(<const char *> self.buffer, size)
         self._send(leg, self.buffer, size)
         return True
+
+    cdef int _way_of(self, Flow flow, Route route) noexcept:
+        """How a batch of *route* goes now; -1 when the session has to say."""
+        if flow.sole:
+            return SOLE
+        if flow.tx != IDLE:
+            return INSIDE
+        if not route.read:
+            return PRIMARY
+        if self._fresh(flow):
+            return REPLICA
+        if flow.without:
+            return WITHOUT
+        return ORDERED if flow.ordered == ground[0] else -1
 
     cdef bint _fresh(self, Flow flow) noexcept:
         """Whether the replica may be read from without another question (`Context.fresh`)."""
@@ -768,7 +786,7 @@ cdef class CRelay:
             if found == NULL:
                 return None
             statement = <object> found
-            if not (statement.default or flow.tx != IDLE) or statement.only_primary:
+            if statement.only_primary or not (flow.tx != IDLE or flow.sole or flow.without or statement.default):
                 return None
             if statement.route is None:
                 return None
@@ -863,11 +881,10 @@ cdef class CRelay:
                 low = middle + 1
             else:
                 high = middle
-        if on_replica:
-            route.calls[0] += 1
+        route.calls[flow.way] += 1
+        if flow.way == REPLICA or flow.way == SOLE:
             flow.replica += 1
         else:
-            route.calls[2 if flow.inside else 1] += 1
             flow.primary += 1
         route.autocommits += flow.tx == IDLE
         route.frontend += flow.requests
@@ -881,7 +898,7 @@ cdef class CRelay:
             flow.transaction_ns = flow.started
         flow.tx = status
         flow.last = route
-        flow.last_inside = flow.inside
+        flow.last_way = flow.way
         flow.answered_ns = now
         if flow.texts:
             flow.unnamed_batch = flow.batch      # a Query leaves no unnamed statement behind (manual 55.2.3)
@@ -889,7 +906,7 @@ cdef class CRelay:
             flow.unnamed_on = side
             if not on_replica:
                 flow.primary_unnamed = flow.parse_size > 0
-        flow.recent.append((now, microseconds, _UPSTREAMS[side], route.inside if flow.inside else route.outside,
+        flow.recent.append((now, microseconds, _UPSTREAMS[side], <object> route.decisions[flow.way],
                             route.text))
         return 0
 

@@ -13,9 +13,10 @@ from ..split.decision import Decision, Upstream
 from ..split.folding import fold
 from ..split.repeat import Held
 from ..stats.histogram import place
+from ..upstream.host import GROUND
 from ..wire.messages import IDLE, IN_TRANSACTION
 from .leg import Leg
-from .routes import INSIDE, PRIMARY, REPLICA, Context, Route
+from .routes import INSIDE, ORDERED, PRIMARY, REPLICA, SOLE, WITHOUT, Context, Route
 
 if TYPE_CHECKING:
     from .pyrelay import Flow, PyRelay
@@ -35,7 +36,6 @@ class Repeater:
         "_answered_ns",
         "_batch",
         "_context",
-        "_inside",
         "_last",
         "_parse",
         "_primary",
@@ -50,6 +50,7 @@ class Repeater:
         "_tx_wrote",
         "_unnamed",
         "_unnamed_on",
+        "_way",
         "fence_ns",
         "leg",
         "let",
@@ -78,7 +79,7 @@ class Repeater:
         self._parse = b""
         self._requests = self._texts = 0
         self._started = 0
-        self._inside = False
+        self._way = REPLICA
 
     def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int) -> None:
         self._begin(tx, tx_wrote)
@@ -94,7 +95,7 @@ class Repeater:
         running, sent = None, b""
         if self.leg is not None:
             assert self._route is not None
-            running = self._decision(self._route)
+            running = self._route.decisions[self._way]
             sent = self._batch
             if self.leg is flow.default:
                 flow.client.inbox[0:0] = sent
@@ -102,9 +103,6 @@ class Repeater:
         return Held(self._replica, self._primary, self._last, self._tx, self._tx_wrote, self.fence_ns,
                     self._answered_ns, self._transaction_ns, self._unnamed, self._unnamed_on, self._primary_unnamed,
                     running, self._started, sent)
-
-    def _decision(self, route: Route) -> Decision:
-        return route.repeat.inside if self._inside else route.repeat.outside
 
     # --- client -> upstream -------------------------------------------------------------------------------
 
@@ -115,22 +113,13 @@ class Repeater:
         route = self._route_of(data)
         if route is None or not route.valid:
             return False
-        context = self._context
-        if self._tx == IDLE:
-            if route.commits:
-                return False
-            self._inside = False
-            if route.read:
-                if not context.fresh(self.fence_ns):
-                    return False
-                leg = flow.default
-            else:
-                leg = flow.additional
-        else:
-            if route.begins:
-                return False
-            self._inside = True
-            leg = flow.additional
+        if (route.commits if self._tx == IDLE else route.begins):
+            return False
+        way = self._way_of(route)
+        if way < 0:
+            return False
+        self._way = way
+        leg = flow.default if way == REPLICA else flow.additional
         if leg is None or leg.outbox or leg.eof is not None or flow.client.outbox:
             return False
         self._started = monotonic_ns()
@@ -139,6 +128,21 @@ class Repeater:
         self._batch = data
         relay.send(leg, data)
         return True
+
+    def _way_of(self, route: Route) -> int:
+        """How a batch of *route* goes now; -1 when the session has to say."""
+        context = self._context
+        if context.sole:
+            return SOLE
+        if self._tx != IDLE:
+            return INSIDE
+        if not route.read:
+            return PRIMARY
+        if context.fresh(self.fence_ns):
+            return REPLICA
+        if context.without:
+            return WITHOUT
+        return ORDERED if context.ordered == GROUND[0] else -1
 
     def _route_of(self, data: bytes) -> Any:
         """The route of a batch that is whole and of the plainest kind; None for all others."""
@@ -176,7 +180,8 @@ class Repeater:
         name = data[position + 6:end]
         if not self._parse:
             statement = self._context.statements.get(name)
-            if statement is None or not (statement.default or self._tx != IDLE) or statement.only_primary:
+            if statement is None or statement.only_primary or not (
+                    statement.default or self._tx != IDLE or self._context.sole or self._context.without):
                 return None
             route = statement.route
         elif name:
@@ -232,17 +237,14 @@ class Repeater:
     def _done(self, route: Route, on_replica: bool, now: int, status: int, messages: int) -> None:
         counted = route.counted
         bucket, microseconds = place(now - self._started)
-        if on_replica:
-            which = REPLICA
+        way = self._way
+        upstream = Upstream.DEFAULT if on_replica else Upstream.ADDITIONAL
+        decision = route.decisions[way]
+        if way in (REPLICA, SOLE):
             self._replica += 1
-            upstream = Upstream.DEFAULT
-            decision = route.repeat.outside
         else:
-            which = INSIDE if self._inside else PRIMARY
             self._primary += 1
-            upstream = Upstream.ADDITIONAL
-            decision = route.repeat.inside if self._inside else route.repeat.outside
-        counted.calls[which] += 1
+        counted.calls[way] += 1
         counted.autocommits += self._tx == IDLE
         counted.frontend += self._requests
         counted.backend += messages

@@ -21,9 +21,14 @@ from .counting import STATEMENTS, Answered
 BUCKETS: Final = len(BOUNDS) + 1
 # How fresh a replica must be, as a number.
 CONSISTENCY: Final = {"eventual": 0, "session": 1, "global": 2}
+# How a batch came to be where it is: by itself, or on the primary for another reason (`Repeat.decisions`).
 REPLICA: Final = 0
 PRIMARY: Final = 1
-INSIDE: Final = 2           # on the primary, since a transaction is open there
+INSIDE: Final = 2           # a transaction is open there
+WITHOUT: Final = 3          # there is no replica
+ORDERED: Final = 4          # the operator has sent all reads there
+SOLE: Final = 5             # there is no other upstream
+WAYS: Final = 6
 
 
 class Counted:
@@ -32,7 +37,7 @@ class Counted:
     __slots__ = ("autocommits", "backend", "buckets", "calls", "frontend", "texts", "total_us")
 
     def __init__(self) -> None:
-        self.calls = [0, 0, 0]              # REPLICA, PRIMARY, INSIDE
+        self.calls = [0] * WAYS
         self.autocommits = 0                # outside a transaction
         self.frontend = 0                   # messages
         self.backend = 0
@@ -44,10 +49,11 @@ class Counted:
 class Route:
     """Where a text goes, as PyRelay keeps it."""
 
-    __slots__ = ("begins", "commits", "counted", "read", "repeat", "tag", "valid", "wrote")
+    __slots__ = ("begins", "commits", "counted", "decisions", "read", "repeat", "tag", "valid", "wrote")
 
     def __init__(self, repeat: Repeat) -> None:
         self.repeat = repeat
+        self.decisions = repeat.decisions
         self.read = repeat.read
         self.wrote = repeat.facts.writes
         self.begins = repeat.begins
@@ -110,32 +116,33 @@ class FlowTable:
 
     def _add(self, repeat: Repeat, counted: Counted) -> None:
         stats, facts = self._stats, repeat.facts
-        replica, primary = counted.calls[REPLICA], counted.calls[PRIMARY] + counted.calls[INSIDE]
-        for decision, calls in ((repeat.outside, counted.calls[REPLICA] + counted.calls[PRIMARY]),
-                                (repeat.inside, counted.calls[INSIDE])):
-            if calls:
+        calls = sum(counted.calls)
+        on_replica = counted.calls[REPLICA]
+        for decision, number in zip(repeat.decisions, counted.calls, strict=True):
+            if number:
                 key = (decision.upstream.text, decision.reason)
-                stats.decisions[key] = stats.decisions.get(key, 0) + calls
+                stats.decisions[key] = stats.decisions.get(key, 0) + number
         stats.messages_frontend += counted.frontend
         stats.messages_backend += counted.backend
         if facts.parsed is not None:
             stats.statements_parsed += counted.texts * facts.parsed
             stats.statements_parse_error += counted.texts * (not facts.parsed)
-        stats.statements += replica + primary
+        stats.statements += calls
         name = STATEMENTS.get(repeat.tag, "statements_other")
-        setattr(stats, name, getattr(stats, name) + replica + primary)
-        stats.statements_replica += replica
-        stats.statements_primary += primary
+        setattr(stats, name, getattr(stats, name) + calls)
+        stats.statements_replica += on_replica + counted.calls[SOLE]        # the default upstream's, and no other's
+        stats.statements_primary += calls - on_replica - counted.calls[SOLE]
         if repeat.begins:
-            stats.transactions += primary
+            stats.transactions += calls
         elif repeat.commits:
-            stats.transactions_commit += primary
+            stats.transactions_commit += calls
         else:
             stats.transactions += counted.autocommits
             stats.transactions_commit += counted.autocommits
         usage = self._digests.of(facts.text)
-        usage.calls = [usage.calls[0] + replica, usage.calls[1] + primary]
-        usage.reason = repeat.outside.reason if replica or counted.calls[PRIMARY] else repeat.inside.reason
+        usage.calls = [usage.calls[0] + on_replica, usage.calls[1] + calls - on_replica]
+        usage.reason = next(decision.reason for decision, number in zip(repeat.decisions, counted.calls, strict=True)
+                            if number)
         for histogram, buckets, total in ((stats.latency_replica, counted.buckets[0], counted.total_us[0]),
                                           (stats.latency_primary, counted.buckets[1], counted.total_us[1])):
             for each in (histogram, usage.latency):
@@ -164,6 +171,9 @@ class Context:
     latest_write_ns: Callable[[], int]
     freshness: array[int] | None = None
     cleared: int = -1
+    ordered: int = -1           # the state of GROUND for which the operator has sent its reads to the primary
+    without: bool = False       # there is no replica, and reads go to the primary for it
+    sole: bool = False          # there is one upstream, in the additional one's place
 
     def fresh(self, fence_ns: int) -> bool:
         """Whether the replica may be read from without another question."""

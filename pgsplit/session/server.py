@@ -283,8 +283,9 @@ class ActiveSession:
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
             publish=self.shared.board.publish_write, lost_replica=self._lost_replica, answered=counter.answered,
-            remember_write=self.shared.remember_write, repeats=None if sole else self)
+            remember_write=self.shared.remember_write, repeats=self)
         self.context.statements = splitter.statements
+        self.context.sole = sole
         session.fence_ns = fence_ns
         main.callback = session
         self._compare_configurations(splitter)
@@ -335,6 +336,8 @@ class ActiveSession:
         why_not = self._why_not(fence_ns)
         if not why_not:
             self.context.cleared = ground
+        elif why_not == "reads_to_primary":
+            self.context.ordered = ground
         return why_not
 
     def _why_not(self, fence_ns: int) -> str:

@@ -133,6 +133,7 @@ class Session:
         """While nothing is to be decided the relay repeats what it knows."""
         if self._repeats is None or self.draining or not self.splitter.repeats:
             return
+        self._repeats.context.without = self.splitter.without_replica
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
                            self._repeats.transaction_ns)
 

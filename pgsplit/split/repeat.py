@@ -17,6 +17,9 @@ _TAGS: Final = {"SELECT": b"SELECT", "WITH": b"SELECT", "VALUES": b"SELECT", "TA
 _BEGINS: Final = frozenset({b"begin", b"begin work", b"begin transaction"})
 _COMMITS: Final = frozenset({b"commit", b"commit work", b"commit transaction", b"end", b"end work", b"end transaction"})
 IN_TRANSACTION: Final = Decision(Upstream.ADDITIONAL, "transaction_open")
+NO_REPLICA: Final = Decision(Upstream.ADDITIONAL, "no_replica")
+READS_TO_PRIMARY: Final = Decision(Upstream.ADDITIONAL, "reads_to_primary")
+SOLE_UPSTREAM: Final = Decision(Upstream.ADDITIONAL, "sole_upstream")
 
 
 class Repeat(NamedTuple):
@@ -26,6 +29,11 @@ class Repeat(NamedTuple):
     tag: bytes
     outside: Decision          # where it goes outside a transaction
     inside: Decision           # and in one
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """By how it came to be repeated: see `session.routes`."""
+        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM)
 
     @property
     def read(self) -> bool:

@@ -152,6 +152,10 @@ class Splitter:
         return self._requests.took(data, decision)
 
     @property
+    def without_replica(self) -> bool:
+        return self._state.without_replica
+
+    @property
     def statements(self) -> Mapping[bytes, Statement]:
         """The named ones, always the same object."""
         return self._state.statements.named

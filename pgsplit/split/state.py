@@ -100,13 +100,18 @@ class State:
     @property
     def repeats(self) -> bool:
         """Whether a text alone decides what becomes of it, outside and inside a transaction."""
-        return (self.has_replica and self.tx != FAILED and not self.primary and not self.replica and not self.pins
-                and self.applied == self.settings and self.plain_strings and not (
+        return (self.tx != FAILED and not self.primary and not self.replica and not self.pins and self.plain_strings
+                and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
+                and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_inquiry or self.copying or self.copy_ends
                     or self.segment or self.trace or self.route or self.async_commit or self.unsafe_encoding
-                    or self.opaque or self.sole or self.statements.coming or self.statements.to_close
-                    or self.settings is self.refused))
+                    or self.opaque or self.read_only or self.statements.coming or self.statements.to_close))
+
+    @property
+    def without_replica(self) -> bool:
+        """Whether reads go to the primary because there is no replica now."""
+        return not self.has_replica and not self.must_read_on_replica
 
     def set_unnamed(self, message: bytes, upstream: Upstream) -> None:
         """The unnamed statement is what the Parse *message* made at *upstream*; with no message there is none."""

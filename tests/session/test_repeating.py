@@ -38,7 +38,7 @@ def classified(sql: str) -> Any:
 class Line:
     """A session's relay with all three legs on socket pairs; the far ends are the client and the two servers."""
 
-    def __init__(self, form: str, consistency: str = "session") -> None:
+    def __init__(self, form: str, consistency: str = "session", *, replica: bool = True) -> None:
         self.writes = memoryview(bytearray(8 * 3)).cast("q")        # of two slots, and how many are in use
         self.writes[2] = 2
         self.relay = make(form, self.writes)
@@ -51,6 +51,9 @@ class Line:
         self.far: dict[str, gsocket.socket] = {}
         legs = []
         for name in ("client", "replica", "primary"):
+            if name == "replica" and not replica:
+                legs.append(None)
+                continue
             near, far = socket.socketpair()
             self.far[name] = gsocket.socket(fileno=far.detach())
             legs.append(self.relay.adopt(name, near))
@@ -364,6 +367,63 @@ def test_a_replica_is_read_from_while_it_is_fresh(form: str, consistency: str, f
         line.says("client", Q(READ))
         assert fresh or line.wakes()
         assert line.heard("replica") == (Q(READ) if fresh else b"")
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_reads_go_to_the_primary_where_there_is_no_replica(form: str) -> None:
+    line = Line(form, replica=False)
+    try:
+        line.context.freshness = None
+        line.release()
+        line.says("client", Q(READ))            # the session has not said that it shall
+        assert line.wakes() and line.held().running is None
+        line.relay.consume(line.flow.client, len(Q(READ)))
+        line.context.without = True
+        line.release()
+        line.repeats(Q(READ), "primary", ROWS + I)
+        line.repeats(Q(WRITE), "primary", done("UPDATE 1") + I)
+        held = line.held()
+        assert (held.replica, held.primary) == (0, 2)
+        line.table.drain()
+        assert line.stats.decisions == {("primary", "no_replica"): 1, ("primary", "write"): 1}
+        assert line.stats.statements_primary == 2
+    finally:
+        line.close()
+
+
+def test_reads_go_to_the_primary_where_the_operator_has_sent_them(line: Line) -> None:
+    line.context.cleared = -1
+    line.context.ordered = GROUND[0]
+    line.release()
+    line.repeats(Q(READ), "primary", ROWS + I)
+    held = line.held()
+    assert str(held.last) == "primary: reads_to_primary" and held.primary == 1
+    line.release()
+    ground_moved()                              # the order may have been taken back
+    line.says("client", Q(READ))
+    assert line.wakes() and line.heard("primary") == line.heard("replica") == b""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_session_with_one_upstream(form: str) -> None:
+    line = Line(form, replica=False)
+    try:
+        line.context.sole = True
+        line.release()
+        line.repeats(Q(READ), "primary", ROWS + I)
+        line.repeats(Q("begin"), "primary", done("BEGIN") + T)
+        line.repeats(Q("update t set a = 9"), "primary", done("UPDATE 1") + T)
+        line.repeats(Q("commit"), "primary", done("COMMIT") + I)
+        held = line.held()
+        assert (held.replica, held.primary, str(held.last)) == (4, 0, "primary: sole_upstream")
+        assert len(line.published) == 1
+        line.table.drain()
+        stats = line.stats
+        assert stats.decisions == {("primary", "sole_upstream"): 4}
+        assert (stats.statements, stats.statements_replica, stats.transactions_commit) == (4, 4, 2)
+        assert sum(stats.latency_primary.counts) == 4
     finally:
         line.close()
 
