@@ -224,6 +224,7 @@ cdef class Leg:
     cdef int fd
     cdef bint readable          # there may be more to receive
     cdef bint hung_up           # the peer has ended: read to the end
+    cdef bint queued            # there is room again: it will be read from in the hub
 
     def __init__(self, str name, sock):
         self.name = name
@@ -335,7 +336,7 @@ cdef class CRelay:
     cdef object hub, loop, watcher
     cdef int epfd
     cdef set legs
-    cdef list raised, gone
+    cdef list raised, gone, roomy
     cdef bint looping
     cdef public int hurried       # while it is not 0 others wait for the hub: the loop does not sleep
     cdef unsigned char buffer[CHUNK]
@@ -353,6 +354,7 @@ cdef class CRelay:
         self.legs = set()
         self.raised = []
         self.gone = []
+        self.roomy = []
         self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
         self.writes = self.writes_owner
 
@@ -475,7 +477,7 @@ cdef class CRelay:
     def cut(self, Leg leg, Py_ssize_t start, Py_ssize_t size, bytes data=b""):
         """Put *data* in the place of *size* bytes at *start* of the inbox."""
         leg.inbox[start:start + size] = data
-        self._read(leg, False)
+        self._read_on(leg)
 
     def consume(self, Leg leg, Py_ssize_t size):
         """Drop the first *size* bytes of the inbox."""
@@ -483,7 +485,31 @@ cdef class CRelay:
             PyByteArray_Resize(leg.inbox, 0)
         else:
             del leg.inbox[:size]
-        self._read(leg, False)
+        self._read_on(leg)
+
+    cdef int _read_on(self, Leg leg) except -1:
+        """There is room again. It is filled from the hub: whoever sends without end must not keep all others waiting."""
+        if (leg.readable and not leg.queued and leg.eof is None and PyByteArray_GET_SIZE(leg.inbox) < leg.limit):
+            leg.queued = True
+            self.roomy.append(leg)
+            if len(self.roomy) == 1:
+                self.loop.run_callback(self._fill)
+        return 0
+
+    def _fill(self):
+        """In the hub: read from legs that have room again."""
+        cdef Leg leg
+        roomy, self.roomy = self.roomy, []
+        self.looping = True
+        try:
+            for leg in roomy:
+                leg.queued = False
+                if not leg.closed:
+                    self._read(leg)
+        finally:
+            self.looping = False
+            self.gone.clear()
+        self._deliver()
 
     # --- waiting --------------------------------------------------------------------------------------------
 
@@ -576,7 +602,7 @@ cdef class CRelay:
             leg.readable = True
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 leg.hung_up = True
-            self._read(leg, True)
+            self._read(leg)
         return 0
 
     cdef int _writable(self, Leg leg) except -1:
@@ -587,7 +613,7 @@ cdef class CRelay:
             self._happened(leg._flow, DRAINED)
         return 0
 
-    cdef int _read(self, Leg leg, bint from_loop) except -1:
+    cdef int _read(self, Leg leg) except -1:
         """Receive what there is and what there is room for."""
         cdef ssize_t count
         cdef Py_ssize_t before
@@ -611,7 +637,7 @@ cdef class CRelay:
             leg.received += count
             if count < CHUNK and not leg.hung_up:
                 leg.readable = False        # all of it; what comes next is another event
-            if from_loop and flow is not None and flow.on:
+            if flow is not None and flow.on:
                 if self._repeat(flow, leg, count):
                     continue
                 flow.on = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from contextlib import suppress
 
 import gevent
 import pytest
@@ -132,3 +134,28 @@ def test_a_replaced_leg_is_closed(ends):
     ends.relay.attach_default(ends.flow, None)
     assert leg.closed and far.recv(1) == b""
     far.close()
+
+
+def test_a_fast_sender_does_not_keep_all_others_waiting(ends):
+    """What has been forwarded is not read again before the hub has had its turn."""
+    ends.client.setblocking(False)
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += os.write(ends.client.fileno(), b"x" * 65536)
+    while len(ends.left.inbox) < LIMIT:
+        ends.relay.wait(ends.flow)
+    with suppress(BlockingIOError):
+        while True:
+            sent += os.write(ends.client.fileno(), b"x" * 65536)
+    assert sent > 4 * LIMIT
+    done = 0
+    while done < sent:
+        burst = 0
+        while ends.left.inbox:
+            burst += len(ends.left.inbox)
+            ends.relay.consume(ends.left, len(ends.left.inbox))
+        assert burst < 2 * LIMIT
+        done += burst
+        if done < sent:
+            ends.relay.wait(ends.flow)
