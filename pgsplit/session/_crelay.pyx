@@ -16,7 +16,9 @@ from cpython.array cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.dict cimport PyDict_GetItem
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
 from libc.stdint cimport int64_t, uint32_t
@@ -51,6 +53,15 @@ cdef extern from "sys/epoll.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
+    ssize_t c_read "read"(int fd, void *buffer, size_t size)
+
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    short POLLIN
+    int c_poll "poll"(pollfd *fds, unsigned long count, int timeout)
 
 cdef extern from "sys/socket.h" nogil:
     int MSG_DONTWAIT, MSG_NOSIGNAL
@@ -65,12 +76,24 @@ cdef extern from "time.h" nogil:
     int CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec *moment)
 
+cdef extern from "sys/timerfd.h" nogil:
+    cdef struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int TFD_NONBLOCK, TFD_CLOEXEC
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec *new, itimerspec *old)
+
 DEF CHUNK = 65536          # bytes of the receive buffer
 DEF LIMIT = 65536          # see leg.py
 DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
-DEF BUDGET_NS = 1000000    # for one turn of the loop
+DEF TICK_NS = 1000000      # the longest that the loop keeps what has happened in the hub waiting
+DEF TURN = 4               # ticks after which the hub's timers have their turn
+DEF PIECES = 16            # times that one leg is received from before others have their turn
 DEF BUCKETS = 64
+DEF RECENT = 50            # see counting.py
+DEF SMALL = 2048           # bytes: a longer piece is not kept for the next batch
 DEF REPLICA = 0            # how a batch is repeated: see routes.py
 DEF PRIMARY = 1
 DEF INSIDE = 2
@@ -97,7 +120,7 @@ for _at, _bound in enumerate(BOUNDS):
 cdef array _ground = GROUND
 cdef const int64_t *ground = <const int64_t *> _ground.data.as_longlongs
 
-# Of each byte: what it means to `fold`. 1: not to be folded; 2: part of a word or number; 4: white space.
+# Of each byte: what it means to `fold`. 1: not to be folded; 2: part of a word or number; 4: white space; 8: looked at.
 cdef unsigned char folding[256]
 # Of each message type: whether it says nothing that matters in an answer that is repeated.
 cdef unsigned char quiet[256]
@@ -110,10 +133,14 @@ cdef void _fill_tables() noexcept:
         quiet[at] = 0
         if at in b'"$\\\x00\x01\x02':
             folding[at] = 1
-        elif at >= 128 or at in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.":
+        elif at in b"0123456789":
+            folding[at] = 2 | 8
+        elif at >= 128 or at in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.":
             folding[at] = 2
         elif at in b" \t\n\r\f\v":
             folding[at] = 4
+        elif at in b"'-/&":
+            folding[at] = 8
     for at in b"DT12nt":
         quiet[at] = 1
 
@@ -142,62 +169,74 @@ cdef bint _word(const unsigned char *text, Py_ssize_t left, const char *word, Py
     return True
 
 
+cdef bint _of_the_clock(const unsigned char *text, Py_ssize_t size) noexcept nogil:
+    """`folding._CLOCK`."""
+    cdef Py_ssize_t at
+    cdef unsigned char byte
+    for at in range(size):
+        byte = text[at] | 32
+        if (byte == 110 or byte == 116 or byte == 121) and (
+                _word(text + at, size - at, b"now", 3) or _word(text + at, size - at, b"today", 5)
+                or _word(text + at, size - at, b"tomorrow", 8) or _word(text + at, size - at, b"yesterday", 9)):
+            return True
+    return False
+
+
+cdef inline bint _unplain(const unsigned char *text, Py_ssize_t left) noexcept nogil:
+    """Whether a comment begins here, or a string with Unicode escapes."""
+    return left > 1 and ((text[0] == 45 and text[1] == 45) or (text[0] == 47 and text[1] == 42)
+                         or (text[0] == 38 and text[1] == 39))
+
+
 cdef Py_ssize_t _fold(const unsigned char *text, Py_ssize_t size, unsigned char *out) noexcept nogil:
     """`split.folding.fold` into *out*; -1 for None."""
     cdef Py_ssize_t at = 0, to = 0, end
     cdef unsigned char byte, before = 32, kind
-    cdef bint quotes = False, clock = False, open_ = False
+    cdef bint quotes = False
     cdef int pieces = 0            # 1: a string has just ended, 2: and white space has followed
     while at < size:
         byte = text[at]
         kind = folding[byte]
-        if kind == 1:
-            return -1
-        if at + 1 < size and ((byte == 45 and text[at + 1] == 45) or (byte == 47 and text[at + 1] == 42)
-                              or (byte == 38 and text[at + 1] == 39)):
-            return -1
-        if not clock and ((byte | 32) == 110 or (byte | 32) == 116 or (byte | 32) == 121):
-            clock = (_word(text + at, size - at, b"now", 3) or _word(text + at, size - at, b"today", 5)
-                     or _word(text + at, size - at, b"tomorrow", 8) or _word(text + at, size - at, b"yesterday", 9))
-        if open_:
-            if byte == 39:
-                open_ = False
-                pieces = 1
-                before = 1
-            at += 1
-            continue
-        if byte == 39:
-            if pieces == 2:
+        if kind & 9:
+            if kind & 1 or _unplain(text + at, size - at):
                 return -1
-            quotes = open_ = True
-            out[to] = 1
-            to += 1
-            at += 1
-            continue
-        if kind == 4:
-            if pieces:
-                pieces = 2
-        else:
-            pieces = 0
-        if 48 <= byte <= 57 and folding[before] != 2:
-            end = at + 1
-            while end < size and 48 <= text[end] <= 57:
-                end += 1
-            if end + 1 < size and text[end] == 46 and 48 <= text[end + 1] <= 57:
-                end += 2
+            if byte == 39:
+                if pieces == 2:
+                    return -1
+                quotes = True
+                at += 1
+                while at < size and text[at] != 39:
+                    if folding[text[at]] & 9 and (folding[text[at]] & 1 or _unplain(text + at, size - at)):
+                        return -1
+                    at += 1
+                if at == size:
+                    return -1
+                out[to] = before = 1
+                to += 1
+                at += 1
+                pieces = 1
+                continue
+            if kind & 2 and not folding[before] & 2:
+                end = at + 1
                 while end < size and 48 <= text[end] <= 57:
                     end += 1
-            if end == size or folding[text[end]] != 2:
-                out[to] = 2
-                to += 1
-                before = text[end - 1]
-                at = end
-                continue
-        out[to] = byte
+                if end + 1 < size and text[end] == 46 and 48 <= text[end + 1] <= 57:
+                    end += 2
+                    while end < size and 48 <= text[end] <= 57:
+                        end += 1
+                if end == size or not folding[text[end]] & 2:
+                    out[to] = 2
+                    to += 1
+                    before = text[end - 1]
+                    at = end
+                    pieces = 0
+                    continue
+        if pieces:
+            pieces = 2 if kind & 4 else 0
+        out[to] = before = byte
         to += 1
-        before = byte
         at += 1
-    if open_ or (quotes and clock):
+    if quotes and _of_the_clock(text, size):
         return -1
     return to
 
@@ -293,6 +332,45 @@ cdef class Route:
         return counted
 
 
+cdef struct Piece:
+    unsigned char *data
+    Py_ssize_t size, room
+
+
+cdef int _keep(Piece *piece, const unsigned char *data, Py_ssize_t size) except -1:
+    cdef Py_ssize_t room
+    cdef void *more
+    if size > piece.room:
+        room = 256
+        while room < size:
+            room *= 2
+        more = PyMem_Realloc(piece.data, room)
+        if more == NULL:
+            raise MemoryError()
+        piece.data = <unsigned char *> more
+        piece.room = room
+    memcpy(piece.data, data, size)
+    piece.size = size
+    return 0
+
+
+cdef bytes _kept(Piece *piece, Py_ssize_t size):
+    return PyBytes_FromStringAndSize(<const char *> piece.data, size)
+
+
+cdef void _drop(Piece *piece, Py_ssize_t above) noexcept:
+    if piece.room > above:
+        PyMem_Free(piece.data)
+        piece.data = NULL
+        piece.room = 0
+
+
+cdef struct Answered:
+    int64_t at_ns, microseconds
+    int side, way
+    PyObject *route
+
+
 cdef class Flow:
     """See pyrelay.py; and what `repeater.py` keeps of a flow."""
 
@@ -303,7 +381,6 @@ cdef class Flow:
     cdef bint on, let, waiting      # waiting: it is in the relay's list of those that are to be woken
     cdef object context
     cdef dict routes, statements
-    cdef object recent
     cdef array freshness
     cdef const int64_t *fresh
     cdef int consistency
@@ -314,14 +391,64 @@ cdef class Flow:
     cdef Leg leg
     cdef Route route
     cdef Route last
-    cdef bytes batch
+    cdef Piece batch            # what has been sent and is not answered
+    cdef Piece unnamed          # what left the unnamed statement behind, in its first bytes
     cdef Py_ssize_t parse_size
     cdef int requests, texts
     cdef long long replica, primary
-    cdef bytes unnamed_batch
+    cdef bint has_unnamed
     cdef Py_ssize_t unnamed_size
     cdef int unnamed_on
     cdef int primary_unnamed
+    cdef Answered *answers      # the last RECENT since `release`, the oldest overwritten
+    cdef long long answer_count
+    # rows that pass (see `pass_rows`)
+    cdef Leg rows_from
+    cdef bint rows_let
+    cdef long long rows, rows_left
+
+    def __dealloc__(self):
+        _drop(&self.batch, 0)
+        _drop(&self.unnamed, 0)
+        self.forget_answers()
+        PyMem_Free(self.answers)
+
+    cdef int remember(self, int64_t at_ns, int64_t microseconds, int side, Route route) except -1:
+        cdef Answered *answer
+        if self.answers == NULL:
+            self.answers = <Answered *> PyMem_Malloc(RECENT * sizeof(Answered))
+            if self.answers == NULL:
+                raise MemoryError()
+        answer = self.answers + self.answer_count % RECENT
+        if self.answer_count >= RECENT:
+            Py_DECREF(<object> answer.route)
+        Py_INCREF(route)
+        answer.at_ns = at_ns
+        answer.microseconds = microseconds
+        answer.side = side
+        answer.way = self.way
+        answer.route = <PyObject *> route
+        self.answer_count += 1
+        return 0
+
+    cdef int tell_answers(self) except -1:
+        """Add them to what the session remembers."""
+        cdef long long at
+        cdef Answered *answer
+        cdef Route route
+        for at in range(max(0, self.answer_count - RECENT), self.answer_count):
+            answer = self.answers + at % RECENT
+            route = <Route> <object> answer.route
+            self.context.recent.append((answer.at_ns, answer.microseconds, _UPSTREAMS[answer.side],
+                                        route.decisions[answer.way], route.text))
+        self.forget_answers()
+        return 0
+
+    cdef void forget_answers(self) noexcept:
+        cdef long long at
+        for at in range(min(self.answer_count, RECENT)):
+            Py_DECREF(<object> self.answers[at].route)
+        self.answer_count = 0
 
     def legs(self):
         return [leg for leg in (self.client, self.default, self.additional) if leg is not None]
@@ -335,11 +462,16 @@ cdef class CRelay:
 
     cdef object hub, loop, watcher
     cdef int epfd
+    cdef int tick               # a timer in that set
+    cdef bint ticking
+    cdef int ticks              # since the hub has had its turn
+    cdef int hub_fd             # of the hub's own epoll set
+    cdef int64_t left_ns        # when the loop was left
     cdef set legs
     cdef list raised, gone, roomy
     cdef bint looping
     cdef public int hurried       # while it is not 0 others wait for the hub: the loop does not sleep
-    cdef unsigned char buffer[CHUNK]
+    cdef unsigned char buffer[LIMIT + CHUNK]
     cdef unsigned char folded[MOST]
     cdef object writes_owner
     cdef const int64_t[:] writes
@@ -349,6 +481,13 @@ cdef class CRelay:
         self.loop = self.hub.loop
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
         if self.epfd < 0:
+            raise OSError(c_errno, os.strerror(c_errno))
+        self.tick = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+        self.hub_fd = self.loop.fileno()
+        cdef epoll_event event
+        event.events = EPOLLIN
+        event.data.ptr = NULL
+        if self.tick < 0 or epoll_ctl(self.epfd, EPOLL_CTL_ADD, self.tick, &event) < 0:
             raise OSError(c_errno, os.strerror(c_errno))
         self.watcher = self.loop.io(self.epfd, 1)
         self.legs = set()
@@ -361,6 +500,8 @@ cdef class CRelay:
     def __dealloc__(self):
         if self.epfd > 0:
             c_close(self.epfd)
+        if self.tick > 0:
+            c_close(self.tick)
 
     # --- legs and flows -------------------------------------------------------------------------------------
 
@@ -492,24 +633,28 @@ cdef class CRelay:
         if (leg.readable and not leg.queued and leg.eof is None and PyByteArray_GET_SIZE(leg.inbox) < leg.limit):
             leg.queued = True
             self.roomy.append(leg)
-            if len(self.roomy) == 1:
+            if not self.looping and len(self.roomy) == 1:
                 self.loop.run_callback(self._fill)
         return 0
 
     def _fill(self):
         """In the hub: read from legs that have room again."""
-        cdef Leg leg
-        roomy, self.roomy = self.roomy, []
         self.looping = True
         try:
-            for leg in roomy:
-                leg.queued = False
-                if not leg.closed:
-                    self._read(leg)
+            self._read_roomy()
         finally:
             self.looping = False
             self.gone.clear()
         self._deliver()
+
+    cdef int _read_roomy(self) except -1:
+        cdef Leg leg
+        roomy, self.roomy = self.roomy, []
+        for leg in roomy:
+            leg.queued = False
+            if not leg.closed:
+                self._read(leg)
+        return 0
 
     # --- waiting --------------------------------------------------------------------------------------------
 
@@ -540,6 +685,7 @@ cdef class CRelay:
         """Note the event; if the greenlet is parked, it will be run."""
         flow.events |= event
         flow.on = False
+        flow.rows_from = None
         if flow.parked is not None and not flow.waiting:
             flow.waiting = True
             self.raised.append(flow)
@@ -565,33 +711,72 @@ cdef class CRelay:
     # --- the loop -------------------------------------------------------------------------------------------
 
     def _ready(self):
-        """In the hub: something has happened on a socket."""
+        """In the hub: something has happened on a socket.
+
+        When that comes often, the loop sleeps by itself, without a round of the hub for each event, and leaves when a
+        greenlet has something to do, when something has happened in the hub, or when its timers are due for a look.
+        """
         cdef epoll_event events[ROUND]
-        cdef int count, at, patience = 0
-        cdef int64_t start = now_ns()
+        cdef int count, at
+        cdef bint ticked, busy = False
         if self.looping:
             return
+        self.ticks = 0
+        if not self.ticking and not self.hurried and now_ns() - self.left_ns < TICK_NS:
+            self._set_tick(TICK_NS)
         while True:
-            if patience:
+            if self.ticking and not self.roomy and not self.hurried:
                 with nogil:
-                    count = epoll_wait(self.epfd, events, ROUND, 1)
+                    count = epoll_wait(self.epfd, events, ROUND, -1)
             else:
                 count = epoll_wait(self.epfd, events, ROUND, 0)
-            if count <= 0:
+            if count < 0 or (count == 0 and not self.roomy):
                 break
+            ticked = False
             self.looping = True
             try:
                 for at in range(count):
-                    self._event(<Leg> events[at].data.ptr, events[at].events)
+                    if events[at].data.ptr == NULL:
+                        ticked = True
+                    else:
+                        busy = True
+                        self._event(<Leg> events[at].data.ptr, events[at].events)
+                if self.roomy:
+                    busy = True
+                    self._read_roomy()
             finally:
                 self.looping = False
-                self.gone.clear()
+                if self.gone:
+                    self.gone.clear()
             if self.raised:
                 self._deliver()
                 break
-            if now_ns() - start >= BUDGET_NS:
+            if ticked and not self._goes_on(&busy):
                 break
-            patience = not self.hurried
+        self.left_ns = now_ns()
+
+    cdef bint _goes_on(self, bint *busy) except -1:
+        """At a tick: whether the hub need not have its turn. Ticks end when nothing has happened since the last one."""
+        cdef pollfd hub
+        cdef int64_t times
+        if not busy[0]:
+            self._set_tick(0)
+            return False
+        busy[0] = False
+        c_read(self.tick, &times, sizeof(times))        # which sets it anew
+        self.ticks += 1
+        hub.fd = self.hub_fd
+        hub.events = POLLIN
+        return self.ticks < TURN and c_poll(&hub, 1, 0) == 0
+
+    cdef int _set_tick(self, long nanoseconds) except -1:
+        cdef itimerspec period
+        period.it_interval.tv_sec = period.it_value.tv_sec = 0
+        period.it_interval.tv_nsec = period.it_value.tv_nsec = nanoseconds
+        if timerfd_settime(self.tick, 0, &period, NULL) < 0:
+            raise OSError(c_errno, os.strerror(c_errno))
+        self.ticking = nanoseconds > 0
+        return 0
 
     cdef int _event(self, Leg leg, uint32_t events) except -1:
         if leg.closed:
@@ -608,19 +793,30 @@ cdef class CRelay:
     cdef int _writable(self, Leg leg) except -1:
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(leg.outbox)
         cdef Py_ssize_t sent = self._try_send(leg, <const unsigned char *> PyByteArray_AS_STRING(leg.outbox), size)
+        cdef Flow flow = leg._flow
         del leg.outbox[:sent]
-        if leg._flow is not None and (sent == size or (size >= LIMIT and size - sent < LIMIT)):
-            self._happened(leg._flow, DRAINED)
+        if flow is not None and (sent == size or (size >= LIMIT and size - sent < LIMIT)):
+            if flow.rows_from is not None and leg is flow.client:
+                if sent == size:
+                    self._read_on(flow.rows_from)
+            else:
+                self._happened(flow, DRAINED)
         return 0
 
     cdef int _read(self, Leg leg) except -1:
         """Receive what there is and what there is room for."""
         cdef ssize_t count
-        cdef Py_ssize_t before
-        cdef int happened = 0
+        cdef Py_ssize_t before, tail
+        cdef int happened = 0, pieces = 0
         cdef Flow flow = leg._flow
         while leg.readable and leg.eof is None and PyByteArray_GET_SIZE(leg.inbox) < leg.limit:
-            count = recv(leg.fd, self.buffer, CHUNK, MSG_DONTWAIT)
+            tail = 0
+            if flow is not None and flow.rows_from is leg:
+                if PyByteArray_GET_SIZE(flow.client.outbox):
+                    break               # goes on when the client has taken that
+                tail = PyByteArray_GET_SIZE(leg.inbox)
+                memcpy(self.buffer, PyByteArray_AS_STRING(leg.inbox), tail)
+            count = recv(leg.fd, self.buffer + tail, CHUNK, MSG_DONTWAIT)
             if count < 0:
                 if c_errno == EINTR:
                     continue
@@ -641,6 +837,14 @@ cdef class CRelay:
                 if self._repeat(flow, leg, count):
                     continue
                 flow.on = False
+            if flow is not None and flow.rows_from is leg:
+                if not self._rows(flow, leg, tail + count):
+                    happened |= DATA
+                pieces += 1
+                if pieces == PIECES or PyByteArray_GET_SIZE(flow.client.outbox):
+                    self._read_on(leg)
+                    break
+                continue
             before = PyByteArray_GET_SIZE(leg.inbox)
             PyByteArray_Resize(leg.inbox, before + count)
             memcpy(PyByteArray_AS_STRING(leg.inbox) + before, self.buffer, count)
@@ -648,6 +852,60 @@ cdef class CRelay:
         if happened and flow is not None:
             self._happened(flow, happened)
         return 0
+
+    # --- rows ------------------------------------------------------------------------------------------------
+
+    def pass_rows(self, Flow flow, Leg leg, left):
+        """Pass rows on from *leg* to the client, whole ones only, until something else comes or happens.
+
+        *left*: of a row that is longer than an inbox and has begun to pass: bytes to come. `rows_passed` ends it.
+        """
+        if flow.events or leg.eof is not None or flow.client.eof is not None or leg.limit < LIMIT:
+            return
+        if PyByteArray_GET_SIZE(leg.inbox) >= LIMIT:
+            return
+        flow.rows_from = leg
+        flow.rows_let = True
+        flow.rows = 0
+        flow.rows_left = left
+        self._read_on(leg)
+
+    def rows_passed(self, Flow flow):
+        """How many rows have begun to pass since `pass_rows`, and what is left of the last; None: nothing was let."""
+        if not flow.rows_let:
+            return None
+        flow.rows_let = False
+        flow.rows_from = None
+        return flow.rows, flow.rows_left
+
+    cdef bint _rows(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
+        """The buffer has *size* bytes, the inbox's among them. Whether there was nothing but rows."""
+        cdef const unsigned char *data = self.buffer
+        cdef Py_ssize_t position = 0
+        cdef uint32_t length
+        cdef bint rows = True
+        if flow.rows_left:
+            position = min(<long long> size, flow.rows_left)
+            flow.rows_left -= position
+        while size - position >= 5:
+            length = word32(data + position + 1)
+            rows = (data[position] == 68 or data[position] == 100) and 4 <= length < 0x40000000    # DataRow, CopyData
+            if not rows:
+                break
+            if <Py_ssize_t> length > size - position - 1:
+                if length < LIMIT:
+                    break
+                flow.rows_left = 1 + <long long> length - (size - position)
+                flow.rows += 1
+                position = size
+                break
+            position += 1 + <Py_ssize_t> length
+            flow.rows += 1
+        if position:
+            self._send(flow.client, data, position)
+        PyByteArray_Resize(leg.inbox, size - position)
+        memcpy(PyByteArray_AS_STRING(leg.inbox), data + position, size - position)
+        return rows
 
     # --- repeating (see repeater.py) --------------------------------------------------------------------------
 
@@ -664,7 +922,6 @@ cdef class CRelay:
         if flow.context is not context:
             flow.context = context
             flow.routes = context.table.routes
-            flow.recent = context.recent
             flow.consistency = context.consistency
         flow.statements = context.statements
         if flow.freshness is not context.freshness:
@@ -680,7 +937,7 @@ cdef class CRelay:
         flow.transaction_ns = transaction_ns
         flow.replica = flow.primary = flow.answered_ns = 0
         flow.last = None
-        flow.unnamed_batch = None
+        flow.has_unnamed = False
         flow.primary_unnamed = -1
         flow.on = flow.let = True
 
@@ -692,16 +949,19 @@ cdef class CRelay:
         running, sent, unnamed, last = None, b"", None, None
         if flow.leg is not None:
             running = flow.route.decisions[flow.way]
-            sent = flow.batch
+            sent = _kept(&flow.batch, flow.batch.size)
             if flow.leg is flow.default:
                 flow.client.inbox[0:0] = sent
         if flow.last is not None:
             last = flow.last.decisions[flow.last_way]
-        if flow.unnamed_batch is not None:
-            unnamed = flow.unnamed_batch[:flow.unnamed_size]
+        if flow.has_unnamed:
+            unnamed = _kept(&flow.unnamed, flow.unnamed_size)
+        if flow.answer_count:
+            flow.tell_answers()
         flow.leg = None
         flow.route = flow.last = None
-        flow.batch = flow.unnamed_batch = None
+        _drop(&flow.batch, SMALL)
+        _drop(&flow.unnamed, SMALL)
         return Held(flow.replica, flow.primary, last, flow.tx, flow.tx_wrote, flow.fence_ns, flow.answered_ns,
                     flow.transaction_ns, unnamed, Upstream(flow.unnamed_on),
                     None if flow.primary_unnamed < 0 else bool(flow.primary_unnamed), running, flow.started, sent)
@@ -734,7 +994,7 @@ cdef class CRelay:
         flow.started = now_ns()
         flow.leg = leg
         flow.route = route
-        flow.batch = PyBytes_FromStringAndSize(<const char *> self.buffer, size)
+        _keep(&flow.batch, self.buffer, size)
         self._send(leg, self.buffer, size)
         return True
 
@@ -927,13 +1187,13 @@ cdef class CRelay:
         flow.last_way = flow.way
         flow.answered_ns = now
         if flow.texts:
-            flow.unnamed_batch = flow.batch      # a Query leaves no unnamed statement behind (manual 55.2.3)
-            flow.unnamed_size = flow.parse_size
+            flow.batch, flow.unnamed = flow.unnamed, flow.batch
+            flow.has_unnamed = True
+            flow.unnamed_size = flow.parse_size     # a Query leaves none behind (manual 55.2.3)
             flow.unnamed_on = side
             if not on_replica:
                 flow.primary_unnamed = flow.parse_size > 0
-        flow.recent.append((now, microseconds, _UPSTREAMS[side], <object> route.decisions[flow.way],
-                            route.text))
+        flow.remember(now, microseconds, side, route)
         return 0
 
 

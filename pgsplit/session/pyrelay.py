@@ -150,6 +150,15 @@ class PyRelay:
             repeater.on = False
         return done
 
+    # --- rows -------------------------------------------------------------------------------------
+
+    def pass_rows(self, flow: Flow, leg: Leg, left: int) -> None:
+        """Only the compiled relay can do better than the session's greenlet with them."""
+
+    def rows_passed(self, flow: Flow) -> tuple[int, int] | None:
+        """None: nothing was let."""
+        return None
+
     # --- bytes ------------------------------------------------------------------------------------
 
     def send(self, leg: Leg, data: bytes | bytearray | memoryview) -> None:

@@ -130,7 +130,13 @@ class Session:
             self.relay.close(self.flow)
 
     def _release(self) -> None:
-        """While nothing is to be decided the relay repeats what it knows."""
+        """While nothing is to be decided the relay repeats what it knows, and passes rows on."""
+        source = self.splitter.rows_from
+        if source is not None:
+            leg = self.flow.default if source is Upstream.DEFAULT else self.flow.additional
+            if leg is not None:
+                self.relay.pass_rows(self.flow, leg, self.splitter.rows_left)
+            return
         if self._repeats is None or self.draining or not self.splitter.repeats:
             return
         self._repeats.context.without = self.splitter.without_replica
@@ -139,6 +145,9 @@ class Session:
 
     def hold(self) -> None:
         """Take over from the relay what it has done. For whoever looks at the session, or decides about it."""
+        passed = self.relay.rows_passed(self.flow)
+        if passed is not None and self.splitter.rows_passed(*passed) is Upstream.ADDITIONAL:
+            self.fence_ns = max(self.fence_ns, time.monotonic_ns())
         if self._repeats is None or (held := self.relay.hold(self.flow)) is None:
             return
         self.fence_ns = max(self.fence_ns, held.fence_ns)

@@ -44,6 +44,7 @@ class Answers:
         self._state = state
         self._observer = observer
         self._left = 0            # of a message of the primary that passes in pieces: bytes to come
+        self._rows = False        # the primary's inbox ends within a row
         self._primary_drop = 0    # likewise of one that nobody gets
         self._described: bytes | None = None      # a ParameterDescription whose result's description is to come
         self._replica_left = 0
@@ -75,6 +76,34 @@ class Answers:
         """Part of a replica's answer has been passed on: nothing of the primary's may come in between."""
         queue = self._state.replica
         return bool(queue) and queue[0].passing
+
+    # --- rows, whoever sends them ---------------------------------------------------------------------------
+
+    @property
+    def rows_from(self) -> Upstream | None:
+        """Who is in the midst of rows that a relay may pass on by itself: they say nothing, and nothing waits."""
+        state = self._state
+        if state.replica:
+            batch = state.replica[0]
+            return Upstream.DEFAULT if batch.passing and not (state.redirecting or self._replica_drop) else None
+        if not state.primary or state.opaque or state.publishes or self._primary_drop:
+            return None
+        batch = state.primary[0]
+        if batch.inquiry is not None or batch.ahead or batch.lazy or (state.trace and not batch.traced):
+            return None
+        return self.primary_name if self._rows else None
+
+    @property
+    def rows_left(self) -> int:
+        return self._replica_left if self._state.replica else self._left
+
+    def rows_passed(self, rows: int, left: int) -> Upstream:
+        self._observer.backend(rows)
+        if self._state.replica:
+            self._replica_left = left
+            return Upstream.DEFAULT
+        self._left = left
+        return self.primary_name
 
     # --- the primary --------------------------------------------------------------------------------------
 
@@ -111,6 +140,7 @@ class Answers:
             if count:
                 self._observer.backend(count)
             stop = message_end(inbox, position, end, BACKEND)
+            self._rows = stop > end and inbox[position] in ROWS
             if stop < 0:
                 break
             kind = inbox[position]
@@ -328,6 +358,7 @@ class Answers:
         size, end = self._held, len(inbox)
         if stop - size > _INBOX and inbox[size] in PIECEWISE:
             self._replica_left = stop - end
+            batch.messages += 1
             size = end
         return self._pass(batch, size) if size else MORE
 

@@ -99,6 +99,20 @@ class Splitter:
         return self._answers.mid_message
 
     @property
+    def rows_from(self) -> Upstream | None:
+        """The upstream whose rows pass, where nothing but another message than a row needs to be looked at."""
+        return self._answers.rows_from
+
+    @property
+    def rows_left(self) -> int:
+        """Of a row that passes in pieces: bytes to come."""
+        return self._answers.rows_left
+
+    def rows_passed(self, rows: int, left: int) -> Upstream:
+        """A relay has passed *rows* more on, of the last of which *left* bytes are to come."""
+        return self._answers.rows_passed(rows, left)
+
+    @property
     def running(self) -> Upstream | None:
         """The upstream that works on a statement now, for a cancel."""
         if self._state.replica:

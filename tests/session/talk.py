@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pgsplit.session.session import Session
+from pgsplit.split.answers import ROWS
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.split.splitter import Splitter
 from pgsplit.wire import build
 from pgsplit.wire.build import message
+from pgsplit.wire.framing import skip
 
 
 def facts(sql: bytes) -> Facts:
@@ -155,6 +157,9 @@ class Talk:
             self._all["default"] = self.sides.default
         self._steps = iter(self.script)
         self._now: Callable[[], bool] | None = None
+        self._rows: tuple[Side, int] | None = None
+        self.rows = 0             # that passed without the session
+        self.messages = 0         # of servers
         splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"])
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
@@ -181,6 +186,21 @@ class Talk:
                 return
         if self._now():
             self._now = None
+
+    def pass_rows(self, flow: Sides, leg: Side, left: int) -> None:
+        self._rows = leg, left
+
+    def rows_passed(self, flow: Sides) -> tuple[int, int] | None:
+        """As the compiled relay passes them: whole ones, and the rest of one that has begun to pass."""
+        if self._rows is None:
+            return None
+        (leg, left), self._rows = self._rows, None
+        piece = min(left, len(leg.inbox))
+        position, rows = skip(leg.inbox, piece, len(leg.inbox), ROWS) if piece == left else (piece, 0)
+        if position:
+            self.forward(leg, self.sides.client, position)
+        self.rows += rows
+        return rows, left - piece
 
     def send(self, leg: Side, data: bytes) -> None:
         leg.heard += data
@@ -220,7 +240,8 @@ class Talk:
 
     def frontend(self, messages: int) -> None: ...
 
-    def backend(self, messages: int) -> None: ...
+    def backend(self, messages: int) -> None:
+        self.messages += messages
 
     def text(self, parsed: bool | None) -> None: ...
 

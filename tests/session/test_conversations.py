@@ -126,6 +126,33 @@ def test_a_long_answer_is_passed_on_and_a_later_conflict_says_why():
     assert b"Part of the result had been passed on" in heard
 
 
+@pytest.mark.parametrize("server", ["primary", "replica"])
+def test_rows_of_a_long_answer_pass_without_the_session(server):
+    row, long = message(b"D", b"r" * 300), message(b"D", b"l" * 200_000)
+    answer = [message(b"T", b"\0\0"), row * 400, long, row * 7, done("SELECT 408"), I]
+    talk = Talk()
+    talk.stale = "no_fresh_replica" if server == "primary" else ""
+    talk.client(Q("select * from t"))
+    (talk.primary if server == "primary" else talk.replica)(*answer)
+    talk.expect_client(*answer)
+    for cut in (100, 1000, 8192, 65536, 70_001):
+        talk.run(cut)
+        assert talk.rows > 0 and talk.messages == 411
+        assert talk.session.splitter.idle and not talk.session.splitter.in_flight
+
+
+def test_what_comes_amid_passing_rows_is_the_session_s():
+    row = message(b"D", b"r" * 300)
+    talk = Talk(hold=0.0)
+    talk.client(Q("begin"), Q("select * from t")).primary(done("BEGIN"), T).primary(row * 9, row[:77])
+    talk.client(Q("select 1")).expect_primary(Q("begin"), Q("select * from t"), Q("select 1"))
+    talk.primary(row[77:], row * 3, error("40001"), FAILED).primary(error("25P02"), FAILED)
+    talk.expect_client(done("BEGIN"), T, row * 13, error("40001"), FAILED, error("25P02"), FAILED)
+    talk.run()
+    assert talk.rows == 4
+    talk.cuts((0, 1, 7, 50))
+
+
 def test_rows_are_not_held_for_longer_than_reask_hold():
     talk = Talk(hold=0.0)
     talk.client(Q("select 1")).replica(ROW).do(lambda: None).expect_client(ROW)

@@ -12,6 +12,7 @@ from gevent import socket as gsocket
 
 from pgsplit.session.leg import LIMIT
 from pgsplit.session.pyrelay import Event
+from pgsplit.wire.build import message
 from tests.session.relays import FORMS, make
 
 
@@ -159,3 +160,30 @@ def test_a_fast_sender_does_not_keep_all_others_waiting(ends):
         done += burst
         if done < sent:
             ends.relay.wait(ends.flow)
+
+
+def test_the_compiled_relay_passes_rows_on_whole_until_something_else_comes():
+    ends = Ends("compiled")
+    row, long, ready = message(b"D", b"r" * 1000), message(b"d", b"l" * 500_000), message(b"Z", b"I")
+    answer = row * 3000 + long + row * 700
+    with gevent.Timeout(20):
+        far = gevent.spawn(lambda: (gevent.sleep(0.05), receive(ends.client, len(answer)))[1])     # slow at first
+        gevent.spawn(ends.server.sendall, answer + ready)
+        rows = left = 0
+        while bytes(ends.right.inbox) != ready:
+            ends.relay.pass_rows(ends.flow, ends.right, left)
+            ends.relay.wait(ends.flow)
+            assert len(ends.left.outbox) < 4 * LIMIT
+            more, left = ends.relay.rows_passed(ends.flow)
+            rows += more
+        assert (rows, left) == (3701, 0)
+        assert far.get() == answer
+    assert ends.relay.rows_passed(ends.flow) is None
+    ends.close()
+
+
+def receive(sock: gsocket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size and (piece := sock.recv(65536)):
+        data += piece
+    return bytes(data)
