@@ -41,7 +41,7 @@ def build(name: str) -> None:
         c_file, library = Path(directory, "module.c"), Path(directory, "module.so")
         _run([sys.executable, "-m", "cython", "-3", "-o", str(c_file), "--module-name", name,
               str(compiled.source(name))], "Cython")
-        _run([compiler, "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", f"-I{include}",
+        _run([compiler, "-O2", "-DNDEBUG", "-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", f"-I{include}",
               f'-DPGSPLIT_SOURCES="{compiled.hash_of(name)}"', str(c_file), "-o", str(library)], compiler)
         target = compiled.target(name)
         beside = target.with_name(f".{target.name}.{os.getpid()}")

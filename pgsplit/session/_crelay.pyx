@@ -21,7 +21,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from ..split.decision import Upstream
@@ -55,14 +55,6 @@ cdef extern from "unistd.h" nogil:
     int c_close "close"(int fd)
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
 
-cdef extern from "poll.h" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    short POLLIN
-    int c_poll "poll"(pollfd *fds, unsigned long count, int timeout)
-
 cdef extern from "sys/socket.h" nogil:
     int MSG_DONTWAIT, MSG_NOSIGNAL
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
@@ -88,10 +80,14 @@ DEF CHUNK = 65536          # bytes of the receive buffer
 DEF LIMIT = 65536          # see leg.py
 DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
-DEF TICK_NS = 1000000      # the longest that the loop keeps what has happened in the hub waiting
-DEF TURN = 4               # ticks after which the hub's timers have their turn
+DEF OFTEN_NS = 1000000     # events that come closer than this keep the loop awake
+DEF TICK_NS = 4000000      # the longest that the loop keeps the hub's timers waiting
+DEF HURRY_NS = 300000      # the same while somebody counts on them: the sampler's PAUSE
 DEF PIECES = 16            # times that one leg is received from before others have their turn
 DEF BUCKETS = 64
+DEF ROUTES = 4096          # of a power of two: texts whose routes are found without a dict
+DEF NAMES = 8              # statements of a session, likewise
+DEF NAME = 40              # bytes of a statement's name
 DEF RECENT = 50            # see counting.py
 DEF SMALL = 2048           # bytes: a longer piece is not kept for the next batch
 DEF REPLICA = 0            # how a batch is repeated: see routes.py
@@ -101,6 +97,10 @@ DEF WITHOUT = 3
 DEF ORDERED = 4
 DEF SOLE = 5
 DEF WAYS = 6
+DEF TICKED = 1             # why the loop goes back to the hub
+DEF HUB = 2
+DEF DELIVERED = 4
+DEF INTERRUPTED = 8
 DEF IDLE = 73              # I
 DEF IN_TRANSACTION = 84    # T
 
@@ -156,6 +156,21 @@ cdef inline int64_t now_ns() noexcept nogil:
 
 cdef inline uint32_t word32(const unsigned char *at) noexcept nogil:
     return (<uint32_t> at[0] << 24) | (<uint32_t> at[1] << 16) | (<uint32_t> at[2] << 8) | at[3]
+
+
+cdef inline uint64_t mix(uint64_t seed, const unsigned char *data, Py_ssize_t size) noexcept nogil:
+    """A place for *data* in a cache: who forges one that is another's gets it evicted, never taken for it."""
+    cdef uint64_t hashed = seed ^ <uint64_t> size, word
+    cdef Py_ssize_t at = 0
+    while at + 8 <= size:
+        memcpy(&word, data + at, 8)
+        hashed = (hashed ^ word) * 0x9FB21C651E98DF25ull
+        hashed ^= hashed >> 32
+        at += 8
+    word = 0
+    memcpy(&word, data + at, size - at)
+    hashed = (hashed ^ word) * 0x9FB21C651E98DF25ull
+    return hashed ^ (hashed >> 29)
 
 
 cdef bint _word(const unsigned char *text, Py_ssize_t left, const char *word, Py_ssize_t size) noexcept nogil:
@@ -365,6 +380,19 @@ cdef void _drop(Piece *piece, Py_ssize_t above) noexcept:
         piece.room = 0
 
 
+cdef struct Cached:
+    uint64_t hashed
+    PyObject *routes            # the table's dict
+    PyObject *route
+
+
+cdef struct Named:
+    PyObject *route             # lent: what a flow's statements are changes only while its session holds it
+    int size
+    bint on_default
+    unsigned char name[NAME]
+
+
 cdef struct Answered:
     int64_t at_ns, microseconds
     int side, way
@@ -381,6 +409,8 @@ cdef class Flow:
     cdef bint on, let, waiting      # waiting: it is in the relay's list of those that are to be woken
     cdef object context
     cdef dict routes, statements
+    cdef Named *named           # those that have been used since `release`
+    cdef unsigned int named_count
     cdef array freshness
     cdef const int64_t *fresh
     cdef int consistency
@@ -412,6 +442,7 @@ cdef class Flow:
         _drop(&self.unnamed, 0)
         self.forget_answers()
         PyMem_Free(self.answers)
+        PyMem_Free(self.named)
 
     cdef int remember(self, int64_t at_ns, int64_t microseconds, int side, Route route) except -1:
         cdef Answered *answer
@@ -454,25 +485,44 @@ cdef class Flow:
         return [leg for leg in (self.client, self.default, self.additional) if leg is not None]
 
 
+cdef void _forget(Cached *cached) noexcept:
+    if cached.route != NULL:
+        Py_DECREF(<object> cached.route)
+        Py_DECREF(<object> cached.routes)
+        cached.route = cached.routes = NULL
+
+
+cdef int _watch(int epfd, int fd, uint32_t events, void *as_what) except -1:
+    cdef epoll_event event
+    event.events = events
+    event.data.ptr = as_what
+    if epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) < 0:
+        raise OSError(c_errno, os.strerror(c_errno))
+    return 0
+
+
 cdef class CRelay:
     """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use."""
 
     form = "compiled"
     route = Route
 
-    cdef object hub, loop, watcher
-    cdef int epfd
-    cdef int tick               # a timer in that set
-    cdef bint ticking
-    cdef int ticks              # since the hub has had its turn
-    cdef int hub_fd             # of the hub's own epoll set
-    cdef int64_t left_ns        # when the loop was left
+    cdef object hub, loop
+    cdef object watcher         # by which gevent's hub, asleep, watches this set
+    cdef object again           # a timer by which the hub, when it has had its turn, gives the loop the next
+    cdef bint awake             # the loop sleeps in the hub's place, and this set watches the hub's
+    cdef int64_t ready_ns       # when the hub last found something here
+    cdef int epfd, between, hub_fd
+    cdef int tick               # a timer in this set
+    cdef int64_t tick_ns
     cdef set legs
     cdef list raised, gone, roomy
-    cdef bint looping
-    cdef public int hurried       # while it is not 0 others wait for the hub: the loop does not sleep
+    cdef bint looping, busy
+    cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
     cdef unsigned char buffer[LIMIT + CHUNK]
     cdef unsigned char folded[MOST]
+    cdef uint64_t seed
+    cdef Cached cache[ROUTES]
     cdef object writes_owner
     cdef const int64_t[:] writes
 
@@ -480,16 +530,16 @@ cdef class CRelay:
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
-        if self.epfd < 0:
-            raise OSError(c_errno, os.strerror(c_errno))
+        self.between = epoll_create1(EPOLL_CLOEXEC)
         self.tick = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
-        self.hub_fd = self.loop.fileno()
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.ptr = NULL
-        if self.tick < 0 or epoll_ctl(self.epfd, EPOLL_CTL_ADD, self.tick, &event) < 0:
+        if self.epfd < 0 or self.between < 0 or self.tick < 0:
             raise OSError(c_errno, os.strerror(c_errno))
-        self.watcher = self.loop.io(self.epfd, 1)
+        _watch(self.epfd, self.tick, EPOLLIN, &self.tick)
+        _watch(self.between, self.epfd, EPOLLIN, NULL)
+        self.hub_fd = self.loop.fileno()
+        self.seed = int.from_bytes(os.urandom(8), "little")
+        self.watcher = self.loop.io(self.between, 1)
+        self.again = self.loop.timer(0.0)
         self.legs = set()
         self.raised = []
         self.gone = []
@@ -498,10 +548,12 @@ cdef class CRelay:
         self.writes = self.writes_owner
 
     def __dealloc__(self):
-        if self.epfd > 0:
-            c_close(self.epfd)
-        if self.tick > 0:
-            c_close(self.tick)
+        for fd in (self.between, self.epfd, self.tick):
+            if fd > 0:
+                c_close(fd)
+        cdef int at
+        for at in range(ROUTES):
+            _forget(&self.cache[at])
 
     # --- legs and flows -------------------------------------------------------------------------------------
 
@@ -512,11 +564,7 @@ cdef class CRelay:
         sock.setblocking(False)
         cdef Leg leg = Leg(name, sock)
         leg.inbox += leftover
-        cdef epoll_event event
-        event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
-        event.data.ptr = <void *> leg
-        if epoll_ctl(self.epfd, EPOLL_CTL_ADD, leg.fd, &event) < 0:
-            raise OSError(c_errno, os.strerror(c_errno))
+        _watch(self.epfd, leg.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, <void *> leg)
         if not self.legs:
             self.watcher.start(self._ready)
         self.legs.add(leg)
@@ -710,73 +758,93 @@ cdef class CRelay:
 
     # --- the loop -------------------------------------------------------------------------------------------
 
+    # Either the hub sleeps, and watches this set as one descriptor, or, when events come often, the loop sleeps in its
+    # place and watches the hub's set: then an event costs no round of the hub. Never both, since epoll allows no
+    # circle; the set between them is there so that ours can be taken out of the hub's at once.
+
     def _ready(self):
-        """In the hub: something has happened on a socket.
+        """In the hub, which has slept: something has happened on a socket."""
+        cdef int64_t now = now_ns()
+        cdef bint often = now - self.ready_ns < OFTEN_NS
+        self.ready_ns = now
+        self._round(0)
+        if often and self.legs and not self.awake:
+            epoll_ctl(self.between, EPOLL_CTL_DEL, self.epfd, NULL)
+            _watch(self.epfd, self.hub_fd, EPOLLIN, <void *> self)
+            self.awake = self.busy = True
+            self._set_tick(HURRY_NS if self.hurried else TICK_NS)
+            self.again.start(self._turn)
 
-        When that comes often, the loop sleeps by itself, without a round of the hub for each event, and leaves when a
-        greenlet has something to do, when something has happened in the hub, or when its timers are due for a look.
-        """
-        cdef epoll_event events[ROUND]
-        cdef int count, at
-        cdef bint ticked, busy = False
-        if self.looping:
-            return
-        self.ticks = 0
-        if not self.ticking and not self.hurried and now_ns() - self.left_ns < TICK_NS:
-            self._set_tick(TICK_NS)
-        while True:
-            if self.ticking and not self.roomy and not self.hurried:
-                with nogil:
-                    count = epoll_wait(self.epfd, events, ROUND, -1)
-            else:
-                count = epoll_wait(self.epfd, events, ROUND, 0)
-            if count < 0 or (count == 0 and not self.roomy):
-                break
-            ticked = False
-            self.looping = True
-            try:
-                for at in range(count):
-                    if events[at].data.ptr == NULL:
-                        ticked = True
-                    else:
-                        busy = True
-                        self._event(<Leg> events[at].data.ptr, events[at].events)
-                if self.roomy:
-                    busy = True
-                    self._read_roomy()
-            finally:
-                self.looping = False
-                if self.gone:
-                    self.gone.clear()
-            if self.raised:
-                self._deliver()
-                break
-            if ticked and not self._goes_on(&busy):
-                break
-        self.left_ns = now_ns()
+    def _turn(self):
+        """In the hub, which has had its turn: sleep, and do what comes, until there is something for it to do."""
+        cdef int found = 0
+        self.again.start(self._turn)
+        if self.hurried and self.tick_ns != HURRY_NS:
+            self._set_tick(HURRY_NS)
+        while not found:
+            found = self._round(-1)
+        if found & TICKED and not self._ticked():
+            epoll_ctl(self.epfd, EPOLL_CTL_DEL, self.hub_fd, NULL)
+            _watch(self.between, self.epfd, EPOLLIN, NULL)
+            self.awake = False
+            self.again.stop()
 
-    cdef bint _goes_on(self, bint *busy) except -1:
-        """At a tick: whether the hub need not have its turn. Ticks end when nothing has happened since the last one."""
-        cdef pollfd hub
+    cdef bint _ticked(self) except -1:
+        """Whether to stay awake: something has come since the last tick."""
         cdef int64_t times
-        if not busy[0]:
+        if not self.busy or not self.legs:
             self._set_tick(0)
             return False
-        busy[0] = False
-        c_read(self.tick, &times, sizeof(times))        # which sets it anew
-        self.ticks += 1
-        hub.fd = self.hub_fd
-        hub.events = POLLIN
-        return self.ticks < TURN and c_poll(&hub, 1, 0) == 0
+        self.busy = False
+        if not self.hurried and self.tick_ns != TICK_NS:
+            self._set_tick(TICK_NS)
+        else:
+            c_read(self.tick, &times, sizeof(times))        # which sets it anew
+        return True
 
-    cdef int _set_tick(self, long nanoseconds) except -1:
+    cdef int _set_tick(self, int64_t nanoseconds) except -1:
         cdef itimerspec period
         period.it_interval.tv_sec = period.it_value.tv_sec = 0
         period.it_interval.tv_nsec = period.it_value.tv_nsec = nanoseconds
         if timerfd_settime(self.tick, 0, &period, NULL) < 0:
             raise OSError(c_errno, os.strerror(c_errno))
-        self.ticking = nanoseconds > 0
+        self.tick_ns = nanoseconds
         return 0
+
+    cdef int _round(self, int timeout) except -1:
+        """Take what has happened, after a sleep of *timeout* at most (-1: any), and do it; returns what the hub is to do."""
+        cdef epoll_event events[ROUND]
+        cdef int count, at, found = 0
+        cdef void *what
+        if self.roomy or timeout == 0:
+            count = epoll_wait(self.epfd, events, ROUND, 0)
+        else:
+            with nogil:
+                count = epoll_wait(self.epfd, events, ROUND, -1)
+        if count < 0:
+            return INTERRUPTED      # by a signal
+        self.looping = True
+        try:
+            for at in range(count):
+                what = events[at].data.ptr
+                if what == &self.tick:
+                    found |= TICKED
+                elif what == <void *> self:
+                    found |= HUB
+                else:
+                    self.busy = True
+                    self._event(<Leg> what, events[at].events)
+            if self.roomy:
+                self.busy = True
+                self._read_roomy()
+        finally:
+            self.looping = False
+            if self.gone:
+                self.gone.clear()
+        if self.raised:
+            self._deliver()
+            found |= DELIVERED
+        return found
 
     cdef int _event(self, Leg leg, uint32_t events) except -1:
         if leg.closed:
@@ -924,6 +992,7 @@ cdef class CRelay:
             flow.routes = context.table.routes
             flow.consistency = context.consistency
         flow.statements = context.statements
+        flow.named_count = 0
         if flow.freshness is not context.freshness:
             flow.freshness = context.freshness
         flow.fresh = <const int64_t *> flow.freshness.data.as_longlongs if flow.freshness is not None else NULL
@@ -1032,9 +1101,6 @@ cdef class CRelay:
         cdef unsigned char *end
         cdef Py_ssize_t position = 0, length
         cdef Route route = None
-        cdef bytes name
-        cdef object statement
-        cdef PyObject *found
         flow.parse_size = 0
         if data[0] == 81:       # Query
             if size < 6 or word32(data + 1) != <uint32_t> (size - 1) or data[size - 1]:
@@ -1067,16 +1133,9 @@ cdef class CRelay:
         if end == NULL:
             return None
         if flow.parse_size == 0:
-            name = PyBytes_FromStringAndSize(<const char *> data + position + 6, end - (data + position + 6))
-            found = PyDict_GetItem(flow.statements, name)
-            if found == NULL:
+            route = self._statement(flow, data + position + 6, end - (data + position + 6))
+            if route is None:
                 return None
-            statement = <object> found
-            if statement.only_primary or not (flow.tx != IDLE or flow.sole or flow.without or statement.default):
-                return None
-            if statement.route is None:
-                return None
-            route = <Route?> statement.route
         elif end != data + position + 6:
             return None
         length = word32(data + position + 1)
@@ -1090,27 +1149,74 @@ cdef class CRelay:
             return None
         return route
 
-    cdef Route _text(self, Flow flow, const unsigned char *text, Py_ssize_t size, bint folded_first):
+    cdef Route _statement(self, Flow flow, const unsigned char *name, Py_ssize_t size):
+        """The route of the named statement (or the unnamed one), where the upstream that it would go to has it."""
+        cdef unsigned int at
+        cdef Named *named
         cdef PyObject *found
-        cdef bytes key
+        cdef object statement
+        cdef Route route
+        for at in range(min(flow.named_count, <unsigned int> NAMES)):
+            named = flow.named + at
+            if named.size == size and not memcmp(named.name, name, size):
+                if named.on_default or flow.tx != IDLE or flow.sole or flow.without:
+                    return <Route> <object> named.route
+                return None
+        found = PyDict_GetItem(flow.statements, PyBytes_FromStringAndSize(<const char *> name, size))
+        if found == NULL:
+            return None
+        statement = <object> found
+        if statement.only_primary or statement.route is None:
+            return None
+        route = <Route?> statement.route
+        if size <= NAME:
+            if flow.named == NULL:
+                flow.named = <Named *> PyMem_Malloc(NAMES * sizeof(Named))
+                if flow.named == NULL:
+                    raise MemoryError()
+            named = flow.named + flow.named_count % NAMES
+            flow.named_count += 1
+            named.route = <PyObject *> route
+            named.on_default = statement.default
+            named.size = size
+            memcpy(named.name, name, size)
+        return route if statement.default or flow.tx != IDLE or flow.sole or flow.without else None
+
+    cdef Route _text(self, Flow flow, const unsigned char *text, Py_ssize_t size, bint folded_first):
+        cdef Route found = None
         cdef Py_ssize_t length
         if not folded_first:
-            key = PyBytes_FromStringAndSize(<const char *> text, size)
-            found = PyDict_GetItem(flow.routes, key)
-            if found != NULL:
-                return <Route?> <object> found
-        length = _fold(text, size, self.folded)
-        if length >= 0:
-            key = PyBytes_FromStringAndSize(<const char *> self.folded, length)
-            found = PyDict_GetItem(flow.routes, key)
-            if found != NULL:
-                return <Route?> <object> found
-        if folded_first:
-            key = PyBytes_FromStringAndSize(<const char *> text, size)
-            found = PyDict_GetItem(flow.routes, key)
-            if found != NULL:
-                return <Route?> <object> found
-        return None
+            found = self._known(flow, text, size)
+        if found is None:
+            length = _fold(text, size, self.folded)
+            if length >= 0:
+                found = self._known(flow, self.folded, length)
+        if found is None and folded_first:
+            found = self._known(flow, text, size)
+        return found
+
+    cdef Route _known(self, Flow flow, const unsigned char *text, Py_ssize_t size):
+        """The route of a text as the table has it."""
+        cdef uint64_t hashed = mix(self.seed, text, size)
+        cdef Cached *cached = self.cache + (hashed & (ROUTES - 1))
+        cdef Route route
+        cdef PyObject *found
+        if cached.hashed == hashed and cached.routes == <PyObject *> flow.routes:
+            route = <Route> <object> cached.route
+            if (route.valid and PyBytes_GET_SIZE(route.text) == size
+                    and not memcmp(PyBytes_AS_STRING(route.text), text, size)):
+                return route
+        found = PyDict_GetItem(flow.routes, PyBytes_FromStringAndSize(<const char *> text, size))
+        if found == NULL:
+            return None
+        route = <Route?> <object> found
+        Py_INCREF(route)
+        Py_INCREF(flow.routes)
+        _forget(cached)
+        cached.hashed = hashed
+        cached.routes = <PyObject *> flow.routes
+        cached.route = <PyObject *> route
+        return route
 
     cdef bint _upstream(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
         cdef Route route = flow.route

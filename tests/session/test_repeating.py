@@ -217,7 +217,9 @@ def test_a_named_statement_where_the_upstream_has_it(line: Line) -> None:
     statement.default = False
     line.release(ord("T"))
     line.repeats(run, "primary", BOUND + ROWS + T)
+    line.held()
     statement.only_primary = True
+    line.release(ord("T"))
     line.says("client", run)
     assert line.wakes()
 
