@@ -17,8 +17,7 @@ from .board import Slot
 logger = log.get("pgsplit.listeners")
 
 OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-TOLERANCE: Final = 8             # sessions by which a worker may be ahead of the least loaded one
-MOMENT: Final = 0.01             # seconds for which one that is further ahead lets the others go first
+MOMENT: Final = 0.01             # seconds for which a worker lets those go first that a session is better with
 RECOVER: Final = 0.5             # seconds of pause when there are no descriptors left
 
 Handle = Callable[[socket.socket, str], None]
@@ -53,7 +52,7 @@ class Acceptor:
             socket.wait_read(self._listening.fileno())
             if not self._open.is_set():
                 continue
-            if self._slot.ahead_of_others(TOLERANCE):
+            if self._slot.lets_others_first():
                 gevent.sleep(MOMENT)
             try:
                 sock, peer = self._listening.accept()

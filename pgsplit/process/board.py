@@ -11,7 +11,11 @@ from typing import Final
 
 SLOTS: Final = 256
 LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
-_FIELDS: Final = 3             # alive, sessions, last write; then one shared word: asynchronous commits
+_FIELDS: Final = 4             # alive, sessions, load, last write; then two shared words
+FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
+BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
+AHEAD: Final = 8               # sessions by which a worker may be ahead of the one that has least
+LEAVING: Final = 1_000_000     # the load of one that takes no more sessions
 
 
 _NOTHING: Final = memoryview(bytes(8 * LIMITS)).cast("q")
@@ -23,11 +27,12 @@ class Board:
         words = memoryview(self._memory).cast("q")
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
-        self._writes = words[2 * SLOTS:3 * SLOTS]
-        self._shared = words[3 * SLOTS:3 * SLOTS + 2]           # [slots in use, an asynchronous committer was seen]
+        self._load = words[2 * SLOTS:3 * SLOTS]
+        self._writes = words[3 * SLOTS:4 * SLOTS]
+        self._shared = words[4 * SLOTS:4 * SLOTS + 2]           # [slots in use, an asynchronous committer was seen]
         counts = words[_FIELDS * SLOTS + 2:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
-        self.writes = words[2 * SLOTS:3 * SLOTS + 1]       # the last write of each, and the number in use
+        self.writes = words[3 * SLOTS:4 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
         """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote."""
@@ -46,6 +51,7 @@ class Board:
     def forget(self, index: int) -> None:
         """Worker *index* is gone: it has no sessions. What it wrote stays."""
         self._sessions[index] = -1
+        self._load[index] = 0
         self._counts[index][:] = _NOTHING
 
     def async_commit(self) -> bool:
@@ -89,8 +95,20 @@ class Slot:
     def clear_counts(self) -> None:
         self._board._counts[self._index][:] = _NOTHING
 
-    def ahead_of_others(self, tolerance: int) -> bool:
-        """Whether this worker has clearly more sessions than the one that has least."""
-        living = [count for count in self._board.sessions() if count >= 0]
-        mine = self._board._sessions[self._index]
-        return len(living) > 1 and mine > min(living) + tolerance
+    def set_load(self, thousandths: int) -> None:
+        """Of a core's time, over the last second or so."""
+        self._board._load[self._index] = thousandths
+
+    def lets_others_first(self) -> bool:
+        """Whether a new session had better be another worker's.
+
+        Workers are filled one after the other up to FEW sessions each, but for those that are busy; from then on all
+        get alike.
+        """
+        load = self._board._load
+        takers = {index: count for index, count in enumerate(self._board.sessions())
+                  if count >= 0 and load[index] < LEAVING}
+        filled = next((index for index, count in takers.items() if count < FEW and load[index] < BUSY), None)
+        if filled is not None:
+            return filled != self._index
+        return self._board._sessions[self._index] > min(takers.values(), default=0) + AHEAD

@@ -20,7 +20,7 @@ from .. import log
 from ..config.model import Address, Config
 from ..errors import PgSplitError
 from .acceptor import Connections
-from .board import Board, Slot
+from .board import LEAVING, Board, Slot
 from .channel import Channel, ChannelError, Frames, encode
 from .control import answer
 from .title import set_title
@@ -109,8 +109,12 @@ class Worker:
             self._channel.flush()
 
     def _beat(self) -> None:
+        then, worked = time.monotonic_ns(), time.process_time_ns()
         while True:
-            self._slot.beat(time.monotonic_ns())
+            now, works = time.monotonic_ns(), time.process_time_ns()
+            self._slot.beat(now)
+            self._slot.set_load(LEAVING if self._leaving else 1000 * (works - worked) // max(1, now - then))
+            then, worked = now, works
             self._send({"totals": self.service.totals(), "sessions": self._connections.count,
                         "generation": self._config.generation, "log": self._recent.take()[-LINES:]})
             gevent.sleep(BEAT)
@@ -143,6 +147,7 @@ class Worker:
         if self._leaving:
             return
         self._leaving = True
+        self._slot.set_load(LEAVING)
         self.service.pause_accept()
         if grace > 0:
             self.service.drain(grace)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from pgsplit.process.board import Board
+from pgsplit.process.board import LEAVING, Board
 from pgsplit.process.channel import LIMIT, Channel, ChannelError, Frames, encode
 
 MESSAGES = [{"a": 1}, [], "text", {"nested": {"list": [1, 2, 3]}}, None]
@@ -65,9 +65,31 @@ def test_the_board_is_shared_by_fork_and_keeps_the_writes_of_the_dead():
     assert board.latest_write_ns() == slots[2].latest_write_ns() == 42
     board.forget(1)
     assert board.latest_write_ns() == 42
-    slots[0].set_sessions(20)
-    slots[2].set_sessions(2)
-    assert slots[0].ahead_of_others(8) and not slots[2].ahead_of_others(8)
     assert not board.async_commit()
     slots[0].publish_async_commit()
     assert board.async_commit()
+
+
+def test_workers_are_filled_one_after_the_other_then_alike():
+    board = Board()
+    slots = [board.slot(index) for index in range(3)]
+
+    def taker(*sessions: int) -> list[int]:
+        for slot, count in zip(slots, sessions, strict=True):
+            slot.set_sessions(count)
+        return [index for index, slot in enumerate(slots) if sessions[index] >= 0 and not slot.lets_others_first()]
+
+    assert taker(0, 0, 0) == taker(7, 0, 0) == [0]
+    assert taker(8, 0, 0) == taker(8, 7, 0) == taker(20, 3, 0) == [1]
+    assert taker(8, 8, 1) == [2]
+    assert taker(8, 8, 8) == taker(10, 12, 9) == [0, 1, 2]
+    assert taker(30, 20, 12) == [1, 2]
+    assert taker(-1, 3, 0) == [1]
+    slots[0].set_load(600)                  # is busy enough
+    assert taker(3, 2, 0) == [1]
+    slots[1].set_load(600)
+    slots[2].set_load(600)
+    assert taker(3, 2, 0) == [0, 1, 2]
+    slots[0].set_load(LEAVING)
+    slots[1].set_load(0)
+    assert 1 in taker(0, 1, 1) and taker(0, 40, 39)[-1] == 2
