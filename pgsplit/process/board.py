@@ -63,17 +63,17 @@ class Slot:
 
     def __init__(self, board: Board, index: int) -> None:
         self._board = board
-        self._index = index
+        self.index = index
 
     def beat(self, now_ns: int) -> None:
-        self._board._alive[self._index] = now_ns
+        self._board._alive[self.index] = now_ns
 
     def set_sessions(self, count: int) -> None:
-        self._board._sessions[self._index] = count
+        self._board._sessions[self.index] = count
 
     def publish_write(self, now_ns: int) -> None:
         """Store the moment before the bytes that tell of a commit leave (guarantee G3)."""
-        self._board._writes[self._index] = max(now_ns, self._board._writes[self._index])
+        self._board._writes[self.index] = max(now_ns, self._board._writes[self.index])
 
     def latest_write_ns(self) -> int:
         return self._board.latest_write_ns()
@@ -89,15 +89,15 @@ class Slot:
     def count(self, index: int, change: int) -> int:
         """Change this worker's count at *index* (below LIMITS); returns the sum over all workers."""
         counts = self._board._counts
-        counts[self._index][index] += change
+        counts[self.index][index] += change
         return sum(counts[slot][index] for slot in range(self._board._shared[0]))
 
     def clear_counts(self) -> None:
-        self._board._counts[self._index][:] = _NOTHING
+        self._board._counts[self.index][:] = _NOTHING
 
     def set_load(self, thousandths: int) -> None:
         """Of a core's time, over the last second or so."""
-        self._board._load[self._index] = thousandths
+        self._board._load[self.index] = thousandths
 
     def lets_others_first(self) -> bool:
         """Whether a new session had better be another worker's.
@@ -110,5 +110,5 @@ class Slot:
                   if count >= 0 and load[index] < LEAVING}
         filled = next((index for index, count in takers.items() if count < FEW and load[index] < BUSY), None)
         if filled is not None:
-            return filled != self._index
-        return self._board._sessions[self._index] > min(takers.values(), default=0) + AHEAD
+            return filled != self.index
+        return self._board._sessions[self.index] > min(takers.values(), default=0) + AHEAD

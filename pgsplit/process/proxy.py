@@ -30,6 +30,7 @@ from ..upstream.host import MAINTENANCE, Host, ground_moved
 from ..upstream.sampler import Sampler
 from ..upstream.snapshot import host_snapshot
 from .acceptor import Acceptor
+from .board import Slot
 from .tls import for_listener
 from .worker import WorkerContext
 
@@ -54,7 +55,7 @@ class ProxyService:
         self._draining = False
         self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
-                              relay=PyRelay(), fast=fast_relay(context.slot.writes), registry=Registry(),
+                              relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
                               manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
                               board=context.slot, limits=Limits(context.slot), cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
@@ -251,10 +252,10 @@ class ProxyService:
         self._context.ask_siblings("cancel", {"pid": key[0], "key": key[1].hex()})
 
 
-def fast_relay(writes: memoryview[int]) -> Any:
-    """The compiled relay, where it is built: *writes* are the board's."""
+def fast_relay(slot: Slot) -> Any:
+    """The compiled relay, where it is built."""
     module = compiled.load(compiled.RELAY)
-    return module.CRelay(writes) if module is not None else None
+    return module.CRelay(slot.writes, slot.index) if module is not None else None
 
 
 def _classification(config: Config) -> dict[str, Any]:

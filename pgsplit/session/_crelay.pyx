@@ -81,7 +81,7 @@ DEF LIMIT = 65536          # see leg.py
 DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
 DEF OFTEN_NS = 1000000     # events that come closer than this keep the loop awake
-DEF TICK_NS = 4000000      # the longest that the loop keeps the hub's timers waiting
+DEF TICK_NS = 10000000     # the longest that the loop keeps the hub's timers waiting
 DEF HURRY_NS = 300000      # the same while somebody counts on them: the sampler's PAUSE
 DEF PIECES = 16            # times that one leg is received from before others have their turn
 DEF BUCKETS = 64
@@ -502,7 +502,7 @@ cdef int _watch(int epfd, int fd, uint32_t events, void *as_what) except -1:
 
 
 cdef class CRelay:
-    """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use."""
+    """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use; *slot* is ours."""
 
     form = "compiled"
     route = Route
@@ -524,9 +524,11 @@ cdef class CRelay:
     cdef uint64_t seed
     cdef Cached cache[ROUTES]
     cdef object writes_owner
-    cdef const int64_t[:] writes
+    cdef int64_t[:] writes
+    cdef Py_ssize_t slot
 
-    def __init__(self, writes=None):
+    def __init__(self, writes=None, slot=0):
+        self.slot = slot
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
@@ -1256,13 +1258,19 @@ cdef class CRelay:
         if not on_replica:
             flow.fence_ns = now
             if (flow.tx == IDLE or route.commits) and (route.wrote or (route.commits and flow.tx_wrote)):
-                flow.context.publish(now)
+                self._publish(now)
             flow.tx_wrote = status != IDLE and (flow.tx_wrote or route.wrote)
         self._send(flow.client, data, size)
         flow.leg = None
         flow.route = None
         self._done(flow, route, on_replica, now, status, messages)
         return True
+
+    cdef int _publish(self, int64_t now) except -1:
+        """`Slot.publish_write`."""
+        if now > self.writes[self.slot]:
+            self.writes[self.slot] = now
+        return 0
 
     cdef int _done(self, Flow flow, Route route, bint on_replica, int64_t now, int status, int messages) except -1:
         cdef int64_t microseconds = (now - flow.started) // 1000

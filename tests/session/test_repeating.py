@@ -7,6 +7,7 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -47,7 +48,8 @@ class Line:
         self.table = FlowTable(self.relay.route, self.stats, Digests())
         self.statements: dict[bytes, Statement] = {}
         self.context = Context(self.table, self.statements, deque(maxlen=50), CONSISTENCY[consistency],
-                               self.published.append, lambda: max(self.writes[:2]), array("q", [2**62]), GROUND[0])
+                               partial(self.writes.__setitem__, 0), lambda: max(self.writes[:2]),
+                               array("q", [2**62]), GROUND[0])
         self.far: dict[str, gsocket.socket] = {}
         legs = []
         for name in ("client", "replica", "primary"):
@@ -113,7 +115,13 @@ class Line:
         self.hears(server, sql)
         self.says(server, answer)
         self.hears("client", answer)
+        self.look()
         assert not self.woken.ready()
+
+    def look(self) -> None:
+        """Whether somebody has been told of a commit since the last look."""
+        if self.writes[0] != max(self.published, default=0):
+            self.published.append(self.writes[0])
 
     def whole(self, leg: Any, size: int) -> None:
         while len(leg.inbox) < size:
@@ -495,6 +503,7 @@ def story(form: str, script: list[bytes], tx: int) -> list[Any]:
             while not (heard or line.woken.ready()):
                 heard = {name: sock.recv(65536) for name, sock in line.far.items() if readable(sock)}
                 gevent.sleep(0.0005)
+            line.look()
             if not heard:
                 break
             told.append(heard)
