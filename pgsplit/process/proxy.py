@@ -211,7 +211,8 @@ class ProxyService:
         self._retired = [server for server in (*self._retired, *self._servers.values()) if server.sessions]
         pairs = {(listener.write_cluster, listener.read_cluster) for listener in config.listeners if listener.split_rw}
         for pair in pairs - self._samplers.keys():
-            self._samplers[pair] = Sampler(self._shared.manager, *pair)
+            fast = self._shared.fast
+            self._samplers[pair] = Sampler(self._shared.manager, *pair, *([fast.fresher] if fast is not None else []))
         self._shared.limits.configure(config.listeners)
         self._servers = {listener.name: self._serve(listener, *tls[listener.name]) for listener in config.listeners}
 

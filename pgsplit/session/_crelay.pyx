@@ -432,6 +432,9 @@ cdef class Flow:
     cdef int primary_unnamed
     cdef Answered *answers      # the last RECENT since `release`, the oldest overwritten
     cdef long long answer_count
+    # a read that waits for its replica (see `_wait_fresh`)
+    cdef bint pending
+    cdef int64_t wait_ns, until_ns
     # rows that pass (see `pass_rows`)
     cdef Leg rows_from
     cdef bint rows_let
@@ -517,7 +520,9 @@ cdef class CRelay:
     cdef int64_t tick_ns
     cdef set legs
     cdef list raised, gone, roomy
-    cdef bint looping, busy
+    cdef list stale             # flows with a read that waits for its replica
+    cdef object patience        # a timer: the end of the first one's
+    cdef bint looping, busy, asked
     cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
     cdef unsigned char buffer[LIMIT + CHUNK]
     cdef unsigned char folded[MOST]
@@ -546,6 +551,7 @@ cdef class CRelay:
         self.raised = []
         self.gone = []
         self.roomy = []
+        self.stale = []
         self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
         self.writes = self.writes_owner
 
@@ -593,6 +599,7 @@ cdef class CRelay:
             self._happened(flow, DATA)
 
     def close(self, Flow flow):
+        self._waits_no_more(flow)
         for leg in flow.legs():
             self.close_leg(leg)
 
@@ -843,6 +850,9 @@ cdef class CRelay:
             self.looping = False
             if self.gone:
                 self.gone.clear()
+        if self.asked:
+            self.asked = False
+            found |= HUB            # whom we have asked waits for its turn there
         if self.raised:
             self._deliver()
             found |= DELIVERED
@@ -1019,10 +1029,13 @@ cdef class CRelay:
         flow.on = flow.let = False
         running, sent, unnamed, last = None, b"", None, None
         if flow.leg is not None:
-            running = flow.route.decisions[flow.way]
             sent = _kept(&flow.batch, flow.batch.size)
             if flow.leg is flow.default:
                 flow.client.inbox[0:0] = sent
+            if flow.pending:
+                self._waits_no_more(flow)
+            else:
+                running = flow.route.decisions[flow.way]
         if flow.last is not None:
             last = flow.last.decisions[flow.last_way]
         if flow.has_unnamed:
@@ -1056,7 +1069,7 @@ cdef class CRelay:
             return False
         way = self._way_of(flow, route)
         if way < 0:
-            return False
+            return self._wait_fresh(flow, route, size)
         flow.way = way
         leg = flow.default if way == REPLICA else flow.additional
         if (leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox)
@@ -1085,17 +1098,88 @@ cdef class CRelay:
 
     cdef bint _fresh(self, Flow flow) noexcept:
         """Whether the replica may be read from without another question (`Context.fresh`)."""
-        cdef int64_t fence_ns = flow.fence_ns
-        cdef Py_ssize_t at, slots
         if flow.fresh == NULL or flow.cleared != ground[0]:
             return False
+        return flow.consistency == 0 or flow.fresh[0] > self._fence(flow)
+
+    cdef int64_t _fence(self, Flow flow) noexcept:
+        """As of later than when a replica must be fresh for a read that comes now."""
+        cdef int64_t fence_ns = flow.fence_ns
+        cdef Py_ssize_t at, slots
         if flow.consistency == 2:
             slots = self.writes.shape[0] - 1
             slots = min(slots, <Py_ssize_t> self.writes[slots])
             for at in range(slots):
                 if self.writes[at] > fence_ns:
                     fence_ns = self.writes[at]
-        return flow.consistency == 0 or flow.fresh[0] > fence_ns
+        return fence_ns
+
+    # --- reads that wait for their replica --------------------------------------------------------------------
+    # The sampler is told once a read, and says when replicas are fresher. What is not a matter of a moment, the end of
+    # a session's patience too, is left to the session, with the batch where it was.
+
+    cdef bint _wait_fresh(self, Flow flow, Route route, Py_ssize_t size) except -1:
+        """Keep a read that its replica is not fresh enough for, when it lacks nothing else."""
+        if flow.fresh == NULL or flow.cleared != ground[0] or flow.default is None or not flow.context.fence_wait_ns:
+            return False
+        _keep(&flow.batch, self.buffer, size)
+        flow.started = now_ns()
+        flow.until_ns = flow.started + <int64_t> flow.context.fence_wait_ns
+        flow.wait_ns = self._fence(flow)
+        flow.leg = flow.default
+        flow.route = route
+        flow.way = REPLICA
+        flow.pending = True
+        self.stale.append(flow)
+        self.hurried += 1
+        flow.context.want(flow.wait_ns)
+        if self.patience is None:
+            self._be_patient(flow.until_ns - flow.started)
+        self.asked = True
+        return True
+
+    cdef int _be_patient(self, int64_t nanoseconds) except -1:
+        self.patience = self.loop.timer(nanoseconds / 1e9)
+        self.patience.start(self._impatient)
+        return 0
+
+    def fresher(self):
+        """Replicas are fresher than they were: let go what has waited for that."""
+        cdef Flow flow
+        for flow in self.stale[:]:
+            if flow.cleared != ground[0]:
+                self._happened(flow, DATA)
+            elif flow.on and flow.fresh[0] > flow.wait_ns:
+                self._waits_no_more(flow)
+                if flow.leg.eof is None and not PyByteArray_GET_SIZE(flow.leg.outbox) and (
+                        not PyByteArray_GET_SIZE(flow.client.outbox)):
+                    self._send(flow.leg, flow.batch.data, flow.batch.size)
+                else:
+                    flow.pending = True
+                    self._happened(flow, DATA)
+
+    def _impatient(self):
+        cdef Flow flow
+        cdef int64_t now = now_ns(), until = 0
+        self.patience.close()
+        self.patience = None
+        for flow in self.stale:
+            if flow.until_ns <= now:
+                flow.context.waited = True
+                self._happened(flow, DATA)
+            elif not until or flow.until_ns < until:
+                until = flow.until_ns
+        if until:
+            self._be_patient(until - now)
+
+    cdef int _waits_no_more(self, Flow flow) except -1:
+        flow.pending = False
+        if flow in self.stale:
+            self.stale.remove(flow)
+            self.hurried -= 1
+        return 0
+
+    # --- what a batch is ----------------------------------------------------------------------------------------
 
     cdef Route _route_of(self, Flow flow, Py_ssize_t size):
         """The route of a batch that is whole and of the plainest kind; None for all others."""
@@ -1228,7 +1312,7 @@ cdef class CRelay:
         cdef unsigned char status
         cdef int64_t now
         cdef bint on_replica
-        if leg is not flow.leg or route is None or end <= 0 or memcmp(data + end, b"Z\0\0\0\x05", 5):
+        if leg is not flow.leg or flow.pending or route is None or end <= 0 or memcmp(data + end, b"Z\0\0\0\x05", 5):
             return False
         tag_size = PyBytes_GET_SIZE(route.tag)
         while position < end:

@@ -174,6 +174,9 @@ class Context:
     ordered: int = -1           # the state of GROUND for which the operator has sent its reads to the primary
     without: bool = False       # there is no replica, and reads go to the primary for it
     sole: bool = False          # there is one upstream, in the additional one's place
+    want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that
+    fence_wait_ns: int = 0      # how long at most; 0: reads that must wait are the session's
+    waited: bool = False        # one has waited in vain
 
     def fresh(self, fence_ns: int) -> bool:
         """Whether the replica may be read from without another question."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -104,7 +104,7 @@ class Shared:
 
     @contextmanager
     def hurry(self) -> Iterator[None]:
-        """Something waits for gevent's hub: until it is done the compiled relay does not keep it waiting."""
+        """Something counts on the timers of gevent's hub: until it is done the compiled relay sees to them often."""
         if self.fast is None:
             yield
             return
@@ -148,7 +148,7 @@ class Server:
         held: list[LimitKey] = []     # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
-            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
+            with gevent.Timeout(self.listener.client_login_timeout, too_long):
                 logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
                 ActiveSession(self, stream, logged_in, peer).run()
@@ -259,7 +259,8 @@ class ActiveSession:
         board = self.shared.board
         self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
         self.context = Context(self.shared.table(server.stats, self.relay), {}, self.counter.recent,
-                               CONSISTENCY[self.listener.consistency], board.publish_write, board.latest_write_ns)
+                               CONSISTENCY[self.listener.consistency], board.publish_write, board.latest_write_ns,
+                               want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait))
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
@@ -304,8 +305,7 @@ class ActiveSession:
         if self.logged_in.default is None and self.logged_in.additional is not None:
             self._reconnect_later(RECONNECT_AFTER)
         try:
-            with self.shared.hurry() if self.relay is not self.shared.fast else nullcontext():
-                self.session.run()
+            self.session.run()
         finally:
             self._over = True
             client = self.session.flow.client
@@ -366,10 +366,13 @@ class ActiveSession:
             fence_ns = max(fence_ns, self.shared.board.latest_write_ns())
         if host.fresh_ns > fence_ns:
             return ""
-        self.server.stats.fence_waits += 1
-        with self.shared.hurry():
-            if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
-                return ""
+        if self.context.waited:
+            self.context.waited = False
+        else:
+            self.server.stats.fence_waits += 1
+            with self.shared.hurry():
+                if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
+                    return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
@@ -381,6 +384,13 @@ class ActiveSession:
 
     def repeated(self, held: Held) -> None:
         self.counter.repeated(held)
+
+    def want(self, fence_ns: int) -> None:
+        """A read waits in the relay until the replica is fresh as of later than *fence_ns*: have that found out."""
+        connection, sampler = self.logged_in.default, self.server.sampler
+        self.server.stats.fence_waits += 1
+        if connection is not None and sampler is not None and isinstance(connection.host, Host):
+            sampler.want(connection.host, fence_ns, self.listener.fence_wait)
 
     def flush_delay_ns(self) -> int:
         return self.shared.manager.flush_delay_ns(self.listener.write_cluster)

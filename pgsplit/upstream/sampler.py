@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Final
 
 import gevent
@@ -32,22 +33,30 @@ class Waiter:
     host: Host | None            # None: any usable host of the read cluster
     ready: Event = field(default_factory=Event)
     found: Host | None = None
+    until: float = inf           # monotonic: when nobody waits any more
 
 
 class Sampler:
-    """For one pair of a write cluster and a read cluster, in one worker."""
+    """For one pair of a write cluster and a read cluster, in one worker. *fresher* is called behind each sample."""
 
-    def __init__(self, manager: ClusterManager, write_cluster: str, read_cluster: str) -> None:
+    def __init__(self, manager: ClusterManager, write_cluster: str, read_cluster: str,
+                 fresher: Callable[[], None] = lambda: None) -> None:
         self._manager = manager
         self._write = write_cluster
         self._read = read_cluster
         self._waiters: list[Waiter] = []
+        self._standing: dict[Host, Waiter] = {}      # those of `want`
+        self._fresher = fresher
         self._wanted = Event()
         self.samples = 0
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         self._greenlet.kill()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
 
     def wait_fresh(self, host: Host, fence_ns: int, timeout: float) -> bool:
         """Whether *host* shows all that was acknowledged up to *fence_ns*; waits at most *timeout* seconds."""
@@ -56,6 +65,17 @@ class Sampler:
     def pick_fresh(self, as_of_ns: int, timeout: float) -> Host | None:
         """The next host, by the cluster's policy, that is fresh as of *as_of_ns*."""
         return self._fresh_host(as_of_ns) or self._wait(Waiter(as_of_ns, None), timeout)
+
+    def want(self, host: Host, fence_ns: int, timeout: float) -> None:
+        """Take samples until *host* is fresh as of later than *fence_ns*, or for *timeout* seconds."""
+        until = time.monotonic() + timeout
+        waiter = self._standing.get(host)
+        if waiter is None:
+            waiter = self._standing[host] = Waiter(fence_ns, host, until=until)
+            self._waiters.append(waiter)
+        else:
+            waiter.fence_ns, waiter.until = max(waiter.fence_ns, fence_ns), until
+        self._wanted.set()
 
     def _wait(self, waiter: Waiter, timeout: float) -> Host | None:
         self._waiters.append(waiter)
@@ -82,6 +102,7 @@ class Sampler:
                     self._round()
                 except PgSplitError as error:
                     logger.debug("no sample: %s", error)
+                    self._serve()
                     gevent.sleep(PAUSE * 10)
                 except Exception:       # without samples no read would ever be fresh again
                     logger.exception("a sample failed")
@@ -135,12 +156,16 @@ class Sampler:
             check.fail(error)
 
     def _serve(self) -> None:
+        now = time.monotonic()
         for waiter in self._waiters[:]:
             host = waiter.host
-            if host is not None and host.fresh_ns > waiter.fence_ns:
-                waiter.found = host
-            elif host is None:
+            if host is None:
                 waiter.found = self._fresh_host(waiter.fence_ns)
-            if waiter.found is not None:
+            elif host.fresh_ns > waiter.fence_ns:
+                waiter.found = host
+            if waiter.found is not None or waiter.until <= now:
                 self._waiters.remove(waiter)
+                if host is not None and self._standing.get(host) is waiter:
+                    del self._standing[host]
                 waiter.ready.set()
+        self._fresher()

@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from pgsplit.config.loader import load
 from pgsplit.config.model import Config
@@ -170,6 +171,35 @@ def test_waiting_reads_share_samples(cluster, manage):
     gevent.joinall(jobs)
     assert all(job.value for job in jobs)
     assert sampler.samples - before < 20
+    sampler.stop()
+
+
+def test_what_a_relay_wants_is_sampled_until_it_is_there(cluster, manage):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"))
+    fresher = Event()
+    sampler = Sampler(manager, "primary", "replicas", fresher.set)
+    host = manager.pick("replicas")
+    for _ in range(3):
+        fence = time.monotonic_ns()
+        sampler.want(host, fence, 10)
+        sampler.want(host, fence - 1, 10)
+        while host.fresh_ns <= fence:
+            assert fresher.wait(10)
+            fresher.clear()
+    samples = sampler.samples
+    gevent.sleep(0.05)
+    assert sampler.samples == samples       # and no longer
+    sampler.stop()
+
+
+def test_nobody_wants_for_ever(manage):
+    manager = manage(configuration("127.0.0.1:1", ["127.0.0.1:2"]))
+    sampler = Sampler(manager, "primary", "replicas")
+    [host] = manager.cluster("replicas").hosts.values()
+    sampler.want(host, time.monotonic_ns(), 0.01)
+    with gevent.Timeout(20):
+        while sampler.waiting:
+            gevent.sleep(0.01)
     sampler.stop()
 
 
