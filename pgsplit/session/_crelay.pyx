@@ -56,7 +56,8 @@ cdef extern from "unistd.h" nogil:
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
 
 cdef extern from "sys/socket.h" nogil:
-    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET, SO_RCVLOWAT
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t send(int fd, const void *buffer, size_t size, int flags)
 
@@ -82,7 +83,9 @@ DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
 DEF OFTEN_NS = 1000000     # events that come closer than this keep the loop awake
 DEF TICK_NS = 10000000     # the longest that the loop keeps the hub's timers waiting
-DEF HURRY_NS = 300000      # the same while somebody counts on them: the sampler's PAUSE
+DEF HURRY_NS = 300000      # the same while somebody counts on them (the sampler's PAUSE); and so long may rows wait
+DEF LONG = 262144          # bytes of an answer's rows, after which they are received
+DEF MUCH = 49152           # so many at a time, or when a tick comes
 DEF PIECES = 16            # times that one leg is received from before others have their turn
 DEF BUCKETS = 64
 DEF ROUTES = 4096          # of a power of two: texts whose routes are found without a dict
@@ -101,6 +104,7 @@ DEF TICKED = 1             # why the loop goes back to the hub
 DEF HUB = 2
 DEF DELIVERED = 4
 DEF INTERRUPTED = 8
+DEF REST = 16
 DEF IDLE = 73              # I
 DEF IN_TRANSACTION = 84    # T
 
@@ -278,6 +282,7 @@ cdef class Leg:
     cdef int fd
     cdef bint readable          # there may be more to receive
     cdef bint hung_up           # the peer has ended: read to the end
+    cdef bint lazy              # it is not told of less than MUCH: the ticks see to it
     cdef bint queued            # there is room again: it will be read from in the hub
 
     def __init__(self, str name, sock):
@@ -438,7 +443,7 @@ cdef class Flow:
     # rows that pass (see `pass_rows`)
     cdef Leg rows_from
     cdef bint rows_let
-    cdef long long rows, rows_left
+    cdef long long rows, rows_left, row_bytes
 
     def __dealloc__(self):
         _drop(&self.batch, 0)
@@ -515,11 +520,12 @@ cdef class CRelay:
     cdef object again           # a timer by which the hub, when it has had its turn, gives the loop the next
     cdef bint awake             # the loop sleeps in the hub's place, and this set watches the hub's
     cdef int64_t ready_ns       # when the hub last found something here
+    cdef int64_t turn_ns        # and when it last had its turn
     cdef int epfd, between, hub_fd
     cdef int tick               # a timer in this set
     cdef int64_t tick_ns
     cdef set legs
-    cdef list raised, gone, roomy
+    cdef list raised, gone, roomy, lazy
     cdef list stale             # flows with a read that waits for its replica
     cdef object patience        # a timer: the end of the first one's
     cdef bint looping, busy, asked
@@ -551,6 +557,7 @@ cdef class CRelay:
         self.raised = []
         self.gone = []
         self.roomy = []
+        self.lazy = []
         self.stale = []
         self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
         self.writes = self.writes_owner
@@ -609,6 +616,8 @@ cdef class CRelay:
             return
         leg.closed = True
         leg.eof = leg.eof or "closed"
+        if leg.lazy:
+            self.lazy.remove(leg)
         epoll_ctl(self.epfd, EPOLL_CTL_DEL, leg.fd, NULL)
         self.legs.discard(leg)
         self.gone.append(leg)       # an event of this round may still name it
@@ -788,28 +797,49 @@ cdef class CRelay:
         """In the hub, which has had its turn: sleep, and do what comes, until there is something for it to do."""
         cdef int found = 0
         self.again.start(self._turn)
+        self.turn_ns = now_ns()
         if self.hurried and self.tick_ns != HURRY_NS:
             self._set_tick(HURRY_NS)
         while not found:
             found = self._round(-1)
-        if found & TICKED and not self._ticked():
+            if found & TICKED:
+                found = found & ~TICKED | self._ticked()
+        if found & REST:
+            self.again.stop()
+            self.awake = False
             epoll_ctl(self.epfd, EPOLL_CTL_DEL, self.hub_fd, NULL)
             _watch(self.between, self.epfd, EPOLLIN, NULL)
-            self.awake = False
-            self.again.stop()
 
-    cdef bint _ticked(self) except -1:
-        """Whether to stay awake: something has come since the last tick."""
-        cdef int64_t times
-        if not self.busy or not self.legs:
+    cdef int _ticked(self) except -1:
+        """See to rows that wait, and to the hub's timers; REST when nothing has come for a while."""
+        cdef int64_t times, tick_ns
+        cdef Leg leg
+        cdef bint late = now_ns() - self.turn_ns >= TICK_NS
+        self.looping = True
+        try:
+            for leg in self.lazy[:]:
+                times = leg.received
+                leg.readable = True
+                self._read(leg)
+                self.busy |= leg.received != times
+        finally:
+            self.looping = False
+        if late and not self.busy:
+            for leg in self.lazy[:]:
+                self._prompt(leg)
             self._set_tick(0)
-            return False
-        self.busy = False
-        if not self.hurried and self.tick_ns != TICK_NS:
-            self._set_tick(TICK_NS)
+            return REST
+        tick_ns = HURRY_NS if self.hurried or self.lazy else TICK_NS
+        if self.tick_ns != tick_ns:
+            self._set_tick(tick_ns)
         else:
             c_read(self.tick, &times, sizeof(times))        # which sets it anew
-        return True
+        if late:
+            self.busy = False
+        if self.raised:
+            self._deliver()
+            return DELIVERED
+        return HUB if late or self.hurried else 0
 
     cdef int _set_tick(self, int64_t nanoseconds) except -1:
         cdef itimerspec period
@@ -920,6 +950,10 @@ cdef class CRelay:
             if flow is not None and flow.rows_from is leg:
                 if not self._rows(flow, leg, tail + count):
                     happened |= DATA
+                    if leg.lazy:
+                        self._prompt(leg)
+                elif not leg.lazy and flow.row_bytes > LONG and self.awake:
+                    self._be_lazy(leg)
                 pieces += 1
                 if pieces == PIECES or PyByteArray_GET_SIZE(flow.client.outbox):
                     self._read_on(leg)
@@ -946,7 +980,7 @@ cdef class CRelay:
             return
         flow.rows_from = leg
         flow.rows_let = True
-        flow.rows = 0
+        flow.rows = flow.row_bytes = 0
         flow.rows_left = left
         self._read_on(leg)
 
@@ -956,7 +990,31 @@ cdef class CRelay:
             return None
         flow.rows_let = False
         flow.rows_from = None
+        for leg in (flow.default, flow.additional):
+            if leg is not None and (<Leg> leg).lazy:
+                self._prompt(leg)
         return flow.rows, flow.rows_left
+
+    # To be woken for each 8 KiB that a server sends costs more than to pass them on. Of a long answer's rows more come
+    # together, where the kernel tells only of many (socket(7), SO_RCVLOWAT) and ticks see to the last ones.
+
+    cdef int _be_lazy(self, Leg leg) except -1:
+        cdef int least = MUCH
+        leg.lazy = setsockopt(leg.fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least)) == 0
+        if leg.lazy:
+            self.lazy.append(leg)
+            if self.tick_ns != HURRY_NS:
+                self._set_tick(HURRY_NS)
+        return 0
+
+    cdef int _prompt(self, Leg leg) except -1:
+        cdef int least = 1
+        setsockopt(leg.fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least))
+        leg.lazy = False
+        self.lazy.remove(leg)
+        leg.readable = True             # what has come meanwhile was not told
+        self._read_on(leg)
+        return 0
 
     cdef bint _rows(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
         """The buffer has *size* bytes, the inbox's among them. Whether there was nothing but rows."""
@@ -982,6 +1040,7 @@ cdef class CRelay:
             position += 1 + <Py_ssize_t> length
             flow.rows += 1
         if position:
+            flow.row_bytes += position
             self._send(flow.client, data, position)
         PyByteArray_Resize(leg.inbox, size - position)
         memcpy(PyByteArray_AS_STRING(leg.inbox), data + position, size - position)

@@ -11,7 +11,9 @@ import pytest
 from gevent import socket as gsocket
 
 from pgsplit.upstream.host import ground_moved
+from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line
+from tests.session.relays import make
 from tests.session.talk import I, Q, T, done
 
 LONG = 10**12          # ns
@@ -180,3 +182,62 @@ def test_after_a_rest_the_loop_goes_on(line: Line) -> None:
         gevent.sleep(0.05)                          # the hub sleeps now
     line.relay.raise_(line.flow)
     assert line.wakes() and line.held().replica == 60
+
+
+# --- long answers -----------------------------------------------------------------------------------------------------
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        near = socket.create_connection(listening.getsockname())
+        far, _ = listening.accept()
+    return near, far
+
+
+def test_of_a_long_answer_nothing_is_kept_back() -> None:
+    """The server sends as PostgreSQL does, 8 KiB at a time, and goes on only when the client has all that was sent."""
+    relay = make("compiled")
+    (near, client), (there, server) = tcp_pair(), tcp_pair()
+    left, right = relay.adopt("client", near), relay.adopt("primary", there)
+    flow = relay.open(left, None, right)
+    relay.wait(flow)
+    row, ready = message(b"d", b"r" * 95), message(b"Z", b"I")
+    pieces = [row * 30_000, row * 7, row * 20_000, row[:50], row[50:] + row * 40_000 + ready]
+    heard = 0
+
+    def hear() -> None:
+        nonlocal heard
+        while data := client.recv(1 << 20):
+            heard += len(data)
+
+    def say() -> None:
+        sent = 0
+        for piece in pieces:
+            for at in range(0, len(piece), 8192):
+                server.sendall(piece[at:at + 8192])
+            sent += len(piece)
+            while heard < sent - len(row) - len(ready) and not over.wait(0.001):      # part of a row may be kept
+                pass
+
+    over = threading.Event()
+    threads = [threading.Thread(target=hear), threading.Thread(target=say)]
+    for thread in threads:
+        thread.start()
+    rows = 0
+    try:
+        with gevent.Timeout(30):
+            while not bytes(right.inbox).endswith(ready):
+                relay.pass_rows(flow, right, 0)
+                relay.wait(flow)
+                rows += relay.rows_passed(flow)[0]
+            assert bytes(right.inbox) == ready and rows == 90_008
+            relay.forward(right, left, len(ready))
+            while heard < rows * len(row) + len(ready):
+                gevent.sleep(0.01)
+    finally:
+        over.set()
+        relay.close(flow)
+        for sock in (client, server):
+            sock.close()
+        while any(thread.is_alive() for thread in threads):
+            gevent.sleep(0.01)
