@@ -528,6 +528,7 @@ cdef class CRelay:
     cdef list raised, gone, roomy, lazy
     cdef list stale             # flows with a read that waits for its replica
     cdef object patience        # a timer: the end of the first one's
+    cdef int64_t patience_ns
     cdef bint looping, busy, asked
     cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
     cdef unsigned char buffer[LIMIT + CHUNK]
@@ -712,6 +713,13 @@ cdef class CRelay:
             self.looping = False
             self.gone.clear()
         self._deliver()
+        self._fill_later()
+
+    cdef int _fill_later(self) except -1:
+        """Those that had their turn and have more; the loop sees to them while it is awake."""
+        if self.roomy and not self.awake:
+            self.loop.run_callback(self._fill)
+        return 0
 
     cdef int _read_roomy(self) except -1:
         cdef Leg leg
@@ -792,18 +800,25 @@ cdef class CRelay:
             self.awake = self.busy = True
             self._set_tick(HURRY_NS if self.hurried else TICK_NS)
             self.again.start(self._turn)
+        self._fill_later()
 
     def _turn(self):
-        """In the hub, which has had its turn: sleep, and do what comes, until there is something for it to do."""
-        cdef int found = 0
+        """In the hub, which has had its turn: sleep, and do what comes, until there is something for it to do.
+
+        It is the first thing in a round of the hub: what else has come is still pending, and then there is no sleep. What
+        follows may watch descriptors that the hub's set has only in its next round.
+        """
+        cdef int found = 0, patience = 0 if self.loop.pendingcnt else -1
         self.again.start(self._turn)
         self.turn_ns = now_ns()
         if self.hurried and self.tick_ns != HURRY_NS:
             self._set_tick(HURRY_NS)
         while not found:
-            found = self._round(-1)
+            found = self._round(patience)
             if found & TICKED:
                 found = found & ~TICKED | self._ticked()
+            if not patience:
+                break
         if found & REST:
             self.again.stop()
             self.awake = False
@@ -824,6 +839,8 @@ cdef class CRelay:
                 self.busy |= leg.received != times
         finally:
             self.looping = False
+            self.gone.clear()
+        self.busy |= len(self.raised) > 0
         if late and not self.busy:
             for leg in self.lazy[:]:
                 self._prompt(leg)
@@ -1192,14 +1209,17 @@ cdef class CRelay:
         self.stale.append(flow)
         self.hurried += 1
         flow.context.want(flow.wait_ns)
-        if self.patience is None:
-            self._be_patient(flow.until_ns - flow.started)
+        if self.patience is None or flow.until_ns < self.patience_ns:
+            self._be_patient(flow.until_ns, flow.started)
         self.asked = True
         return True
 
-    cdef int _be_patient(self, int64_t nanoseconds) except -1:
-        self.patience = self.loop.timer(nanoseconds / 1e9)
+    cdef int _be_patient(self, int64_t until, int64_t now) except -1:
+        if self.patience is not None:
+            self.patience.close()
+        self.patience = self.loop.timer(max(0, until - now) / 1e9)
         self.patience.start(self._impatient)
+        self.patience_ns = until
         return 0
 
     def fresher(self):
@@ -1229,7 +1249,7 @@ cdef class CRelay:
             elif not until or flow.until_ns < until:
                 until = flow.until_ns
         if until:
-            self._be_patient(until - now)
+            self._be_patient(until, now)
 
     cdef int _waits_no_more(self, Flow flow) except -1:
         flow.pending = False
