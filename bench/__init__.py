@@ -1,1 +1,1 @@
-"""Measurements of pgsplit beside other ways to reach PostgreSQL. `./run bench compare` runs the first one."""
+"""Measurements of pgsplit beside other ways to reach PostgreSQL. `./run bench` alone runs `compare`."""

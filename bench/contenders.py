@@ -130,6 +130,12 @@ def pgsplit_python(bench: Bench) -> Contender:
     return pgsplit(bench, name="pgsplit in Python", directory="proxy-python", environment={"PGSPLIT_PURE": "1"})
 
 
+def pgsplit_python_1(bench: Bench) -> Contender:
+    """Both."""
+    return pgsplit(bench, name="pgsplit in Python, 1 worker", directory="proxy-python-1", workers=1,
+                   environment={"PGSPLIT_PURE": "1"})
+
+
 def pgbouncer(bench: Bench) -> Contender:
     """Session mode, in front of the primary."""
     program = _program("pgbouncer")
@@ -247,7 +253,7 @@ def haproxy(bench: Bench) -> Contender:
 
 
 ALL: tuple[Callable[[Bench], Contender], ...] = (
-    direct, pgbouncer, pgsplit, pgsplit_1, pgsplit_python, pgpool, haproxy, envoy)
+    direct, pgbouncer, pgsplit, pgsplit_1, pgsplit_python, pgsplit_python_1, pgpool, haproxy, envoy)
 
 
 def _program(name: str) -> str:
