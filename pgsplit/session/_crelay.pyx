@@ -1110,6 +1110,7 @@ cdef class CRelay:
                 flow.client.inbox[0:0] = sent
             if flow.pending:
                 self._waits_no_more(flow)
+                self._happened(flow, DATA)      # whoever has asked: the session has it to do now
             else:
                 running = flow.route.decisions[flow.way]
         if flow.last is not None:

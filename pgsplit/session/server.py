@@ -104,7 +104,7 @@ class Shared:
 
     @contextmanager
     def hurry(self) -> Iterator[None]:
-        """Something counts on the timers of gevent's hub: until it is done the compiled relay sees to them often."""
+        """Something counts on the timers or threads of gevent's hub: the compiled relay sees to them often."""
         if self.fast is None:
             yield
             return
@@ -148,7 +148,7 @@ class Server:
         held: list[LimitKey] = []     # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
-            with gevent.Timeout(self.listener.client_login_timeout, too_long):
+            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
                 logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
                 ActiveSession(self, stream, logged_in, peer).run()

@@ -114,6 +114,12 @@ def test_whatever_happens_meanwhile_is_the_session_s(line: Line, stale: list[int
         assert line.heard("replica") == b""
 
 
+def test_who_looks_at_the_session_meanwhile_wakes_it(line: Line, stale: list[int]) -> None:
+    reads(line)
+    assert is_session_s(line)
+    assert line.wakes() and line.relay.hurried == 0
+
+
 def test_a_flow_that_is_closed_waits_no_more(line: Line, stale: list[int]) -> None:
     reads(line)
     line.relay.close(line.flow)
