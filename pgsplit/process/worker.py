@@ -109,15 +109,15 @@ class Worker:
             self._channel.flush()
 
     def _beat(self) -> None:
-        then, worked = time.monotonic_ns(), time.process_time_ns()
+        self._slot.set_load(0)
         while True:
-            now, works = time.monotonic_ns(), time.process_time_ns()
+            now, worked = time.monotonic_ns(), time.process_time_ns()
             self._slot.beat(now)
-            self._slot.set_load(LEAVING if self._leaving else 1000 * (works - worked) // max(1, now - then))
-            then, worked = now, works
             self._send({"totals": self.service.totals(), "sessions": self._connections.count,
                         "generation": self._config.generation, "log": self._recent.take()[-LINES:]})
             gevent.sleep(BEAT)
+            worked, now = time.process_time_ns() - worked, time.monotonic_ns() - now
+            self._slot.set_load(LEAVING if self._leaving else 1000 * worked // now)
 
     def _obey(self) -> None:
         while True:
