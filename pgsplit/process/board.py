@@ -14,7 +14,7 @@ LIMITS: Final = 4096           # things that sessions are counted by (session/li
 _FIELDS: Final = 4             # alive, sessions, load, last write; then two shared words
 FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
 BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
-AHEAD: Final = 8               # sessions by which a worker may be ahead of the one that has least
+AHEAD: Final = 8               # sessions by which a busy worker may be ahead of the one that has least
 LEAVING: Final = 1_000_000     # the load of one that takes no more sessions
 
 
@@ -102,13 +102,13 @@ class Slot:
     def lets_others_first(self) -> bool:
         """Whether a new session had better be another worker's.
 
-        Workers are filled one after the other up to FEW sessions each, but for those that are busy; from then on all
-        get alike.
+        Workers are filled in blocks of FEW, one after the other, the emptiest first, but for those that are busy; where
+        all are, they get alike.
         """
         load = self._board._load
         takers = {index: count for index, count in enumerate(self._board.sessions())
                   if count >= 0 and load[index] < LEAVING}
-        filled = next((index for index, count in takers.items() if count < FEW and load[index] < BUSY), None)
-        if filled is not None:
-            return filled != self.index
+        blocks = [(count // FEW, index) for index, count in takers.items() if load[index] < BUSY]
+        if blocks:
+            return min(blocks)[1] != self.index
         return self._board._sessions[self.index] > min(takers.values(), default=0) + AHEAD

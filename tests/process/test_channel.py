@@ -70,7 +70,7 @@ def test_the_board_is_shared_by_fork_and_keeps_the_writes_of_the_dead():
     assert board.async_commit()
 
 
-def test_workers_are_filled_one_after_the_other_then_alike():
+def test_workers_are_filled_in_blocks_one_after_the_other():
     board = Board()
     slots = [board.slot(index) for index in range(3)]
 
@@ -82,8 +82,9 @@ def test_workers_are_filled_one_after_the_other_then_alike():
     assert taker(0, 0, 0) == taker(7, 0, 0) == [0]
     assert taker(8, 0, 0) == taker(8, 7, 0) == taker(20, 3, 0) == [1]
     assert taker(8, 8, 1) == [2]
-    assert taker(8, 8, 8) == taker(10, 12, 9) == [0, 1, 2]
-    assert taker(30, 20, 12) == [1, 2]
+    assert taker(8, 8, 8) == taker(15, 8, 8) == taker(5007, 5000, 5004) == [0]      # idle ones count for nothing here
+    assert taker(16, 15, 8) == [1]
+    assert taker(30, 24, 12) == [2]
     assert taker(-1, 3, 0) == [1]
     slots[0].set_load(600)                  # is busy enough
     assert taker(3, 2, 0) == [1]
@@ -92,4 +93,6 @@ def test_workers_are_filled_one_after_the_other_then_alike():
     assert taker(3, 2, 0) == [0, 1, 2]
     slots[0].set_load(LEAVING)
     slots[1].set_load(0)
-    assert 1 in taker(0, 1, 1) and taker(0, 40, 39)[-1] == 2
+    assert taker(0, 1, 1) == taker(0, 40, 12) == [1]        # who leaves takes none, who is busy has enough
+    slots[1].set_load(600)
+    assert taker(0, 40, 12)[-1] == 2 and 1 not in taker(0, 40, 12) and 1 in taker(0, 20, 12)
