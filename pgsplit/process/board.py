@@ -11,7 +11,7 @@ from typing import Final
 
 SLOTS: Final = 256
 LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
-_FIELDS: Final = 4             # alive, sessions, load, last write; then two shared words
+_FIELDS: Final = 4             # alive, sessions, load, last write; then four shared words
 FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
 BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
 AHEAD: Final = 8               # sessions by which a busy worker may be ahead of the one that has least
@@ -23,14 +23,15 @@ _NOTHING: Final = memoryview(bytes(8 * LIMITS)).cast("q")
 
 class Board:
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 2 + SLOTS * LIMITS))      # pages come when they are used
+        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 4 + SLOTS * LIMITS))      # pages come when they are used
         words = memoryview(self._memory).cast("q")
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
         self._load = words[2 * SLOTS:3 * SLOTS]
         self._writes = words[3 * SLOTS:4 * SLOTS]
         self._shared = words[4 * SLOTS:4 * SLOTS + 2]           # [slots in use, an asynchronous committer was seen]
-        counts = words[_FIELDS * SLOTS + 2:]
+        self._turn = words[4 * SLOTS + 2:4 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
+        counts = words[_FIELDS * SLOTS + 4:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
         self.writes = words[3 * SLOTS:4 * SLOTS + 1]       # the last write of each, and the number in use
 
@@ -102,13 +103,17 @@ class Slot:
     def lets_others_first(self) -> bool:
         """Whether a new session had better be another worker's.
 
-        Workers are filled in blocks of FEW, one after the other, the emptiest first, but for those that are busy; where
-        all are, they get alike.
+        Workers are filled one after the other, the emptiest first, each with FEW more than it had, but for those that
+        are busy; where all are, they get alike.
         """
-        load = self._board._load
+        load, turn = self._board._load, self._board._turn
         takers = {index: count for index, count in enumerate(self._board.sessions())
                   if count >= 0 and load[index] < LEAVING}
-        blocks = [(count // FEW, index) for index, count in takers.items() if load[index] < BUSY]
-        if blocks:
-            return min(blocks)[1] != self.index
-        return self._board._sessions[self.index] > min(takers.values(), default=0) + AHEAD
+        unhurried = {index: count for index, count in takers.items() if load[index] < BUSY}
+        if not unhurried:
+            return self._board._sessions[self.index] > min(takers.values(), default=0) + AHEAD
+        emptiest = min(unhurried, key=unhurried.__getitem__)
+        least = unhurried[emptiest]
+        if unhurried.get(turn[0], turn[1]) >= min(turn[1], least + FEW):      # has got his, or takes none
+            turn[0], turn[1] = emptiest, least + FEW
+        return turn[0] != self.index

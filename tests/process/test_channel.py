@@ -80,14 +80,17 @@ def test_workers_are_filled_in_blocks_one_after_the_other():
         return [index for index, slot in enumerate(slots) if sessions[index] >= 0 and not slot.lets_others_first()]
 
     assert taker(0, 0, 0) == taker(7, 0, 0) == [0]
-    assert taker(8, 0, 0) == taker(8, 7, 0) == taker(20, 3, 0) == [1]
-    assert taker(8, 8, 1) == [2]
-    assert taker(8, 8, 8) == taker(15, 8, 8) == taker(5007, 5000, 5004) == [0]      # idle ones count for nothing here
-    assert taker(16, 15, 8) == [1]
-    assert taker(30, 24, 12) == [2]
-    assert taker(-1, 3, 0) == [1]
-    slots[0].set_load(600)                  # is busy enough
+    assert taker(8, 0, 0) == taker(8, 7, 0) == [1]
+    assert taker(8, 8, 0) == taker(8, 8, 7) == [2]
+    assert taker(8, 8, 8) == taker(15, 8, 8) == taker(9, 8, 8) == taker(8, 8, 8) == [0]     # closed ones come again
+    assert taker(5003, 4997, 5001) == taker(5003, 5004, 5001) == [1]        # idle ones count for nothing
+    assert taker(5003, 5005, 5001) == taker(5003, 5005, 5008) == [2]
+    assert taker(0, 0, 5) == [2]
+    assert taker(0, 0, 8) == taker(5, 0, 8) == [0]
+    assert taker(-1, 3, 0) == [2]                           # is gone
+    slots[2].set_load(600)                                  # is busy enough
     assert taker(3, 2, 0) == [1]
+    slots[0].set_load(600)
     slots[1].set_load(600)
     slots[2].set_load(600)
     assert taker(3, 2, 0) == [0, 1, 2]
