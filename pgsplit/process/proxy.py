@@ -109,11 +109,8 @@ class ProxyService:
 
     def totals(self) -> dict[str, int]:
         self._shared.drain()
-        parts = [stats.to_dict(prefix) for prefix, stats in self._stats.items()]
-        for active in self._active():
-            root, client = f"postgres.{active.listener.stat_prefix}", active.session.flow.client
-            parts.append({f"{root}.bytes_received": client.received, f"{root}.bytes_sent": client.sent})
-        return merge([*parts, self._shared.manager.counters()])
+        return merge([*(stats.to_dict(prefix) for prefix, stats in self._stats.items()),
+                      self._shared.manager.counters()])
 
     def order(self, orders: Mapping[str, Any]) -> None:
         """What the operator has ordered for hosts and listeners, all of it anew (see `process.orders`)."""

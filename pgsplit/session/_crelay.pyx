@@ -278,6 +278,8 @@ cdef class Leg:
     cdef public object eof
     cdef public bint closed
     cdef public long long received, sent
+    cdef array _traffic
+    cdef int64_t *sums          # of `traffic`
     cdef Flow _flow
     cdef int fd
     cdef bint readable          # there may be more to receive
@@ -296,6 +298,15 @@ cdef class Leg:
     @property
     def flow(self):
         return self._flow
+
+    @property
+    def traffic(self):
+        return self._traffic
+
+    @traffic.setter
+    def traffic(self, array cells not None):
+        self._traffic = cells
+        self.sums = <int64_t *> cells.data.as_longlongs
 
     @property
     def full(self):
@@ -666,6 +677,8 @@ cdef class CRelay:
             sent = send(leg.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent >= 0:
                 leg.sent += sent
+                if leg.sums != NULL:
+                    leg.sums[1] += sent
                 return sent
             if c_errno == EINTR:
                 continue
@@ -958,6 +971,8 @@ cdef class CRelay:
                 happened |= CLOSED
                 break
             leg.received += count
+            if leg.sums != NULL:
+                leg.sums[0] += count
             if count < CHUNK and not leg.hung_up:
                 leg.readable = False        # all of it; what comes next is another event
             if flow is not None and flow.on:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from array import array
 from typing import Any
 
 from ..upstream.stream import Tls
@@ -17,7 +18,7 @@ class Leg:
     """
 
     __slots__ = ("closed", "eof", "flow", "inbox", "limit", "name", "outbox", "reader", "received", "sent", "sock",
-                 "tls", "writer")
+                 "tls", "traffic", "writer")
 
     def __init__(self, name: str, sock: socket.socket, tls: Tls | None) -> None:
         self.name = name
@@ -30,6 +31,7 @@ class Leg:
         self.closed = False
         self.received = 0
         self.sent = 0
+        self.traffic: array[int] | None = None      # the sums of both over several legs, where they are kept
         self.reader: Any = None          # the hub's watchers
         self.writer: Any = None
         self.flow: Any = None

@@ -258,6 +258,8 @@ class PyRelay:
             self._ended(leg, "closed the connection")
             return
         leg.received += count
+        if leg.traffic is not None:
+            leg.traffic[0] += count
         flow = leg.flow
         if leg.tls is None:
             if flow is not None and flow.repeater is not None and flow.repeater.on:
@@ -301,6 +303,8 @@ class PyRelay:
                 leg.eof = leg.eof or error.strerror or str(error)
             return len(data)
         leg.sent += sent
+        if leg.traffic is not None:
+            leg.traffic[1] += sent
         return sent
 
     def _ended(self, leg: Leg, why: str) -> None:

@@ -278,6 +278,7 @@ class ActiveSession:
         welcome(stream, parameters, *self.key)
         tls = stream.tls is not None
         client = relay.adopt("client", *stream.detach())
+        client.traffic = self.server.stats.traffic
         default = None if sole or logged_in.default is None else self._adopt("replica", logged_in.default)
         flow = relay.open(client, default, self._adopt("replica" if sole else "primary", main))
         session = Session(
@@ -308,8 +309,7 @@ class ActiveSession:
             self.session.run()
         finally:
             self._over = True
-            client = self.session.flow.client
-            self.server.stats.session_ended(client.received, client.sent)
+            self.server.stats.session_ended()
             self.server.sessions.discard(self)
             self.shared.registry.remove(self.key)
             if self._reconnecting is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .histogram import Histogram
@@ -66,13 +67,15 @@ ALL: Final = (*ENVOY, *OWN)
 class ListenerStats:
     """Plain ints, one attribute a counter, and what is counted by reason: decisions and re-asks."""
 
-    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "reasks_by")
+    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "reasks_by",
+                 "traffic")
 
     if TYPE_CHECKING:      # the slots of the table
         decisions: dict[tuple[str, str], int]
         reasks_by: dict[str, int]
         latency_primary: Histogram
         latency_replica: Histogram
+        traffic: array[int]
 
         def __getattr__(self, name: str) -> int: ...
         def __setattr__(self, name: str, value: object) -> None: ...
@@ -84,6 +87,7 @@ class ListenerStats:
         self.reasks_by = {}                  # SQLSTATE
         self.latency_primary = Histogram()
         self.latency_replica = Histogram()
+        self.traffic = array("q", (0, 0))    # bytes_received and bytes_sent; relays count into it
 
     def session_began(self, *, tls: bool, upstream_tls: bool) -> None:
         self.sessions += 1
@@ -92,15 +96,14 @@ class ListenerStats:
         self.sessions_terminated_ssl += tls
         self.sessions_upstream_ssl_success += upstream_tls
 
-    def session_ended(self, received: int, sent: int) -> None:
+    def session_ended(self) -> None:
         self.sessions_active -= 1
-        self.bytes_received += received
-        self.bytes_sent += sent
 
     def to_dict(self, stat_prefix: str) -> dict[str, int]:
         """All of them under Envoy's root ``postgres.<stat_prefix>.``."""
         root = f"postgres.{stat_prefix}"
         self.messages = self.messages_backend + self.messages_frontend + self.messages_unknown
+        self.bytes_received, self.bytes_sent = self.traffic
         totals = {f"{root}.{counter.name}": getattr(self, counter.name) for counter in ALL}
         for (upstream, reason), count in self.decisions.items():
             totals[f"{root}.decisions.{upstream}.{reason}"] = count

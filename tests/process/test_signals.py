@@ -342,6 +342,9 @@ def test_questions_and_bad_questions(start):
         eventually(lambda: proxy.client.arbiter("totals")["postgres.postgres.sessions"] == 1)
         sessions = [found for number in proxy.client.workers() for found in proxy.client.worker(number, "sessions")]
         assert [found["user"] for found in sessions] == ["trust_user"]
+    goodbye = 5                                        # Terminate
+    for name, more in (("bytes_received", goodbye), ("bytes_sent", 0)):
+        eventually(lambda: proxy.client.arbiter("totals")[f"postgres.postgres.{name}"] == sessions[0][name] + more > 9)
     assert eventually(lambda: len(proxy.client.arbiter("history")) >= 2)
     from pgsplit.errors import PgSplitError
     for ask in (proxy.client.arbiter, lambda what: proxy.client.worker(1, what)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from array import array
 from contextlib import suppress
 
 import gevent
@@ -69,6 +70,7 @@ def test_bytes_arrive_in_order_and_no_more_are_held_than_the_limits_allow(ends):
         return bytes(got)
 
     reader = gevent.spawn(read_slowly)
+    traffic = ends.left.traffic = ends.right.traffic = array("q", (5, 7))
     pumping = gevent.spawn(pump, ends)
     ends.client.sendall(data)
     ends.client.shutdown(socket.SHUT_WR)
@@ -76,6 +78,7 @@ def test_bytes_arrive_in_order_and_no_more_are_held_than_the_limits_allow(ends):
     assert reader.get() == data
     assert max(peaks) <= 4 * LIMIT
     assert ends.left.received == ends.right.sent == total
+    assert list(traffic) == [5 + ends.left.received + ends.right.received, 7 + ends.left.sent + ends.right.sent]
 
 
 def test_a_leg_that_nobody_reads_from_stops_reading(ends):
