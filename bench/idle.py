@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import contenders, cpu, report, workloads
 from bench.contenders import Bench, Contender
+from bench.login import READY, login
 from bench.workloads import Slice, Workload
 from pgsplit.demo import account, ports
 from pgsplit.demo.replication import PrimaryAndStandbys
@@ -27,7 +28,6 @@ from pgsplit.wire import build
 
 BUSY = Workload("-S -M simple", ("-S", "-M", "simple"), 8)
 IDLE = "idle"
-READY = build.ready_for_query(ord("I"))
 
 
 def main() -> int:
@@ -58,8 +58,9 @@ def main() -> int:
 
 def stub(bench: Bench, real: int, number: int) -> int:
     port = ports.choose()
-    bench.start("the stub", [sys.executable, str(Path(__file__).with_name("stub_server.py")), "--port", str(port),
-                             "--user", IDLE, "--real", f"{ports.HOST}:{real}"], bench.directory(f"stub{number}"), port)
+    command = [sys.executable, str(Path(__file__).with_name("stub_server.py")), "--port", str(port), "--user", IDLE,
+               "--real", f"{ports.HOST}:{real}"]
+    bench.start("the stub", command, bench.directory(f"stub{number}"), port, ours=True)
     return port
 
 
@@ -68,7 +69,8 @@ def compare(bench: Bench, quiet: Contender, crowded: Contender, args: argparse.N
     workloads.measure(bench, crowded, BUSY, 2)      # warm: what comes with the first sessions is not the idle ones'
     before = cpu.memory(crowded.pid)
     spent = cpu.seconds(crowded.pid)
-    sessions = [login(crowded.port, IDLE if number >= args.real else bench.role.name, bench.role.password or "")
+    real = bench.role.name, bench.role.password or "", workloads.DATABASE
+    sessions = [login(crowded.port, *(real if number < args.real else (IDLE, "", IDLE)))
                 for number in range(args.sessions)]
     spent = cpu.seconds(crowded.pid) - spent
     after = cpu.memory(crowded.pid)
@@ -88,52 +90,6 @@ def compare(bench: Bench, quiet: Contender, crowded: Contender, args: argparse.N
     alive = sum(asks(session) for session in random.sample(sessions, min(500, len(sessions))))
     print(f"{alive} of {min(500, len(sessions))} that were asked then are alive")
     return 0 if alive == min(500, len(sessions)) else 1
-
-
-def login(port: int, user: str, password: str) -> socket.socket:
-    """A plain socket with a session on it: no driver could hold ten thousand in as little memory."""
-    sock = socket.create_connection((ports.HOST, port), timeout=60)
-    sock.sendall(build.startup({"user": user, "database": workloads.DATABASE if user != IDLE else IDLE}))
-    got = b""
-    exchange = None
-    while not got.endswith(READY):
-        got += sock.recv(65536)
-        if got[:1] == b"R" and got[5:9] == b"\0\0\0\x0a" and exchange is None:
-            exchange = Scram(sock, password)
-            got = b""
-            exchange.run()
-    return sock
-
-
-class Scram:
-    """The client's side of the login of a real session."""
-
-    def __init__(self, sock: socket.socket, password: str) -> None:
-        self._sock = sock
-        self._password = password
-
-    def run(self) -> None:
-        from pgsplit.auth import scram
-        from pgsplit.auth.secret import parse
-        from pgsplit.upstream.login import sasl_initial
-
-        client = scram.ScramClient(scram.salted_password, secret=parse(self._password))
-        self._sock.sendall(sasl_initial(client))
-        self._sock.sendall(build.message(b"p", client.final(self._body())))
-        client.verify(self._body())
-
-    def _body(self) -> bytes:
-        header = self._exactly(5)
-        body = self._exactly(int.from_bytes(header[1:], "big") - 4)
-        if header[:1] != b"R":
-            raise PgSplitError(f"login refused: {body!r}")
-        return body[4:]
-
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            data += self._sock.recv(size - len(data))
-        return data
 
 
 def asks(sock: socket.socket) -> bool:

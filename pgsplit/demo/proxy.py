@@ -24,8 +24,8 @@ APP = Path(__file__).resolve().parents[2] / "app.py"
 class Proxy:
     """One instance on ``127.0.0.1:port``; its files (configuration, log, ``run/``) lie in *directory*.
 
-    *configuration* is the short form (docs/configuration.md) without ``listen``; :meth:`write` takes another one for
-    the next start or reload.
+    *configuration* is the short form (docs/configuration.md) without ``listen``, or Envoy's; :meth:`write` takes
+    another one for the next start or reload.
     """
 
     def __init__(self, directory: Path, configuration: Mapping[str, Any], guardian: Guardian, *, port: int = 0) -> None:
@@ -41,7 +41,8 @@ class Proxy:
 
     def write(self, configuration: Mapping[str, Any]) -> None:
         settings = {"run_dir": str(self.run_dir), **configuration.get("pgsplit", {})}
-        whole = {"listen": f"{ports.HOST}:{self.port}", **configuration, "pgsplit": settings}
+        listen = {} if "static_resources" in configuration else {"listen": f"{ports.HOST}:{self.port}"}
+        whole = {**listen, **configuration, "pgsplit": settings}
         with open(self.file, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             yaml.safe_dump(whole, file, sort_keys=False)
 
