@@ -114,6 +114,11 @@ class Exchange:
         self.asked = True
         self._client.write(build.authentication(code, data))
 
+    def _tell_last(self, code: int, data: bytes) -> None:
+        """What needs no answer goes with what comes next, as a server sends it: the client wakes up once."""
+        self.asked = True
+        self._client.queue(build.authentication(code, data))
+
     def _read_answer(self) -> bytes:
         kind, body = self._client.read_message(CLIENT_MESSAGE)
         if kind == ord("X"):
@@ -165,7 +170,7 @@ class Exchange:
                 raise
             raise scram.ScramError(f'password authentication failed for user "{self._credentials.user}"',
                                    "28P01") from None
-        self._ask(SASL_FINAL, final)
+        self._tell_last(SASL_FINAL, final)
         return keys
 
     def _derived_verifier(self, secret: Secret) -> Verifier:
@@ -201,7 +206,7 @@ class Exchange:
         self._rest = partial(self._end_relayed, initial, challenge, final)
         code, data = connection.request(final)
         if code == SASL_FINAL:
-            self._ask(code, data)
+            self._tell_last(code, data)
             self._rest = self._can_follow
             code, data = connection.next_request()
         return code, data

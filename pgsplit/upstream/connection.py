@@ -91,7 +91,6 @@ class UpstreamConnection:
         self.session = ServerSession()
         self._counts = counts
         self._counted = False
-        self._patience = 0.0        # seconds
 
     def connect(self, host: HostLike | None = None) -> Stream:
         """Connect to *host*, or to the one that the cluster's policy picks, and secure the connection.
@@ -100,12 +99,14 @@ class UpstreamConnection:
         """
         cluster = self._manager.cluster(self.cluster_name)
         self.host = host or self._manager.pick(self.cluster_name)
-        self._patience = cluster.connect_timeout
+        patience = cluster.connect_timeout
+        silent = ConnectionLost(self.name, f"did not answer within {patience:g} s")
         try:
-            with self._deadline():
+            with gevent.Timeout(patience, silent):
                 self.stream = Stream(_connected(self.host.address), self.host.name)
                 if self.tls:
                     start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
+            self.stream.be_patient(patience)
         except (OSError, ConnectionLost, ServerError) as error:
             if isinstance(error, ConnectionLost) and error.where != self.host.name:
                 self.close()        # somebody else's deadline
@@ -138,8 +139,7 @@ class UpstreamConnection:
 
         :raises ConnectionLost: also when the server is silent for `connect_timeout`, as in all that follows.
         """
-        with self._deadline():
-            self._connected.write(build.startup(parameters))
+        self._connected.write(build.startup(parameters))
         return self.next_request()
 
     def log_in(self, credentials: Credentials, first: tuple[int, bytes]) -> None:
@@ -149,36 +149,31 @@ class UpstreamConnection:
 
     def authenticate(self, credentials: Credentials, first: tuple[int, bytes]) -> tuple[int, bytes]:
         """Answer the server's requests from *first* on, up to AuthenticationOk, which is returned."""
-        with self._deadline():
-            return authenticate(self._connected, credentials, first)
+        return authenticate(self._connected, credentials, first)
 
     def check_verifier(self, verifier: Verifier, data: bytes) -> None:
         """Ask the server, whose SASL request has *data*, for its salt.
 
         :raises StaleVerifier: when it is not the verifier's.
         """
-        with self._deadline():
-            check_verifier(self._connected, verifier, data)
+        check_verifier(self._connected, verifier, data)
 
     def server_salt(self, data: bytes) -> tuple[bytes, int]:
         """Of the server whose SASL request has *data*: the user's salt and iterations."""
-        with self._deadline():
-            return server_salt(self._connected, data)
+        return server_salt(self._connected, data)
 
     def request(self, answer: bytes) -> tuple[int, bytes]:
         """Send the client's *answer* to an authentication request; returns the server's next one."""
-        with self._deadline():
-            self._connected.write(build.message(b"p", answer))
+        self._connected.write(build.message(b"p", answer))
         return self.next_request()
 
     def next_request(self) -> tuple[int, bytes]:
-        with self._deadline():
-            return read_request(self._connected)
+        return read_request(self._connected)
 
     def finish(self) -> None:
         """AuthenticationOk has been seen: read up to ReadyForQuery."""
-        with self._deadline():
-            self.session = finish(self._connected)
+        self.session = finish(self._connected)
+        self._connected.be_patient(None)
 
     @property
     def name(self) -> str:
@@ -190,10 +185,6 @@ class UpstreamConnection:
         if self.stream is None:
             raise ConnectionLost(self.name, "is closed")
         return self.stream
-
-    def _deadline(self) -> gevent.Timeout:
-        silent = ConnectionLost(self.name, f"did not answer within {self._patience:g} s")
-        return gevent.Timeout(self._patience, silent)
 
     def close(self) -> None:
         """Idempotent: the stream, and its place in the host's counters, unless the session has taken them over."""

@@ -43,9 +43,16 @@ class Stream:
         self.tls: Tls | None = None
         self._sock: socket.socket | None = sock
         self._buffer = bytearray()
+        self._queued = b""
+        self._patience: float | None = None
         if sock.family in (plain_socket.AF_INET, plain_socket.AF_INET6):
             sock.setsockopt(plain_socket.IPPROTO_TCP, plain_socket.TCP_NODELAY, 1)
             sock.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_KEEPALIVE, 1)
+
+    def be_patient(self, seconds: float | None) -> None:
+        """The peer is lost when it is silent for so long while something is expected of it; None: it never is."""
+        self._patience = seconds
+        self._socket.settimeout(seconds)
 
     # --- bytes ------------------------------------------------------------------------------------
 
@@ -68,13 +75,25 @@ class Stream:
 
         :raises ProtocolViolation: for a length that is impossible or beyond *limit*.
         """
-        header = self.read_exact(5)
-        (length,) = _LENGTH.unpack_from(header, 1)
+        buffer = self._buffer
+        while len(buffer) < 5:
+            self._receive()
+        (length,) = _LENGTH.unpack_from(buffer, 1)
         if not 4 <= length <= limit:
-            raise ProtocolViolation(f"invalid length {length} of message type {header[0]} from {self.name}")
-        return header[0], self.read_exact(length - 4)
+            raise ProtocolViolation(f"invalid length {length} of message type {buffer[0]} from {self.name}")
+        while len(buffer) <= length:
+            self._receive()
+        kind, body = buffer[0], bytes(buffer[5:length + 1])
+        del buffer[:length + 1]
+        return kind, body
+
+    def queue(self, data: bytes) -> None:
+        """Write *data* together with what is written next, or before anything is read."""
+        self._queued += data
 
     def write(self, data: bytes) -> None:
+        if self._queued:
+            data, self._queued = self._queued + data, b""
         if self.tls is None:
             self._send(data)
             return
@@ -86,6 +105,8 @@ class Stream:
 
     def _receive(self) -> None:
         """Add to the buffer what comes next."""
+        if self._queued:
+            self.write(b"")
         if self.tls is None:
             self._buffer += self._recv()
             return
@@ -115,16 +136,23 @@ class Stream:
         try:
             data: bytes = self._socket.recv(CHUNK)
         except OSError as error:
-            raise ConnectionLost(self.name, error.strerror or str(error)) from None
+            raise self._lost(error) from None
         if not data:
             raise ConnectionLost(self.name)
         return data
 
     def _send(self, data: bytes) -> None:
         try:
-            self._socket.sendall(data)
+            sent = self._socket.send(data)
+            if sent < len(data):
+                self._socket.sendall(memoryview(data)[sent:])
         except OSError as error:
-            raise ConnectionLost(self.name, error.strerror or str(error)) from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: OSError) -> ConnectionLost:
+        if isinstance(error, TimeoutError) and error.errno is None:
+            return ConnectionLost(self.name, f"did not answer within {self._patience:g} s")
+        return ConnectionLost(self.name, error.strerror or str(error))
 
     @property
     def _socket(self) -> socket.socket:

@@ -77,6 +77,27 @@ def test_messages_arrive_whole_however_they_are_cut():
     assert together(send, read)[1] == [(ord("Q"), b"select 1\0"), (ord("S"), b"")]
 
 
+def test_what_is_queued_goes_with_the_next_write_or_before_the_next_read():
+    one, other = both()
+    one.queue(build.SYNC)
+    other.be_patient(0.05)
+    with pytest.raises(ConnectionLost, match=r"there: did not answer within 0\.05 s"):
+        other.read_message()
+    other.be_patient(None)
+    one.write(build.FLUSH)
+    assert other.peek() == build.SYNC + build.FLUSH
+    other.write(build.TERMINATE)
+    one.queue(build.SYNC)
+    assert one.read_message() == (ord("X"), b"")
+    assert other.read_exact(15) == build.SYNC + build.FLUSH + build.SYNC
+
+
+def test_what_finds_no_room_at_once_is_sent_when_there_is_some():
+    one, other = both()
+    data = build.message(b"d", bytes(range(256)) * 10_000)
+    assert together(lambda: one.write(data), lambda: other.read_message(1 << 22))[1] == (ord("d"), data[5:])
+
+
 @pytest.mark.parametrize("length", [0, 3, 101, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_a_length_beyond_the_limit_is_refused_before_it_is_waited_for(length: int):
     one, other = both()
