@@ -19,15 +19,16 @@ from . import log
 logger = log.get("pgsplit.compiled")
 
 ROOT: Final = Path(__file__).resolve().parent
-# Each compiled module, and its source below this package.
+# Each compiled module, and its source below this package, before what that includes.
 RELAY: Final = "pgsplit.session._crelay"
-MODULES: Final = {RELAY: "session/_crelay.pyx", "pgsplit.wire._framing": "wire/_framing.pyx"}
+MODULES: Final = {RELAY: ("session/_crelay.pyx", "session/_folding.pxi", "session/_flow.pxi"),
+                  "pgsplit.wire._framing": ("wire/_framing.pyx",)}
 
 _found: dict[str, ModuleType | None] = {}
 
 
 def source(name: str) -> Path:
-    return ROOT / MODULES[name]
+    return ROOT / MODULES[name][0]
 
 
 def target(name: str) -> Path:
@@ -37,7 +38,7 @@ def target(name: str) -> Path:
 
 
 def hash_of(name: str) -> str:
-    return hashlib.sha256(source(name).read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join((ROOT / path).read_bytes() for path in MODULES[name])).hexdigest()
 
 
 def is_built(name: str) -> bool:
