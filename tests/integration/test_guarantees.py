@@ -132,13 +132,16 @@ def test_a_replica_that_dies_is_not_noticed_and_is_taken_back(cluster, connect, 
     for thread in threads:
         thread.start()
     try:
+        cluster.primary.query("checkpoint")
+        cluster.catch_up()
+        standby.query("checkpoint")         # then its recovery is short
         time.sleep(0.3)
         standby.kill()
         time.sleep(0.5)
     finally:
         standby.start()
     before = sum(counters(proxy, "statements_replica").values())
-    eventually(lambda: sum(counters(proxy, "statements_replica").values()) > before + 50, timeout=60)
+    eventually(lambda: sum(counters(proxy, "statements_replica").values()) > before + 50, timeout=150)
     over.set()
     for thread in threads:
         thread.join()
