@@ -637,6 +637,7 @@ cdef class CRelay:
             if flow is not None and flow.rows_from is leg:
                 if not self._rows(flow, leg, tail + count):
                     happened |= DATA
+                    flow.rows_from = None       # what else comes fits the inbox, not the buffer
                     if leg.lazy:
                         self._prompt(leg)
                 elif not leg.lazy and flow.row_bytes > LONG and self.awake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -191,6 +192,42 @@ def test_after_a_rest_the_loop_goes_on(line: Line) -> None:
 
 
 # --- long answers -----------------------------------------------------------------------------------------------------
+
+
+def test_what_follows_rows_may_fill_an_inbox_that_is_larger_than_the_buffer() -> None:
+    """reask_buffer is a replica's limit, and has none itself."""
+    relay = make("compiled")
+    (near, client), (there, server) = socket.socketpair(), socket.socketpair()
+    left, right = relay.adopt("client", near), relay.adopt("replica", there)
+    right.limit = 1 << 20
+    flow = relay.open(left, right, None)
+    relay.wait(flow)
+    first, row, end = message(b"D", b"f" * 65_000), message(b"D", b"r" * 100), message(b"C", b"SELECT 9\0")
+    rest = end + row * 5000
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    try:
+        with gevent.Timeout(30):
+            relay.pass_rows(flow, right, 0)
+            server.sendall(first[:60_000])
+            while not right.inbox:
+                gevent.sleep(0.01)
+            sending = threading.Thread(target=server.sendall, args=(first[60_000:] + rest,))
+            sending.start()
+            sending.join(0.1)               # as much as the kernel takes, before the relay looks
+            relay.wait(flow)
+            assert relay.rows_passed(flow) == (1, 0)
+            while len(right.inbox) < len(rest):
+                relay.wait(flow)
+            assert bytes(right.inbox) == rest
+            client.setblocking(True)
+            assert client.recv(1 << 20, socket.MSG_WAITALL | socket.MSG_DONTWAIT) == first
+    finally:
+        relay.close(flow)
+        sending.join()
+        client.close()
+        server.close()
+    del relay, left, right, flow
+    gc.collect()                            # what lay behind the buffer is looked at
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
