@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,10 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 from gevent import socket as gsocket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pgsplit.session.leg import LIMIT
 from pgsplit.upstream.host import ground_moved
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line
@@ -284,3 +288,88 @@ def test_of_a_long_answer_nothing_is_kept_back() -> None:
             sock.close()
         while any(thread.is_alive() for thread in threads):
             gevent.sleep(0.01)
+
+
+class Passing:
+    """A session that passes on whole messages, and lets rows pass by themselves whenever it may."""
+
+    def __init__(self, limit: int) -> None:
+        self.relay = make("compiled")
+        (near, far), (there, server) = socket.socketpair(), socket.socketpair()
+        self.client, self.server = gsocket.socket(fileno=far.detach()), gsocket.socket(fileno=server.detach())
+        self.left, self.right = self.relay.adopt("client", near), self.relay.adopt("replica", there)
+        self.right.limit = limit
+        self.flow = self.relay.open(self.left, self.right, None)
+        self.row_left = self.left_over = self.passed = self.rows = 0
+
+    def run(self, total: int) -> None:
+        while self.right.received < total or self.right.inbox or self.left.outbox:
+            self.relay.wait(self.flow, 0.005)       # nothing wakes it while rows pass
+            if (passed := self.relay.rows_passed(self.flow)) is not None:
+                self.passed += passed[0]
+                self.row_left = passed[1]
+            while self._step():
+                pass
+            if not self.left_over and not self.left.congested:
+                self.relay.pass_rows(self.flow, self.right, self.row_left)
+
+    def _step(self) -> bool:
+        inbox = self.right.inbox
+        if self.left.congested or not inbox:
+            return False
+        if begun := self.row_left or self.left_over:
+            size = min(begun, len(inbox))
+            self.row_left = max(0, self.row_left - size)
+            self.left_over = max(0, self.left_over - size)
+        elif len(inbox) < 5:
+            return False
+        else:
+            whole, is_row = 1 + int.from_bytes(inbox[1:5], "big"), inbox[0] in b"Dd"
+            if len(inbox) < whole <= LIMIT:
+                return False
+            size = min(whole, len(inbox))
+            self.rows += is_row
+            if is_row:
+                self.row_left = whole - size
+            else:
+                self.left_over = whole - size
+        self.relay.forward(self.right, self.left, size)
+        return True
+
+    def close(self) -> None:
+        self.relay.close(self.flow)
+        self.client.close()
+        self.server.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([b"D", b"D", b"d", b"C", b"T", b"N"]),
+                          st.sampled_from([0, 7, 100, 9_000, LIMIT - 6, LIMIT - 4, LIMIT, 150_000])), max_size=14),
+       st.lists(st.sampled_from([1, 4, 5, 900, 8192, LIMIT, 200_000]), min_size=1, max_size=8),
+       st.sampled_from([LIMIT, 3 * LIMIT, 1 << 20]))
+def test_every_byte_arrives_in_its_place_whatever_passes_by_itself(messages, pieces, limit) -> None:
+    stream = b"".join(message(kind, bytes([65 + number]) * size) for number, (kind, size) in enumerate(messages))
+    session = Passing(limit)
+
+    def say() -> None:
+        at, sizes = 0, itertools.cycle(pieces)
+        while at < len(stream):
+            size = max(next(sizes), len(stream) // 200)
+            session.server.sendall(stream[at:at + size])
+            at += size
+
+    def hear() -> bytes:
+        got = bytearray()
+        while len(got) < len(stream) and (data := session.client.recv(50_000)):
+            got += data
+        return bytes(got)
+
+    try:
+        with gevent.Timeout(30):
+            speaking, hearing = gevent.spawn(say), gevent.spawn(hear)
+            session.run(len(stream))
+            assert hearing.get() == stream
+            speaking.get()
+        assert session.rows + session.passed == sum(kind in b"Dd" for kind, _ in messages)
+    finally:
+        session.close()
