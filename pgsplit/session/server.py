@@ -151,7 +151,7 @@ class Server:
             with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
                 logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
-                ActiveSession(self, stream, logged_in, peer).run()
+                self._session(stream, logged_in, peer).run()
             elif logged_in is not None:
                 logged_in.run()
         except ServerError as error:
@@ -162,12 +162,17 @@ class Server:
             logger.debug("%s: %s", peer, lost)
         except Exception:
             logger.exception("%s: the session failed", peer)
-            if isinstance(logged_in, LoggedIn):
-                logged_in.close()
         finally:
             for key in held:
                 self.shared.limits.give_back(key)
             stream.close()
+
+    def _session(self, stream: Stream, logged_in: LoggedIn, peer: str) -> ActiveSession:
+        try:
+            return ActiveSession(self, stream, logged_in, peer)
+        except BaseException:       # the client may be gone before it is let in
+            logged_in.close()
+            raise
 
     def _log_in(self, stream: Stream, held: list[LimitKey]) -> LoggedIn | Console | None:
         """None when the client only wanted to cancel."""

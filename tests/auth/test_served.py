@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -9,6 +12,7 @@ import pytest
 
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.wire import build
 from tests.conftest import ROLES
 from tests.waiting import eventually
 
@@ -47,6 +51,29 @@ def test_nothing_stays_open_behind_logins_that_fail(proxy: Proxy, cluster: Prima
                 with pytest.raises(psycopg.OperationalError, match="FATAL"):
                     connect(proxy, cluster, "scram_user", sslmode=sslmode, **over)
     eventually(lambda: backends() == 0)
+
+
+def test_nothing_stays_open_behind_clients_that_vanish_during_their_login(
+        cluster: PrimaryAndStandbys, pgsplit_server: Callable[..., Proxy]):
+    """At whatever point: the last one is when both servers have let the session in and its welcome is sent."""
+    proxy = pgsplit_server(tls=None, upstream_tls="disable", pgsplit={"workers": 1})
+    startup = build.startup({"user": "trust_user", "database": "postgres"})
+
+    def backends() -> int:
+        query = "select count(*) from pg_stat_activity where usename = 'trust_user' and backend_type = 'client backend'"
+        return sum(server.query(query)[0][0] for server in (cluster.primary, cluster.standbys[0]))
+
+    for number in range(300):
+        with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+            sock.sendall(startup)
+            time.sleep(number % 30 / 2000)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))       # ends in a reset
+    eventually(lambda: backends() == 0)
+    totals = eventually(lambda: (found := proxy.client.arbiter("totals"))["postgres.postgres.sessions_active"] == 0
+                        and found)
+    eventually(lambda: not any(count for name, count in proxy.client.arbiter("totals").items()
+                               if name.endswith("upstream_cx_active")))
+    assert totals["postgres.postgres.sessions"] > 0
 
 
 def test_no_secret_is_in_the_log(proxy: Proxy, cluster: PrimaryAndStandbys):
