@@ -102,7 +102,7 @@ def cost(contender: Contender, role: Role, logins: int) -> float:
     spent = cpu.seconds(contender.pid)
     for _ in range(logins):
         with login(contender.port, role.name, role.password or "", workloads.DATABASE) as sock:
-            sock.sendall(build.message(b"X"))
+            sock.sendall(build.TERMINATE)
     time.sleep(SETTLE)
     return 1000 * (cpu.seconds(contender.pid) - spent) / logins
 
