@@ -9,7 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(effect: Callable[[], T], timeout: float = 30.0, every: float = 0.05) -> T:
+def eventually(effect: Callable[[], T], timeout: float = 30.0, every: float = 0.05,
+               sleep: Callable[[float], object] = time.sleep) -> T:
     """Call *effect* until it returns something true, and return that.
 
     An exception counts as "not yet". After *timeout* seconds the last exception is raised, or TimeoutError with
@@ -28,4 +29,4 @@ def eventually(effect: Callable[[], T], timeout: float = 30.0, every: float = 0.
                 return value
             if late:
                 raise TimeoutError(f"still {value!r} after {timeout:g} s")
-        time.sleep(every)
+        sleep(every)

@@ -84,7 +84,7 @@ class MonitorConnection:
             self._connection = connection
             identity = self._identify()
             self._write(build.parse("sample", SAMPLE) + build.SYNC)
-            self._rows()
+            self._rows(0)
             self._ready = True
         except BaseException:
             self.close()
@@ -100,13 +100,13 @@ class MonitorConnection:
 
     def _identify(self) -> Identity:
         self._write(build.query(IDENTIFY))
-        started, segment, block, delay, asynchronous = self._rows()[0]
+        started, segment, block, delay, asynchronous = self._row(5)
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
         self.wal_writer_delay_ns = int(delay) * 1_000_000 if delay else WAL_WRITER_DELAY_NS
         self.async_commit = asynchronous == "t"
         try:
             self._write(build.query(SYSTEM))
-            system = self._rows()[0][0] or ""
+            system = self._row(1)[0] or ""
         except ServerError:
             system = ""          # the monitor may not ask; the start time still tells servers apart
         return Identity(system, started or "")
@@ -115,13 +115,13 @@ class MonitorConnection:
         """What the server's configuration says; *known* where that has not been loaded again since."""
         with self._lock:
             self._write(build.query(LOADED))
-            loaded = self._rows()[0][0] or ""
+            loaded = self._row(1)[0] or ""
             if known is not None and known.loaded == loaded:
                 return known        # the time of the last reload, or of the start
             self._write(build.query(CONFIGURATION))
-            values = tuple((name or "", value or "") for name, value in self._rows())
+            values = tuple((name or "", value or "") for name, value in self._rows(2))
             self._write(build.query(COLLATIONS))
-            return Configuration(loaded, values, self._rows()[0][0] or "")
+            return Configuration(loaded, values, self._row(1)[0] or "")
 
     def sample(self) -> Position:
         with self._lock:
@@ -136,7 +136,7 @@ class MonitorConnection:
         self._write(ROUND)
 
     def answer(self) -> Position:
-        recovery, lsn, insert = self._rows()[0]
+        recovery, lsn, insert = self._row(3)
         position = parse_lsn(lsn) if lsn else 0
         return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
                         self._normalised(parse_lsn(insert)) if insert else 0)
@@ -149,8 +149,18 @@ class MonitorConnection:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
         self._connection.stream.write(data)
 
-    def _rows(self) -> list[list[str | None]]:
-        """The rows of one answer, as text, up to ReadyForQuery."""
+    def _row(self, columns: int) -> list[str | None]:
+        """The one row of an answer."""
+        rows = self._rows(columns)
+        if len(rows) != 1:
+            raise ProtocolViolation(f"{self.host.name} answered the monitor with {len(rows)} rows instead of one")
+        return rows[0]
+
+    def _rows(self, columns: int) -> list[list[str | None]]:
+        """The rows of one answer, as text, up to ReadyForQuery.
+
+        :raises ProtocolViolation: for one that has not as many columns as were asked for.
+        """
         if self._connection is None or self._connection.stream is None:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
         rows: list[list[str | None]] = []
@@ -158,7 +168,11 @@ class MonitorConnection:
         while True:
             kind, body = self._connection.stream.read_message()
             if kind == ord("D"):
-                rows.append([None if cell is None else cell.decode() for cell in data_row(body)])
+                row = [None if cell is None else cell.decode() for cell in data_row(body)]
+                if len(row) != columns:
+                    raise ProtocolViolation(
+                        f"{self.host.name} answered the monitor with {len(row)} columns instead of {columns}")
+                rows.append(row)
             elif kind == ord("E"):
                 failure = server_error(body)
                 if failure.severity in ("FATAL", "PANIC"):

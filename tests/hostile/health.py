@@ -13,24 +13,36 @@ def is_monitor(startup: bytes) -> bool:
     return b"pgsplit monitor" in startup
 
 
-def row(*values: str | None) -> bytes:
+def rows(*found: tuple[str | None, ...]) -> bytes:
+    return b"".join(map(_row, found)) + message(b"C", b"SELECT 1\0")
+
+
+def _row(values: tuple[str | None, ...]) -> bytes:
     body = len(values).to_bytes(2, "big")
     for value in values:
         body += b"\xff\xff\xff\xff" if value is None else len(value).to_bytes(4, "big") + value.encode()
-    return message(b"D", body) + message(b"C", b"SELECT 1\0")
+    return message(b"D", body)
 
 
-def answer_monitor(sock: socket.socket) -> None:
-    """It is the primary, listed in both clusters; each question is told by a word in it."""
+# By a word in the question.
+ANSWERS = {
+    b"pg_postmaster_start_time": rows(("2026-01-01 00:00:00+00", "16777216", "8192", "200", "f")),
+    b"pg_control_system": rows(("1",)),
+    b"pg_conf_load_time": rows(("2026-01-01 00:00:00+00",)),
+    b"from pg_settings": rows(("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")),
+    b"pg_collation": rows(("c0ffee",)),
+}
+# Of a primary and of a standby, which is always fresh.
+SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000")),
+           False: message(b"2") + rows(("t", "0/1000000", None))}
+
+
+def answer_monitor(sock: socket.socket, primary: bool) -> None:
     sock.sendall(b"".join(AUTHENTICATED))
     ready = build.ready_for_query(ord("I"))
     while data := sock.recv(65536):
-        if b"pg_postmaster_start_time" in data:
-            answer = row("2026-01-01 00:00:00+00", "16777216", "8192", "f")
-        elif b"pg_control_system" in data:
-            answer = row("1")
-        elif data[:1] == b"P":
+        if data[:1] == b"P":
             answer = message(b"1")
         else:
-            answer = message(b"2") + row("f", "0/1000000", "0/1000000")
+            answer = next((answer for word, answer in ANSWERS.items() if word in data), SAMPLES[primary])
         sock.sendall(answer + ready)

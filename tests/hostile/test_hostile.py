@@ -16,7 +16,9 @@ from gevent import socket
 from gevent.pool import Pool
 
 from pgsplit.demo.proxy import Proxy
+from tests.hostile.health import answer_monitor, is_monitor
 from tests.hostile.streams import CLIENT, SERVER, STARTUP, mutate
+from tests.integration.conftest import counters
 from tests.needs import IN_CI
 from tests.waiting import eventually
 
@@ -57,17 +59,18 @@ def bad_client(port: int, data: bytes, cut: int, waits: bool) -> None:
 
 
 def test_bad_servers(cluster, pgsplit_server):
-    """A fake server plays mutated recordings as primary and as replica; the health check sees a good one first."""
+    """Fake servers play mutated recordings as primary and as replica; the health checks see good ones."""
     dice = random.Random(12)
-    with fake_server(dice) as port:
-        proxy = pgsplit_server(tls=None, upstream_tls="disable", primary=f"127.0.0.1:{port}",
-                               replicas=[f"127.0.0.1:{port}"], users={"trust_user": "x"}, monitor="trust_user",
-                               pgsplit={"workers": 2, "client_login_timeout": "2s", "health_interval": "50ms",
-                                        "health_timeout": "200ms"})
+    with fake_server(dice, primary=True) as primary, fake_server(dice, primary=False) as standby:
+        proxy = pgsplit_server(tls=None, upstream_tls="disable", primary=f"127.0.0.1:{primary}",
+                               replicas=[f"127.0.0.1:{standby}"], users={"trust_user": "x"}, monitor="trust_user",
+                               pgsplit={"workers": 2, "client_login_timeout": "2s", "health_interval": "50ms"})
+        eventually(lambda: proxy.log.read_text().count("can be used") >= 4, sleep=gevent.sleep)
         play_servers(proxy, 300)
         before = look(proxy)
         play_servers(proxy, STREAMS)
         still_well(proxy, before, serves=False)
+        assert sum(counters(proxy, "decisions.replica.read").values()), "bad servers in the primary's place only"
 
 
 def play_servers(proxy: Proxy, count: int) -> None:
@@ -79,16 +82,14 @@ def play_servers(proxy: Proxy, count: int) -> None:
 
 
 @contextmanager
-def fake_server(dice: random.Random) -> Iterator[int]:
-    """Answers whatever it is asked; about a third of its connections are answered as a health check expects it."""
-    from tests.hostile.health import answer_monitor, is_monitor
-
+def fake_server(dice: random.Random, *, primary: bool) -> Iterator[int]:
+    """Answers whatever it is asked, and a health check as it expects it. Its greenlets run while the test sleeps."""
     def serve(sock: socket.socket) -> None:
         try:
             with sock, gevent.Timeout(5, False):
                 first = sock.recv(65536)
                 if is_monitor(first):
-                    answer_monitor(sock)
+                    answer_monitor(sock, primary)
                     return
                 data = mutate(dice, SERVER[dice.randrange(len(SERVER))])
                 cut = dice.randint(0, len(data))
@@ -159,7 +160,7 @@ def test_a_thousand_vanishing_backends_leak_nothing(cluster, pgsplit_server):
 def look(proxy: Proxy) -> dict[int, tuple[int, int]]:
     """Of each worker: (descriptors, resident bytes), once its sessions are gone."""
     eventually(lambda: all(worker["sessions"] == 0 for worker in proxy.client.arbiter("workers")),
-               timeout=120)
+               timeout=120, sleep=gevent.sleep)
     found = {}
     for worker in proxy.client.arbiter("workers"):
         pid = worker["pid"]
@@ -176,7 +177,7 @@ def still_well(proxy: Proxy, before: dict[int, tuple[int, int]], serves: bool = 
         assert all(now[pid][0] <= before[pid][0] + 2 for pid in now), (before, now)
         return True
 
-    eventually(back_to_normal, timeout=120)
+    eventually(back_to_normal, timeout=120, sleep=gevent.sleep)
     now = look(proxy)
     assert all(now[pid][1] - before[pid][1] < MEMORY for pid in now), (before, now)
     log = proxy.log.read_text(errors="replace")
