@@ -55,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster() -> Iterator[PrimaryAndStandbys]:
     """A primary and ``$PGSPLIT_TEST_REPLICAS`` (1) streaming standbys for the whole session, with ROLES.
 
-    A test leaves it as it found it: what it creates has a name of its own, what it stops it starts again.
+    A test leaves it as it found it: what it creates has a name of its own, what it stops it starts again. Nor does it
+    rely on a standby that is quick: with ``$PGSPLIT_TEST_APPLY_DELAY`` they replay each commit so many ms late (0).
     """
     try:
         installation.find()
@@ -63,6 +64,8 @@ def cluster() -> Iterator[PrimaryAndStandbys]:
         missing(str(error))
     standbys = int(os.environ.get("PGSPLIT_TEST_REPLICAS", "1"))
     with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=standbys) as servers:
+        for standby in servers.standbys:
+            standby.delay_replay(int(os.environ.get("PGSPLIT_TEST_APPLY_DELAY", "0")))
         yield servers
 
 

@@ -63,10 +63,23 @@ def test_nothing_stays_open_behind_clients_that_vanish_during_their_login(
         query = "select count(*) from pg_stat_activity where usename = 'trust_user' and backend_type = 'client backend'"
         return sum(server.query(query)[0][0] for server in (cluster.primary, cluster.standbys[0]))
 
+    def log_in(sock: socket.socket, until: Callable[[bytes], bool]) -> None:
+        sock.sendall(startup)
+        got = b""
+        while not until(got):
+            got += sock.recv(65536)
+
+    with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
+        began = time.monotonic()
+        log_in(sock, lambda got: got.endswith(build.ready_for_query(ord("I"))))
+        took = time.monotonic() - began
     for number in range(300):
         with socket.create_connection(("127.0.0.1", proxy.port)) as sock:
-            sock.sendall(startup)
-            time.sleep(number % 30 / 2000)
+            if number % 30:
+                sock.sendall(startup)
+                time.sleep(number % 30 / 20 * took)
+            else:
+                log_in(sock, bool)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))       # ends in a reset
     eventually(lambda: backends() == 0)
     totals = eventually(lambda: (found := proxy.client.arbiter("totals"))["postgres.postgres.sessions_active"] == 0

@@ -13,9 +13,19 @@ from pgsplit.demo.proxy import Proxy
 Connect = Callable[..., psycopg.Connection[Any]]
 
 
+# For a test that says where a read goes: it waits for a fresh replica for as long as that takes.
+PATIENT = pytest.mark.parametrize("fence_wait", ["10s"])
+
+
 @pytest.fixture
-def proxy(pgsplit_server: Callable[..., Proxy]) -> Proxy:
-    return pgsplit_server(pgsplit={"workers": 2})
+def fence_wait() -> str:
+    """How long reads wait for a fresh replica: as short as by default."""
+    return "5ms"
+
+
+@pytest.fixture
+def proxy(pgsplit_server: Callable[..., Proxy], fence_wait: str) -> Proxy:
+    return pgsplit_server(pgsplit={"workers": 2, "fence_wait": fence_wait})
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_a_read_sees_the_session_as_it_is(session, connect, sql, question, answe
     assert route(session) == "replica: read"
 
 
-def test_row_security_by_role_and_by_option(session, connect):
+def test_row_security_by_role_and_by_option(session, connect, cluster):
     """The classic: a tenant's rows by current_user, or by a customized option that a policy reads."""
     connect().execute("""
         drop table if exists tenants;
@@ -127,6 +127,7 @@ def test_row_security_by_role_and_by_option(session, connect):
         alter table tenants enable row level security;
         create policy own on tenants using (owner = current_user or owner = current_setting('app.tenant', true));
         grant select on tenants to tenant_a, tenant_b""")
+    cluster.catch_up()              # another session made the table: `session` does not wait for it
     rows = "select n from tenants order by n"
 
     def seen() -> list[int]:
@@ -152,9 +153,10 @@ def test_row_security_by_role_and_by_option(session, connect):
     assert seen() == [1, 2, 7]
 
 
-def test_an_option_that_was_touched_is_empty_and_not_null(session, connect):
+def test_an_option_that_was_touched_is_empty_and_not_null(session, connect, cluster):
     connect().execute("""create or replace view touched as
         select coalesce(current_setting('touched.by', true), 'null') as v""")
+    cluster.catch_up()
     look = "select v from touched"
     assert value(session, look) == "null" and route(session) == "replica: read"
     session.execute("begin; set local touched.by = 'x'; commit")
