@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import socket as plain_socket
+import socket
 from collections.abc import Callable
 from typing import Final
 
 import gevent
-from gevent import socket
 from gevent.event import Event
 
 from .. import log
@@ -26,13 +25,14 @@ Handle = Callable[[socket.socket, str], None]
 class Acceptor:
     """Calls *handle* in a greenlet of its own for each connection. Made in a worker."""
 
-    def __init__(self, listening: plain_socket.socket, slot: Slot, handle: Handle, count: Connections) -> None:
-        self._socket = socket.socket(listening.family, listening.type, listening.proto, fileno=listening.fileno())
+    def __init__(self, listening: socket.socket, slot: Slot, handle: Handle, count: Connections) -> None:
         self._listening = listening
         self._slot = slot
         self._handle = handle
         self._count = count
         self._open = Event()
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(listening.fileno(), 1)
         self._greenlet = gevent.spawn(self._run)
 
     def resume(self) -> None:
@@ -43,13 +43,13 @@ class Acceptor:
 
     def close(self) -> None:
         self._greenlet.kill()
-        self._socket.detach()
+        self._readable.close()
         self._listening.close()
 
     def _run(self) -> None:
         while True:
             self._open.wait()
-            socket.wait_read(self._listening.fileno())
+            self._hub.wait(self._readable)
             if not self._open.is_set():
                 continue
             if self._slot.lets_others_first():
@@ -64,9 +64,8 @@ class Acceptor:
                 logger.error("cannot accept: %s; pausing for %s s", error.strerror, RECOVER)
                 gevent.sleep(RECOVER)
                 continue
-            connected = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
             self._count.add(1)
-            gevent.spawn(self._serve, connected, _name(peer))
+            gevent.spawn(self._serve, sock, _name(peer))
 
     def _serve(self, sock: socket.socket, peer: str) -> None:
         try:

@@ -24,6 +24,8 @@ from .exchange import Exchange
 
 logger = log.get("pgsplit.login")
 
+AUTHENTICATION_OK: Final = build.authentication(OK)
+READY: Final = build.ready_for_query(ord("I"))
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 # What no SET can make equal.
@@ -245,11 +247,9 @@ def differing(replica: UpstreamConnection, primary: UpstreamConnection) -> set[s
     return {name for name in RESULT_SETTINGS if ours.get(name) != theirs.get(name)}
 
 
-def welcome(client: Stream, parameters: Mapping[str, str], pid: int, key: bytes) -> None:
-    """AuthenticationOk to ReadyForQuery, with the identity of the session's main upstream and our own cancel key."""
-    client.write(b"".join((
-        build.authentication(OK),
-        *(build.parameter_status(name, value) for name, value in parameters.items()),
-        build.backend_key_data(pid, key),
-        build.ready_for_query(ord("I")),
-    )))
+def welcome(client: Stream, statuses: bytes, pid: int, key: bytes) -> None:
+    """AuthenticationOk to ReadyForQuery, with the identity of the session's main upstream and our own cancel key.
+
+    *statuses*: that upstream's ParameterStatus messages.
+    """
+    client.write(AUTHENTICATION_OK + statuses + build.backend_key_data(pid, key) + READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from itertools import count
 from typing import Any, Protocol
 
 import gevent
-from gevent import socket
 
 from .. import log
 from ..auth.secret import Kind, parse
@@ -272,15 +272,14 @@ class ActiveSession:
         logged_in, relay = self.logged_in, self.relay
         main = logged_in.main
         sole = logged_in.additional is None
-        parameters = main.session.parameters
         counter = self.counter
         splitter = Splitter(
             self.shared.classifier, counter, user=logged_in.credentials.user,
             has_replica=not sole and logged_in.default is not None, sole=sole,
-            read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters), parameters=parameters,
-            must_read_on_replica=self.listener.read_fallback == "error")
+            read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
+            parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error")
         fence_ns = time.monotonic_ns()
-        welcome(stream, parameters, *self.key)
+        welcome(stream, main.session.statuses.messages, *self.key)
         tls = stream.tls is not None
         client = relay.adopt("client", *stream.detach())
         client.traffic = self.server.stats.traffic

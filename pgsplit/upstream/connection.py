@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-import gevent
-from gevent import socket
-
 from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
 from ..wire import build
@@ -58,22 +55,6 @@ class ClusterManagerLike(Protocol):
     def pick(self, cluster_name: str, /) -> HostLike: ...
 
 
-def _connected(address: tuple[str, int]) -> socket.socket:
-    """A socket that is connected to *address*. One in numbers takes no turn through the resolver's threads."""
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    try:
-        socket.inet_pton(family, address[0])
-    except OSError:
-        return socket.create_connection(address)
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 class UpstreamConnection:
     """One connection to a host of *cluster_name*. *callback* gets what the upstream sends once the session runs.
 
@@ -100,13 +81,10 @@ class UpstreamConnection:
         cluster = self._manager.cluster(self.cluster_name)
         self.host = host or self._manager.pick(self.cluster_name)
         patience = cluster.connect_timeout
-        silent = ConnectionLost(self.name, f"did not answer within {patience:g} s")
         try:
-            with gevent.Timeout(patience, silent):
-                self.stream = Stream(_connected(self.host.address), self.host.name)
-                if self.tls:
-                    start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
-            self.stream.be_patient(patience)
+            self.stream = Stream.to(self.host.address, self.host.name, patience)
+            if self.tls:
+                start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
         except (OSError, ConnectionLost, ServerError) as error:
             if isinstance(error, ConnectionLost) and error.where != self.host.name:
                 self.close()        # somebody else's deadline

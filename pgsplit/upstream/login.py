@@ -12,6 +12,7 @@ from ..auth.scram import SCRAM
 from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ProtocolViolation, ServerError
 from ..wire import build, parse
+from ..wire.parse import ParameterStatuses, parameter_statuses
 from . import certificate, passwords
 from .stream import Stream
 
@@ -22,8 +23,18 @@ SASL: Final = 10
 SASL_CONTINUE: Final = 11
 SASL_FINAL: Final = 12
 
+AUTHENTICATION: Final = ord("R")
+BACKEND_KEY_DATA: Final = ord("K")
+ERROR_RESPONSE: Final = ord("E")
+PARAMETER_STATUS: Final = ord("S")
+READY_FOR_QUERY: Final = ord("Z")
+NO_MATTER: Final = b"Nv"        # NoticeResponse, NegotiateProtocolVersion
+
+NONE_SAID: Final = parameter_statuses(b"")
+
 # The authentication requests that pgsplit cannot answer (PostgreSQL manual 55.7).
 UNSUPPORTED: Final = {2: "KerberosV5", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
+
 
 @dataclass(slots=True, repr=False)
 class Credentials:
@@ -48,9 +59,13 @@ class Credentials:
 class ServerSession:
     """What a server said when a login was done."""
 
-    parameters: dict[str, str] = field(default_factory=dict)
+    statuses: ParameterStatuses = NONE_SAID
     pid: int = 0
     key: bytes = field(default=b"", repr=False)
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        return self.statuses.values
 
 
 def start_tls(stream: Stream, context: ssl.SSLContext, server_hostname: str | None) -> None:
@@ -100,11 +115,11 @@ def read_request(stream: Stream) -> tuple[int, bytes]:
     """The next Authentication message: (code, data)."""
     while True:
         kind, body = stream.read_message()
-        if kind == ord("R") and len(body) >= 4:
+        if kind == AUTHENTICATION and len(body) >= 4:
             return int.from_bytes(body[:4], "big"), body[4:]
-        if kind == ord("E"):
+        if kind == ERROR_RESPONSE:
             raise parse.server_error(body)
-        if kind not in b"Nv":
+        if kind not in NO_MATTER:
             raise ProtocolViolation(f"{stream.name} sent message type {kind} during authentication")
 
 
@@ -112,17 +127,16 @@ def finish(stream: Stream) -> ServerSession:
     """From AuthenticationOk to ReadyForQuery."""
     session = ServerSession()
     while True:
+        if statuses := stream.take_all(PARAMETER_STATUS):
+            session.statuses = parameter_statuses(session.statuses.messages + statuses)
         kind, body = stream.read_message()
-        if kind == ord("S"):
-            name, value = parse.parameter_status(body)
-            session.parameters[name] = value
-        elif kind == ord("K"):
+        if kind == BACKEND_KEY_DATA:
             session.pid, session.key = parse.backend_key_data(body)
-        elif kind == ord("Z"):
+        elif kind == READY_FOR_QUERY:
             return session
-        elif kind == ord("E"):
+        elif kind == ERROR_RESPONSE:
             raise parse.server_error(body)
-        elif kind not in b"Nv":
+        elif kind not in NO_MATTER:
             raise ProtocolViolation(f"{stream.name} sent message type {kind} before ReadyForQuery")
 
 

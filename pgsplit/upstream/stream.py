@@ -1,20 +1,28 @@
-"""A byte stream for the login phase: blocking style on a gevent socket, in the clear or inside TLS.
+"""A byte stream for the login phase: blocking style on a socket that never blocks, in the clear or inside TLS.
 
-TLS runs on memory BIOs, so that the socket can be handed to the relay afterwards together with the TLS state.
+The greenlet waits in gevent's hub. TLS runs on memory BIOs, so that the socket can be handed to the relay afterwards
+together with the TLS state.
 """
 
 from __future__ import annotations
 
-import socket as plain_socket
+import errno
+import os
+import socket
 import ssl
 import struct
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
-from gevent import socket
+import gevent
+from gevent.socket import cancel_wait, getaddrinfo
 
 from ..errors import ConnectionLost, ProtocolViolation
 
 CHUNK: Final = 16384
+READ: Final = 1
+WRITE: Final = 2
+MESSAGE: Final = 1 << 20         # bytes of one during a login
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -36,7 +44,7 @@ def close_notify(tls: Tls) -> bytes:
 
 
 class Stream:
-    """*name* says in errors who the peer is (``client``, or an upstream's host)."""
+    """*sock* is the stream's own from here on. *name* says in errors who the peer is (``client``, or a host)."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         self.name = name
@@ -44,15 +52,78 @@ class Stream:
         self._sock: socket.socket | None = sock
         self._buffer = bytearray()
         self._queued = b""
+        self._asked = False             # something was written: what is read next has yet to come
+        self._hub = gevent.get_hub()
+        self._watchers: dict[int, Any] = {}
         self._patience: float | None = None
-        if sock.family in (plain_socket.AF_INET, plain_socket.AF_INET6):
-            sock.setsockopt(plain_socket.IPPROTO_TCP, plain_socket.TCP_NODELAY, 1)
-            sock.setsockopt(plain_socket.SOL_SOCKET, plain_socket.SO_KEEPALIVE, 1)
+        self._timer: Any = None
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    @classmethod
+    def to(cls, address: tuple[str, int], name: str, patience: float) -> Stream:
+        """One that is connected to *address* and `be_patient` for *patience* seconds, of which the connection is the
+        first thing expected.
+
+        :raises OSError: what the system says of the last of the addresses that a name has.
+        :raises ConnectionLost: when it says nothing in that time.
+        """
+        failure: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        for family, numbers in _numbers(address, name, patience):
+            stream = cls(socket.socket(family, socket.SOCK_STREAM), name)
+            stream.be_patient(patience)
+            try:
+                stream._connect(numbers)
+                return stream
+            except OSError as error:
+                stream.close()
+                failure = error
+            except BaseException:
+                stream.close()
+                raise
+        raise failure
 
     def be_patient(self, seconds: float | None) -> None:
         """The peer is lost when it is silent for so long while something is expected of it; None: it never is."""
         self._patience = seconds
-        self._socket.settimeout(seconds)
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+
+    # --- waiting ----------------------------------------------------------------------------------
+
+    def _connect(self, address: Any) -> None:
+        error = self._socket.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            self._wait(WRITE)
+            error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def _wait(self, what: int) -> None:
+        """Until the socket can be read from, or written to.
+
+        :raises ConnectionLost: when that takes longer than `be_patient` has said, or the stream is closed meanwhile.
+        """
+        watcher = self._watchers.get(what)
+        if watcher is None:
+            watcher = self._watchers[what] = self._hub.loop.io(self._socket.fileno(), what)
+        if self._patience is None:
+            self._hub.wait(watcher)
+            return
+        if self._timer is None:
+            self._timer = self._hub.loop.timer(self._patience)
+        self._timer.start(self._give_up, gevent.getcurrent())
+        try:
+            self._hub.wait(watcher)
+        finally:
+            if self._timer is not None:
+                self._timer.stop()
+
+    def _give_up(self, waiting: Any) -> None:
+        waiting.throw(ConnectionLost(self.name, f"did not answer within {self._patience:g} s"))
 
     # --- bytes ------------------------------------------------------------------------------------
 
@@ -70,7 +141,7 @@ class Stream:
             self._receive()
         return bytes(self._buffer)
 
-    def read_message(self, limit: int = 1 << 20) -> tuple[int, bytes]:
+    def read_message(self, limit: int = MESSAGE) -> tuple[int, bytes]:
         """(type byte, body) of the next message.
 
         :raises ProtocolViolation: for a length that is impossible or beyond *limit*.
@@ -86,6 +157,27 @@ class Stream:
         kind, body = buffer[0], bytes(buffer[5:length + 1])
         del buffer[:length + 1]
         return kind, body
+
+    def take_all(self, kind: int) -> bytes:
+        """The messages of type *kind* that come before one of another type, whole, with their headers.
+
+        :raises ProtocolViolation: for a length that is impossible.
+        """
+        buffer, end = self._buffer, 0
+        while True:
+            while len(buffer) < end + 5:
+                if len(buffer) > end and buffer[end] != kind:
+                    break
+                self._receive()
+            if buffer[end] != kind:
+                break
+            (length,) = _LENGTH.unpack_from(buffer, end + 1)
+            if not 4 <= length <= MESSAGE:
+                raise ProtocolViolation(f"invalid length {length} of message type {kind} from {self.name}")
+            end += length + 1
+        data = bytes(buffer[:end])
+        del buffer[:end]
+        return data
 
     def queue(self, data: bytes) -> None:
         """Write *data* together with what is written next, or before anything is read."""
@@ -133,25 +225,36 @@ class Stream:
                 self._send(tls.outgoing.read())
 
     def _recv(self) -> bytes:
-        try:
-            data: bytes = self._socket.recv(CHUNK)
-        except OSError as error:
-            raise self._lost(error) from None
+        if self._asked:
+            self._asked = False
+            self._wait(READ)
+        while True:
+            try:
+                data = self._socket.recv(CHUNK)
+                break
+            except BlockingIOError:
+                self._wait(READ)
+            except OSError as error:
+                raise self._lost(error) from None
         if not data:
             raise ConnectionLost(self.name)
         return data
 
     def _send(self, data: bytes) -> None:
-        try:
-            sent = self._socket.send(data)
-            if sent < len(data):
-                self._socket.sendall(memoryview(data)[sent:])
-        except OSError as error:
-            raise self._lost(error) from None
+        self._asked = True
+        rest = memoryview(data)
+        while True:
+            try:
+                rest = rest[self._socket.send(rest):]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise self._lost(error) from None
+            if not rest:
+                return
+            self._wait(WRITE)
 
     def _lost(self, error: OSError) -> ConnectionLost:
-        if isinstance(error, TimeoutError) and error.errno is None:
-            return ConnectionLost(self.name, f"did not answer within {self._patience:g} s")
         return ConnectionLost(self.name, error.strerror or str(error))
 
     @property
@@ -198,26 +301,54 @@ class Stream:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def detach(self) -> tuple[plain_socket.socket, bytes, Tls | None]:
-        """Give up the socket: a plain non-blocking one, the clear bytes read from it and not taken, the TLS state."""
+    def detach(self) -> tuple[socket.socket, bytes, Tls | None]:
+        """Give up the socket: non-blocking, the clear bytes read from it and not taken, the TLS state."""
         sock = self._socket
         if self.tls is not None:
             self._decrypt(self.tls)
         self._sock = None
-        plain = plain_socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        plain.setblocking(False)
+        self._close_watchers()
         leftover = bytes(self._buffer)
         self._buffer.clear()
-        return plain, leftover, self.tls
+        return sock, leftover, self.tls
 
     def close(self) -> None:
-        """Idempotent; nothing to do after `detach`. Never waits: a TLS goodbye that finds no room is left out."""
-        if self._sock is not None:
-            if self.tls is not None:
-                self._sock.settimeout(0.0)
-                try:
-                    self._sock.send(close_notify(self.tls))
-                except OSError:
-                    pass
-            self._sock.close()
-            self._sock = None
+        """Idempotent; nothing to do after `detach`. Never waits: a TLS goodbye that finds no room is left out.
+
+        Who waits for the peer in another greenlet gets the ConnectionLost of a closed stream.
+        """
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        if self.tls is not None:
+            try:
+                sock.send(close_notify(self.tls))
+            except OSError:
+                pass
+        waiting = [watcher for watcher in self._watchers.values() if watcher.active]
+        if not waiting:
+            self._close_watchers()
+            sock.close()
+            return
+        for watcher in waiting:
+            cancel_wait(watcher, ConnectionLost(self.name, "is closed"))
+        self._hub.loop.run_callback(self._close_watchers)       # in this order: its descriptor is watched until then
+        self._hub.loop.run_callback(sock.close)
+
+    def _close_watchers(self) -> None:
+        for watcher in self._watchers.values():
+            watcher.close()
+        self._watchers.clear()
+        self.be_patient(None)
+
+
+def _numbers(address: tuple[str, int], name: str, patience: float) -> Iterable[tuple[int, Any]]:
+    """(family, address) of what *address* stands for. One in numbers takes no turn through the resolver's threads."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    try:
+        socket.inet_pton(family, address[0])
+    except OSError:
+        with gevent.Timeout(patience, ConnectionLost(name, f"did not answer within {patience:g} s")):
+            found = getaddrinfo(*address, type=socket.SOCK_STREAM)
+        return [(family, numbers) for family, _, _, _, numbers in found]
+    return [(family, address)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
 from .startup import PROTOCOL_3_0
@@ -80,14 +79,7 @@ def authentication(code: int, body: bytes = b"") -> bytes:
 
 
 def parameter_status(name: str, value: str) -> bytes:
-    return _usual_status(name, value) if len(value) <= 100 else _status(name, value)
-
-
-def _status(name: str, value: str) -> bytes:
     return message(b"S", cstring(name) + cstring(value))
-
-
-_usual_status = lru_cache(1024)(_status)       # the same few come with every login
 
 
 def backend_key_data(pid: int, key: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -47,6 +48,32 @@ def _parameter(body: bytes) -> tuple[str, str]:
 
 
 _usual_parameter = lru_cache(1024)(_parameter)
+
+
+class ParameterStatuses(NamedTuple):
+    """*messages* as the server sent them, and what they say."""
+
+    messages: bytes
+    values: Mapping[str, str]
+
+
+def parameter_statuses(messages: bytes) -> ParameterStatuses:
+    """Of whole ParameterStatus messages, one behind the other. Ten thousand sessions share the usual ones."""
+    return _usual_statuses(messages) if len(messages) <= 4096 else _statuses(messages)
+
+
+def _statuses(messages: bytes) -> ParameterStatuses:
+    values: dict[str, str] = {}
+    start = 0
+    while start < len(messages):
+        end = start + 1 + _U32.unpack_from(messages, start + 1)[0]
+        name, value = parameter_status(messages[start + 5:end])
+        values[name] = value
+        start = end
+    return ParameterStatuses(messages, values)
+
+
+_usual_statuses = lru_cache(256)(_statuses)
 
 
 def backend_key_data(body: bytes) -> tuple[int, bytes]:

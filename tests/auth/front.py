@@ -143,7 +143,7 @@ class Front:
             login = Login(stream, startup, self._listener, self.manager,
                           lambda: self.manager.replica if self.fresh else None, self._binding)
             logged_in = login.run()
-            welcome(stream, logged_in.main.session.parameters, logged_in.main.session.pid, b"\1\2\3\4")
+            welcome(stream, logged_in.main.session.statuses.messages, logged_in.main.session.pid, b"\1\2\3\4")
             served.set(logged_in)
         except ServerError as error:
             raw = build.message(b"E", error.raw) if error.raw is not None else build.error_response(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket as plain_socket
+import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
-from gevent import socket
+from gevent import socket as gsocket
 
 from pgsplit.demo.certificates import Authority, KeyPair
 from pgsplit.errors import ConnectionLost, ProtocolViolation
@@ -120,6 +121,81 @@ def test_the_end_of_the_peer_says_whose_it_is():
         one.write(b"x")
 
 
+def test_messages_of_one_kind_are_taken_as_they_are():
+    for taken in (b"", build.parameter_status("a", "b"), build.parameter_status("a", "b") * 3):
+        data = taken + build.ready_for_query(ord("I"))
+        for cut in range(len(data) + 1):
+            one, other = both()
+
+            def send(one=one, data=data, cut=cut) -> None:
+                one.write(data[:cut])
+                gevent.sleep(0)
+                one.write(data[cut:])
+
+            def take(other=other) -> tuple[bytes, tuple[int, bytes]]:
+                return other.take_all(ord("S")), other.read_message()
+
+            assert together(send, take)[1] == (taken, (ord("Z"), b"I"))
+    one, other = both()
+    one.write(b"S" + (1 << 30).to_bytes(4, "big"))
+    with pytest.raises(ProtocolViolation, match=f"invalid length {1 << 30} of message type 83 from there"):
+        other.take_all(ord("S"))
+
+
+def test_who_waits_for_a_stream_that_another_closes_is_told():
+    one, other = both()
+    waiting = gevent.spawn(other.read_message)
+    gevent.sleep(0)
+    descriptor = other._socket.fileno()
+    other.close()
+    with pytest.raises(ConnectionLost, match="there: is closed"):
+        waiting.get()
+    gevent.sleep(0)
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
+    with pytest.raises(ConnectionLost, match="here: closed the connection"):
+        one.read_message()
+
+
+# --- to a server ---------------------------------------------------------------------------------------------------
+
+def listening() -> socket.socket:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(1)
+    return sock
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_stream_to_a_server(host: str):
+    with listening() as server:
+        stream = Stream.to((host, server.getsockname()[1]), "server", 10)
+        far, _ = server.accept()
+        far.sendall(b"hello")
+        assert stream.read_exact(5) == b"hello"
+        far.close()
+        stream.close()
+
+
+def test_no_server_there():
+    with listening() as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        Stream.to(("127.0.0.1", port), "server", 10)
+    with pytest.raises(OSError):
+        Stream.to(("no.such.host.invalid", port), "server", 10)
+
+
+def test_a_server_that_does_not_take_the_connection_is_given_up():
+    with listening() as server:
+        taken = []
+        with pytest.raises(ConnectionLost, match=r"server: did not answer within 0\.2 s"):
+            for _ in range(10):             # what its queue has room for is connected by the kernel
+                taken.append(Stream.to(server.getsockname(), "server", 0.2))
+        for stream in taken:
+            stream.close()
+
+
 # --- TLS -----------------------------------------------------------------------------------------------------------
 
 def test_large_messages_go_through_tls_both_ways(secured: tuple[Stream, Stream]):
@@ -133,7 +209,7 @@ def test_large_messages_go_through_tls_both_ways(secured: tuple[Stream, Stream])
 
 def test_a_message_that_comes_with_the_end_of_the_handshake_is_not_waited_for(server_context, client_context):
     """TLS 1.3: the client may send its first message right behind Finished."""
-    here, there = socket.socketpair()
+    here, there = gsocket.socketpair()
     server = Stream(there, "server")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -180,7 +256,7 @@ def test_an_end_inside_tls_is_told_from_a_cut(secured: tuple[Stream, Stream]):
 
 def test_closing_does_not_wait_for_a_peer_that_does_not_read(secured: tuple[Stream, Stream]):
     _, server = secured
-    server._socket.setblocking(False)
+    server.be_patient(0.05)
     with pytest.raises(ConnectionLost):
         while True:
             server.write(b"x" * 100_000)
@@ -231,7 +307,7 @@ def test_detach_gives_a_plain_socket_and_all_that_was_read():
     one.write(build.SYNC + b"rest")
     other.read_message()
     sock, leftover, tls = other.detach()
-    assert type(sock) is plain_socket.socket
+    assert type(sock) is socket.socket
     assert (sock.getblocking(), leftover, tls) == (False, b"rest", None)
     one.write(b"more")
     assert sock.recv(10) == b"more"
