@@ -8,6 +8,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+_IS_MD5: Final = re.compile(r"md5[0-9a-fA-F]{32}").fullmatch
+_IS_VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$(\d{1,9}):([^$:]+)\$([^$:]+):([^$:]+)").fullmatch
 
 
 class Kind(Enum):
@@ -43,7 +47,7 @@ class Secret:
 
 def parse(text: str) -> Secret:
     """Which kind *text* is. Never fails: what has not the full shape of a hash or verifier is a clear password."""
-    if re.fullmatch(r"md5[0-9a-fA-F]{32}", text):
+    if _IS_MD5(text):
         return Secret(Kind.MD5, text)
     verifier = parse_verifier(text)
     return Secret(Kind.SCRAM, text, verifier) if verifier else Secret(Kind.CLEAR, text)
@@ -51,7 +55,7 @@ def parse(text: str) -> Secret:
 
 def parse_verifier(text: str) -> Verifier | None:
     """None when *text* is not a well-formed verifier."""
-    match = re.fullmatch(r"SCRAM-SHA-256\$(\d{1,9}):([^$:]+)\$([^$:]+):([^$:]+)", text)
+    match = _IS_VERIFIER(text)
     if match is None:
         return None
     try:

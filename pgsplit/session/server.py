@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -70,6 +69,21 @@ class Classifier(Protocol):
         """A replica has said 25006 to this text."""
 
 
+class Hurry:
+    """Around what counts on the timers or threads of gevent's hub: *relay*, the compiled one, sees to them often."""
+
+    def __init__(self, relay: Any) -> None:
+        self._relay = relay
+
+    def __enter__(self) -> None:
+        if self._relay is not None:
+            self._relay.hurried += 1
+
+    def __exit__(self, *raised: object) -> None:
+        if self._relay is not None:
+            self._relay.hurried -= 1
+
+
 @dataclass
 class Shared:
     """What all sessions of a worker use."""
@@ -102,17 +116,8 @@ class Shared:
             table = self.tables[key] = FlowTable(relay.route, stats, self.digests)
         return table
 
-    @contextmanager
-    def hurry(self) -> Iterator[None]:
-        """Something counts on the timers or threads of gevent's hub: the compiled relay sees to them often."""
-        if self.fast is None:
-            yield
-            return
-        self.fast.hurried += 1
-        try:
-            yield
-        finally:
-            self.fast.hurried -= 1
+    def __post_init__(self) -> None:
+        self.hurry = Hurry(self.fast)
 
     def drain(self) -> None:
         """Put what relays have counted where it is looked for."""
@@ -148,7 +153,7 @@ class Server:
         held: list[LimitKey] = []     # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
-            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry():
+            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry:
                 logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
                 self._session(stream, logged_in, peer).run()
@@ -374,7 +379,7 @@ class ActiveSession:
             self.context.waited = False
         else:
             self.server.stats.fence_waits += 1
-            with self.shared.hurry():
+            with self.shared.hurry:
                 if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
                     return ""
         self.server.stats.fence_timeouts += 1

@@ -52,15 +52,11 @@ class Stream:
         self._sock: socket.socket | None = sock
         self._buffer = bytearray()
         self._queued = b""
-        self._asked = False             # something was written: what is read next has yet to come
         self._hub = gevent.get_hub()
         self._watchers: dict[int, Any] = {}
         self._patience: float | None = None
         self._timer: Any = None
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     @classmethod
     def to(cls, address: tuple[str, int], name: str, patience: float) -> Stream:
@@ -72,9 +68,12 @@ class Stream:
         """
         failure: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         for family, numbers in _numbers(address, name, patience):
-            stream = cls(socket.socket(family, socket.SOCK_STREAM), name)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            stream = cls(sock, name)
             stream.be_patient(patience)
             try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 stream._connect(numbers)
                 return stream
             except OSError as error:
@@ -225,12 +224,10 @@ class Stream:
                 self._send(tls.outgoing.read())
 
     def _recv(self) -> bytes:
-        if self._asked:
-            self._asked = False
-            self._wait(READ)
         while True:
+            sock = self._sock or self._socket
             try:
-                data = self._socket.recv(CHUNK)
+                data = sock.recv(CHUNK)
                 break
             except BlockingIOError:
                 self._wait(READ)
@@ -241,11 +238,11 @@ class Stream:
         return data
 
     def _send(self, data: bytes) -> None:
-        self._asked = True
         rest = memoryview(data)
         while True:
+            sock = self._sock or self._socket
             try:
-                rest = rest[self._socket.send(rest):]
+                rest = rest[sock.send(rest):]
             except BlockingIOError:
                 pass
             except OSError as error:
