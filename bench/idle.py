@@ -14,9 +14,8 @@ import socket
 import statistics
 import sys
 from collections import defaultdict
-from pathlib import Path
 
-from bench import contenders, cpu, report, workloads
+from bench import contenders, cpu, report, stub, workloads
 from bench.contenders import Bench, Contender
 from bench.login import READY, login
 from bench.workloads import Slice, Workload
@@ -27,7 +26,7 @@ from pgsplit.errors import PgSplitError
 from pgsplit.wire import build
 
 BUSY = Workload("-S -M simple", ("-S", "-M", "simple"), 8)
-IDLE = "idle"
+IDLE = stub.SERVED.name
 
 
 def main() -> int:
@@ -39,13 +38,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=3, help="of a slice (3)")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    bench_role, idle_role = Role("bench", secrets.token_hex(8)), Role(IDLE, None, "trust")
+    bench_role = Role("bench", secrets.token_hex(8))
     try:
-        with PrimaryAndStandbys([bench_role, idle_role], superuser_password=secrets.token_hex(8),
+        with PrimaryAndStandbys([bench_role, stub.SERVED], superuser_password=secrets.token_hex(8),
                                 standbys=1) as servers:
             bench = Bench(servers, bench_role, account.choose(), args.workers)
             workloads.initialize(bench)
-            stubs = [stub(bench, server.port, number) for number, server in enumerate(servers.servers)]
+            stubs = [stub.start(bench, server.port, number) for number, server in enumerate(servers.servers)]
             quiet, crowded = (contenders.pgsplit(
                 bench, name=name, directory=name, primary=f"{ports.HOST}:{stubs[0]}",
                 replicas=[f"{ports.HOST}:{stubs[1]}"],
@@ -54,14 +53,6 @@ def main() -> int:
     except PgSplitError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-
-
-def stub(bench: Bench, real: int, number: int) -> int:
-    port = ports.choose()
-    command = [sys.executable, str(Path(__file__).with_name("stub_server.py")), "--port", str(port), "--user", IDLE,
-               "--real", f"{ports.HOST}:{real}"]
-    bench.start("the stub", command, bench.directory(f"stub{number}"), port, ours=True)
-    return port
 
 
 def compare(bench: Bench, quiet: Contender, crowded: Contender, args: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """What a login costs: CPU of the proxy's processes, by SCRAM-SHA-256 and without a password.
 
 Through pgsplit that splits (it logs in at both upstreams), pgsplit that passes everything through to one (a listener
-without split_rw), and PgBouncer in session mode, which keeps its server's connection from one session to the next.
+without split_rw), that in front of bench/stub_server.py, which lets its user in at once, and PgBouncer in session mode,
+which keeps its server's connection from one session to the next.
 One login after the other, each ended at once by Terminate; contenders in random order within a round.
 """
 
@@ -17,7 +18,7 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from bench import contenders, cpu, report, workloads
+from bench import contenders, cpu, report, stub, workloads
 from bench.contenders import Bench, Contender
 from pgsplit import __version__
 from pgsplit.auth import scram
@@ -43,24 +44,28 @@ def main() -> int:
     args = parser.parse_args()
     role, trusted = Role("bench", secrets.token_hex(8)), Role("trusted", None, "trust")
     try:
-        with PrimaryAndStandbys([role, trusted], superuser_password=secrets.token_hex(8), standbys=1) as servers:
+        with PrimaryAndStandbys([role, trusted, stub.SERVED], superuser_password=secrets.token_hex(8),
+                                standbys=1) as servers:
             bench = Bench(servers, role, account.choose(), workers=1)
             workloads.initialize(bench)
-            users = {role.name: role.password or "", trusted.name: "unused"}
-            found = [contenders.pgsplit(bench, users=users), through(bench, users)]
+            users = {role.name: role.password or "", trusted.name: "unused", stub.SERVED.name: "unused"}
+            primary = servers.primary.port
+            found = [(contenders.pgsplit(bench, users=users), [role, trusted]),
+                     (through(bench, users, "passing through", primary), [role, trusted]),
+                     (through(bench, users, "passing through to the stub", stub.start(bench, primary)), [stub.SERVED])]
             try:
-                found.append(contenders.pgbouncer(bench))
+                found.append((contenders.pgbouncer(bench), [role]))       # which knows one user
             except contenders.NotHere as missing:
                 print(f"without PgBouncer: {missing}")
-            compare(found, [role, trusted], args)
+            compare(found, args)
             return 0
     except PgSplitError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
 
 
-def through(bench: Bench, users: dict[str, str]) -> Contender:
-    """pgsplit with a listener that does not split."""
+def through(bench: Bench, users: dict[str, str], name: str, server: int) -> Contender:
+    """pgsplit with a listener that does not split, in front of the *server* on that port."""
     def address(host: str, port: int) -> dict[str, Any]:
         return {"address": {"socket_address": {"address": host, "port_value": port}}}
 
@@ -71,8 +76,8 @@ def through(bench: Bench, users: dict[str, str]) -> Contender:
             "user_list": [{"username": name, "password": secret} for name, secret in users.items()]}},
         {"name": "envoy.filters.network.tcp_proxy", "typed_config": {
             "@type": TCP, "stat_prefix": "tcp", "cluster": "primary"}}]
-    endpoint = {"endpoint": address(ports.HOST, bench.servers.primary.port)}
-    proxy = Proxy(bench.directory("through"), {
+    endpoint = {"endpoint": address(ports.HOST, server)}
+    proxy = Proxy(bench.directory(name.replace(" ", "-")), {
         "static_resources": {
             "listeners": [{"name": "through", **address(ports.HOST, port), "filter_chains": [{"filters": filters}]}],
             "clusters": [{"name": "primary", "type": "STATIC", "connect_timeout": "5s", "load_assignment": {
@@ -80,16 +85,14 @@ def through(bench: Bench, users: dict[str, str]) -> Contender:
         "pgsplit": {"workers": 1, "monitor": {"username": bench.role.name, "database": "postgres"}},
     }, bench.servers.guardian, port=port)
     proxy.start()
-    return Contender("pgsplit, passing through", __version__, proxy.port, proxy.pid)
+    return Contender(f"pgsplit, {name}", __version__, proxy.port, proxy.pid)
 
 
-def compare(found: list[Contender], roles: list[Role], args: argparse.Namespace) -> None:
+def compare(found: list[tuple[Contender, list[Role]]], args: argparse.Namespace) -> None:
     costs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for _ in range(args.rounds):
-        for contender in random.sample(found, len(found)):
+        for contender, roles in random.sample(found, len(found)):
             for role in roles:
-                if role.password is None and contender.name == contenders.PGBOUNCER:
-                    continue                    # knows one user
                 costs[contender.name, role.method].append(cost(contender, role, args.logins))
     for (name, method), values in costs.items():
         low, high = report.interval(values)
