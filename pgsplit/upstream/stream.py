@@ -113,8 +113,8 @@ class Stream:
             self._hub.wait(watcher)
             return
         if self._timer is None:
-            self._timer = self._hub.loop.timer(self._patience)
-        self._timer.start(self._give_up, gevent.getcurrent())
+            self._timer = self._hub.loop.timer(self._patience, self._patience)
+        self._timer.again(self._give_up, gevent.getcurrent())
         try:
             self._hub.wait(watcher)
         finally:

@@ -93,6 +93,18 @@ def test_what_is_queued_goes_with_the_next_write_or_before_the_next_read():
     assert other.read_exact(15) == build.SYNC + build.FLUSH + build.SYNC
 
 
+def test_patience_begins_anew_with_each_answer():
+    one, other = both()
+    other.be_patient(2)
+
+    def answer() -> None:
+        for _ in range(50):
+            gevent.sleep(0.05)
+            one.write(b"x")
+
+    assert together(answer, lambda: [other.read_exact(1) for _ in range(50)])[1] == [b"x"] * 50
+
+
 def test_what_finds_no_room_at_once_is_sent_when_there_is_some():
     one, other = both()
     data = build.message(b"d", bytes(range(256)) * 10_000)
