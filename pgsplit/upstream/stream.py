@@ -106,9 +106,10 @@ class Stream:
 
         :raises ConnectionLost: when that takes longer than `be_patient` has said, or the stream is closed meanwhile.
         """
-        watcher = self._watchers.get(what)
+        watcher: Any = self._watchers.get(what)
         if watcher is None:
             watcher = self._watchers[what] = self._hub.loop.io(self._socket.fileno(), what)
+        assert not watcher.active, "two greenlets wait for one stream"
         if self._patience is None:
             self._hub.wait(watcher)
             return
@@ -160,7 +161,7 @@ class Stream:
     def take_all(self, kind: int) -> bytes:
         """The messages of type *kind* that come before one of another type, whole, with their headers.
 
-        :raises ProtocolViolation: for a length that is impossible.
+        :raises ProtocolViolation: for a length that is impossible, or for more than MESSAGE bytes of them.
         """
         buffer, end = self._buffer, 0
         while True:
@@ -171,7 +172,7 @@ class Stream:
             if buffer[end] != kind:
                 break
             (length,) = _LENGTH.unpack_from(buffer, end + 1)
-            if not 4 <= length <= MESSAGE:
+            if not 4 <= length <= MESSAGE - end:
                 raise ProtocolViolation(f"invalid length {length} of message type {kind} from {self.name}")
             end += length + 1
         data = bytes(buffer[:end])

@@ -154,6 +154,22 @@ def test_messages_of_one_kind_are_taken_as_they_are():
         other.take_all(ord("S"))
 
 
+def test_messages_of_one_kind_do_not_fill_the_memory():
+    one, other = both()
+
+    def send() -> None:
+        with pytest.raises(ConnectionLost):
+            while True:
+                one.write(build.parameter_status("a", "b" * 10_000))
+
+    def take() -> None:
+        with pytest.raises(ProtocolViolation, match="invalid length"):
+            other.take_all(ord("S"))
+        other.close()
+
+    together(send, take)
+
+
 def test_who_waits_for_a_stream_that_another_closes_is_told():
     one, other = both()
     waiting = gevent.spawn(other.read_message)
