@@ -16,7 +16,7 @@ from .observer import Observer
 from .repeat import Held
 from .requests import Requests
 from .settings import LOGIN
-from .state import TELLING, Classify, State
+from .state import Classify, State
 from .statements import Statement
 
 
@@ -37,9 +37,8 @@ class Splitter:
                             must_read_on_replica=must_read_on_replica)
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
-        said = parameters or {}
-        for name in TELLING & said.keys():
-            self._state.parameter(name, said[name])
+        for name, value in (parameters or {}).items():
+            self._state.parameter(name, value)
         self.next = self._requests.next
         self.asked = self._requests.asked
         self.primary = self._answers.primary

@@ -16,8 +16,6 @@ from .settings import LOGIN, Settings
 from .state_query import CHECKED
 from .statements import Statement, Statements, parse_message
 
-TELLING: Final = frozenset({"application_name", "standard_conforming_strings", "client_encoding"})
-"""Those parameters of the primary that `State.parameter` makes something of."""
 OWN_OPTIONS: Final = frozenset({"pgsplit.route", "pgsplit.trace"})
 MAX_OPTIONS: Final = 200       # customized options of a session that are looked after
 
