@@ -11,6 +11,7 @@ import gevent
 from gevent.event import Event
 
 from .. import log
+from ..upstream.stream import READ
 from .board import Slot
 
 logger = log.get("pgsplit.listeners")
@@ -32,7 +33,7 @@ class Acceptor:
         self._count = count
         self._open = Event()
         self._hub = gevent.get_hub()
-        self._readable = self._hub.loop.io(listening.fileno(), 1)
+        self._readable = self._hub.loop.io(listening.fileno(), READ)
         self._greenlet = gevent.spawn(self._run)
 
     def resume(self) -> None:

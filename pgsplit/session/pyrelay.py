@@ -15,13 +15,11 @@ from typing import Any, Final
 import gevent
 
 from ..split.repeat import Held
-from ..upstream.stream import Tls, close_notify
+from ..upstream.stream import READ, WRITE, Tls, close_notify
 from .leg import Leg
 from .repeater import Repeater
 from .routes import Context, Route
 
-READ: Final = 1
-WRITE: Final = 2
 CHUNK: Final = 65536
 
 _AGAIN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)

@@ -20,7 +20,7 @@ from gevent.socket import cancel_wait, getaddrinfo
 from ..errors import ConnectionLost, ProtocolViolation
 
 CHUNK: Final = 16384
-READ: Final = 1
+READ: Final = 1                  # what a watcher of gevent's loop looks for
 WRITE: Final = 2
 MESSAGE: Final = 1 << 20         # bytes of one during a login
 _LENGTH: Final = struct.Struct(">I")
