@@ -103,6 +103,10 @@ class Shared:
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fast: Any = None             # the compiled relay, for flows in the clear
     tables: dict[tuple[int, str], FlowTable] = field(default_factory=dict)   # by the listener's counters and relay
+    hurry: Hurry = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hurry = Hurry(self.fast)
 
     def relay_for(self, *, tls: bool) -> Any:
         """TLS is Python's ssl module's, and so PyRelay's."""
@@ -115,9 +119,6 @@ class Shared:
         if table is None:
             table = self.tables[key] = FlowTable(relay.route, stats, self.digests)
         return table
-
-    def __post_init__(self) -> None:
-        self.hurry = Hurry(self.fast)
 
     def drain(self) -> None:
         """Put what relays have counted where it is looked for."""

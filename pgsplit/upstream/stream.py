@@ -226,9 +226,8 @@ class Stream:
 
     def _recv(self) -> bytes:
         while True:
-            sock = self._sock or self._socket
             try:
-                data = sock.recv(CHUNK)
+                data = self._socket.recv(CHUNK)
                 break
             except BlockingIOError:
                 self._wait(READ)
@@ -241,9 +240,8 @@ class Stream:
     def _send(self, data: bytes) -> None:
         rest = memoryview(data)
         while True:
-            sock = self._sock or self._socket
             try:
-                rest = rest[sock.send(rest):]
+                rest = rest[self._socket.send(rest):]
             except BlockingIOError:
                 pass
             except OSError as error:
