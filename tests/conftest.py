@@ -23,10 +23,15 @@ ROLES = (
     Role("scram_user", "scram-secret", "scram-sha-256"),
 )
 ROOT = Path(__file__).parent
+HALVES = ("1", "2")     # see __main__.py
 # Tests whose sessions show what the relay does: they run on both of its forms.
 RELAYED = ("integration/", "session/", "drivers/", "differential/", "checkers/", "hostile/", "test_guarantees",
            "test_pgbench")
 SUPERUSER_PASSWORD = "postgres-secret"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--half", choices=HALVES, help="every second test only (see tests/__main__.py)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,7 +46,8 @@ def pytest_report_header() -> str:
         return f"PostgreSQL: {error}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.pg)
@@ -49,6 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.relay)
         if item.get_closest_marker("slow") and not IN_CI:
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
+    yield       # -m and -k have their choice
+    if half := config.getoption("half"):
+        config.hook.pytest_deselected(items=items[1 - HALVES.index(half)::2])
+        items[:] = items[HALVES.index(half)::2]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,46 @@
+"""./run test, as far as which tests it runs and what it says of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.__main__ import asks_for_all, worst
+from tests.conftest import HALVES, ROOT
+
+
+@pytest.mark.parametrize("arguments, all_of_them", [
+    ([], True),
+    (["-m", "not pg", "--durations=15"], True),
+    (["-q"], True),
+    (["tests/sql"], False),
+    (["-k", "login"], False),
+    (["-m", "pg", "tests/sql"], False),
+    (["--pdb"], False),
+    (["--lf"], False),
+    (["-m"], False),
+    (["--durations-of-something"], False),
+])
+def test_only_what_asks_for_all_tests_is_halved(arguments, all_of_them):
+    assert asks_for_all(arguments) is all_of_them
+
+
+@pytest.mark.parametrize("codes, code", [
+    ((0, 0), 0), ((0, 1), 1), ((2, 0), 2), ((5, 0), 0), ((0, 5), 0), ((5, 5), 5), ((5, 1), 1), ((0, -9), 9)])
+def test_one_bad_half_is_enough(codes, code):
+    assert worst(codes) == code
+
+
+def test_the_halves_are_the_whole():
+    def collected(*arguments: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not relay",
+                               "tests/process", *arguments], cwd=ROOT.parent, capture_output=True, text=True)
+        return re.findall(r"^tests/process/.*::.*$", done.stdout, re.MULTILINE)
+
+    whole = collected()
+    halves = [collected("--half", half) for half in HALVES]
+    assert len(whole) > 10 and sorted([*halves[0], *halves[1]]) == sorted(whole)
+    assert abs(len(halves[0]) - len(halves[1])) <= 1
