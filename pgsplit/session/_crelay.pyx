@@ -83,7 +83,8 @@ DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
 DEF OFTEN_NS = 1000000     # events that come closer than this keep the loop awake
 DEF TICK_NS = 10000000     # the longest that the loop keeps the hub's timers waiting
-DEF HURRY_NS = 300000      # the same while somebody counts on them (the sampler's PAUSE); and so long may rows wait
+DEF HURRY_NS = 300000      # the same while somebody counts on them (the sampler's PAUSE) or on a thread, whose end wakes
+                           # only a hub that sleeps; and so long may rows wait
 DEF LONG = 262144          # bytes of an answer's rows, after which they are received
 DEF MUCH = 49152           # so many at a time, or when a tick comes
 DEF PIECES = 16            # times that one leg is received from before others have their turn
@@ -182,6 +183,7 @@ cdef class CRelay:
     route = Route
 
     cdef object hub, loop
+    cdef object pool            # the hub's threads
     cdef object watcher         # by which gevent's hub, asleep, watches this set
     cdef object again           # a timer by which the hub, when it has had its turn, gives the loop the next
     cdef bint awake             # the loop sleeps in the hub's place, and this set watches the hub's
@@ -197,6 +199,8 @@ cdef class CRelay:
     cdef int64_t patience_ns
     cdef bint looping, busy, asked
     cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
+    cdef int threads            # how many of the hub's were at work when this turn began
+    cdef int told               # for so many turns more the hub is about to hear of one's end
     cdef unsigned char buffer[LIMIT + CHUNK]
     cdef unsigned char folded[MOST]
     cdef uint64_t seed
@@ -220,6 +224,7 @@ cdef class CRelay:
         self.seed = int.from_bytes(os.urandom(8), "little")
         self.watcher = self.loop.io(self.between, 1)
         self.again = self.loop.timer(0.0)
+        self.pool = self.hub.threadpool
         self.legs = set()
         self.raised = []
         self.gone = []
@@ -466,7 +471,7 @@ cdef class CRelay:
             epoll_ctl(self.between, EPOLL_CTL_DEL, self.epfd, NULL)
             _watch(self.epfd, self.hub_fd, EPOLLIN, <void *> self)
             self.awake = self.busy = True
-            self._set_tick(HURRY_NS if self.hurried else TICK_NS)
+            self._set_tick(TICK_NS)
             self.again.start(self._turn)
         self._fill_later()
 
@@ -476,10 +481,16 @@ cdef class CRelay:
         It is the first thing in a round of the hub: what else has come is still pending, and then there is no sleep. What
         follows may watch descriptors that the hub's set has only in its next round.
         """
-        cdef int found = 0, patience = 0 if self.loop.pendingcnt else -1
+        cdef int found = 0, threads = len(self.pool), patience = 0 if self.loop.pendingcnt else -1
         self.again.start(self._turn)
         self.turn_ns = now_ns()
-        if self.hurried and self.tick_ns != HURRY_NS:
+        if threads < self.threads:
+            self.told = 2       # in this round or the next; who waits for it has its turn in the one after that
+        self.threads = threads
+        if self.told:
+            self.told -= 1
+            patience = 0
+        if (self.hurried or self.threads) and self.tick_ns != HURRY_NS:
             self._set_tick(HURRY_NS)
         while not found:
             found = self._round(patience)
@@ -498,6 +509,7 @@ cdef class CRelay:
         cdef int64_t times, tick_ns
         cdef Leg leg
         cdef bint late = now_ns() - self.turn_ns >= TICK_NS
+        cdef bint hurried = self.hurried or self.threads    # one that has ended since may not have been heard
         self.looping = True
         try:
             for leg in self.lazy[:]:
@@ -514,7 +526,7 @@ cdef class CRelay:
                 self._prompt(leg)
             self._set_tick(0)
             return REST
-        tick_ns = HURRY_NS if self.hurried or self.lazy else TICK_NS
+        tick_ns = HURRY_NS if hurried or self.lazy else TICK_NS
         if self.tick_ns != tick_ns:
             self._set_tick(tick_ns)
         else:
@@ -524,7 +536,7 @@ cdef class CRelay:
         if self.raised:
             self._deliver()
             return DELIVERED
-        return HUB if late or self.hurried else 0
+        return HUB if late or hurried else 0
 
     cdef int _set_tick(self, int64_t nanoseconds) except -1:
         cdef itimerspec period

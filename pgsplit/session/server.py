@@ -70,7 +70,7 @@ class Classifier(Protocol):
 
 
 class Hurry:
-    """Around what counts on the timers or threads of gevent's hub: *relay*, the compiled one, sees to them often."""
+    """Around what counts on the timers of gevent's hub: *relay*, the compiled one, sees to them often."""
 
     def __init__(self, relay: Any) -> None:
         self._relay = relay
@@ -154,7 +154,7 @@ class Server:
         held: list[LimitKey] = []     # its places under the limits
         try:
             too_long = ConnectionLost("client", "did not log in within client_login_timeout")
-            with gevent.Timeout(self.listener.client_login_timeout, too_long), self.shared.hurry:
+            with gevent.Timeout(self.listener.client_login_timeout, too_long):
                 logged_in = self._log_in(stream, held)
             if isinstance(logged_in, LoggedIn):
                 self._session(stream, logged_in, peer).run()

@@ -145,8 +145,8 @@ def test_writes_do_not_wait(line: Line, stale: list[int]) -> None:
 
 
 def test_while_the_loop_is_busy_the_hub_has_its_turns(line: Line) -> None:
-    """A client and a server that answer each other as fast as they can, in a thread; timers and sockets of the hub's
-    are served all the same.
+    """A client and a server that answer each other as fast as they can, in a thread; timers, sockets and threads of the
+    hub's are served all the same.
     """
     client, replica = (socket.socket(fileno=line.far.pop(name).detach()) for name in ("client", "replica"))
     over = threading.Event()
@@ -173,6 +173,7 @@ def test_while_the_loop_is_busy_the_hub_has_its_turns(line: Line) -> None:
             gevent.sleep(0.001)
             gevent.spawn(far.sendall, bytes([number]))
             assert near.recv(1) == bytes([number])
+            assert gevent.get_hub().threadpool.apply(bytes, ([number],)) == bytes([number])
             while rounds < before + 50:             # by itself, in the hub's place
                 gevent.sleep(0.02)
         assert not line.woken.ready()
