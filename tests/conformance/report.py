@@ -6,7 +6,7 @@ import datetime
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -38,25 +38,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Result:
-    """A suite's trials, one a way; the direct one is among them. ``again`` has the second ones, if need was."""
+    """A suite's trials, one a way; the direct one is among them. ``again`` is a second direct one, if need was."""
 
     suite: Suite
     trials: Mapping[str, Trial]
-    again: Mapping[str, Trial] = field(default_factory=dict)
+    again: Trial | None = None
 
     @property
     def differences(self) -> list[Difference]:
         direct = self.trials[DIRECT].outcomes
-        return [Difference(self.suite, test, way, *pair, self._why(test, way))
+        unsteady = outcome.differing(direct, self.again.outcomes) if self.again else {}
+        why = {**dict.fromkeys(unsteady, "unsteady: two direct runs differ in it, too"), **self.suite.explained}
+        return [Difference(self.suite, test, way, *pair, why.get(test, ""))
                 for way, trial in self.trials.items()
                 for test, pair in outcome.differing(direct, trial.outcomes).items()]
-
-    def _why(self, test: str, way: str) -> str:
-        if test in self.suite.explained:
-            return self.suite.explained[test]
-        unsteady = [each for each in (DIRECT, way) if each in self.again
-                    and test in outcome.differing(self.trials[each].outcomes, self.again[each].outcomes)]
-        return f"unsteady: two runs differ in it ({' and '.join(unsteady)})" if unsteady else ""
 
     @property
     def unexplained(self) -> list[Difference]:
