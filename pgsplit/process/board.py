@@ -29,7 +29,7 @@ class Board:
         self._sessions = words[SLOTS:2 * SLOTS]
         self._load = words[2 * SLOTS:3 * SLOTS]
         self._writes = words[3 * SLOTS:4 * SLOTS]
-        self._shared = words[4 * SLOTS:4 * SLOTS + 2]           # [slots in use, an asynchronous committer was seen]
+        self._shared = words[4 * SLOTS:4 * SLOTS + 2]           # [slots in use, nothing]
         self._turn = words[4 * SLOTS + 2:4 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
         counts = words[_FIELDS * SLOTS + 4:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
@@ -55,8 +55,6 @@ class Board:
         self._load[index] = 0
         self._counts[index][:] = _NOTHING
 
-    def async_commit(self) -> bool:
-        return bool(self._shared[1])
 
 
 class Slot:
@@ -83,9 +81,6 @@ class Slot:
     def writes(self) -> memoryview[int]:
         """The last write of each slot, and behind them how many are in use."""
         return self._board.writes
-
-    def publish_async_commit(self) -> None:
-        self._board._shared[1] = 1
 
     def count(self, index: int, change: int) -> int:
         """Change this worker's count at *index* (below LIMITS); returns the sum over all workers."""

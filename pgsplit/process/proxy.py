@@ -56,7 +56,7 @@ class ProxyService:
         self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
-                              manager=ClusterManager(config, context.board.async_commit), classifier=classifier,
+                              manager=ClusterManager(config), classifier=classifier,
                               board=context.slot, limits=Limits(context.slot), cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
         self.order(context.orders)

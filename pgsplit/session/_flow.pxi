@@ -67,7 +67,7 @@ cdef class Route:
         self.repeat = repeat
         self.valid = True
         self.read = repeat.read
-        self.wrote = repeat.facts.writes
+        self.wrote = not repeat.facts.wrote_nothing
         self.begins = repeat.begins
         self.commits = repeat.commits
         self.tag = repeat.tag

@@ -55,7 +55,7 @@ class Route:
         self.repeat = repeat
         self.decisions = repeat.decisions
         self.read = repeat.read
-        self.wrote = repeat.facts.writes
+        self.wrote = not repeat.facts.wrote_nothing
         self.begins = repeat.begins
         self.commits = repeat.commits
         self.tag = repeat.tag

@@ -59,8 +59,6 @@ class Board(Protocol):
 
     def latest_write_ns(self) -> int: ...
 
-    def publish_async_commit(self) -> None: ...
-
 
 class Classifier(Protocol):
     def __call__(self, sql: bytes) -> Facts: ...
@@ -311,8 +309,6 @@ class ActiveSession:
     def run(self) -> None:
         self.shared.registry.add(self.key, self)
         self.server.sessions.add(self)
-        if any("synchronous_commit" in text for pair in self.logged_in.parameters.items() for text in pair):
-            self.shared.board.publish_async_commit()
         if self.logged_in.default is None and self.logged_in.additional is not None:
             self._reconnect_later(RECONNECT_AFTER)
         try:
@@ -357,8 +353,6 @@ class ActiveSession:
             return "reads_to_primary"
         if connection is None or sampler is None:
             return "no_replica"
-        if self.session.splitter.async_commit:
-            self.shared.board.publish_async_commit()
         host = connection.host
         assert isinstance(host, Host)
         if host.why_not:
@@ -401,9 +395,6 @@ class ActiveSession:
         self.server.stats.fence_waits += 1
         if connection is not None and sampler is not None and isinstance(connection.host, Host):
             sampler.want(connection.host, fence_ns, self.listener.fence_wait)
-
-    def flush_delay_ns(self) -> int:
-        return self.shared.manager.flush_delay_ns(self.listener.write_cluster)
 
     # --- another replica ------------------------------------------------------------------------------------
 

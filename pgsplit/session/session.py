@@ -33,9 +33,6 @@ class Freshness(Protocol):
         May sleep for as long as `fence_wait`.
         """
 
-    def flush_delay_ns(self) -> int:
-        """How long the primary may take to flush what it has acknowledged without a flush."""
-
 
 class Publish(Protocol):
     def __call__(self, now_ns: int) -> None:
@@ -188,14 +185,13 @@ class Session:
         leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
         assert leg is not None
         while leg.inbox and not client.congested and not splitter.mid_answer:
-            publishes, lazy = splitter.publishes, splitter.flushed_later
+            publishes = splitter.publishes
             step = splitter.primary(leg.inbox)
             if step.action is Action.PASS:
                 now = time.monotonic_ns()
-                moment = now + self._freshness.flush_delay_ns() if lazy else now
-                self.fence_ns = max(self.fence_ns, moment)
+                self.fence_ns = max(self.fence_ns, now)
                 if publishes:
-                    self._publish(moment)
+                    self._publish(now)
                 if step.data:
                     self.relay.send(client, step.data)
                 self.write_callback(step.size)

@@ -86,10 +86,10 @@ class Answers:
         if state.replica:
             batch = state.replica[0]
             return Upstream.DEFAULT if batch.passing and not (state.redirecting or self._replica_drop) else None
-        if not state.primary or state.opaque or state.publishes or self._primary_drop:
+        if not state.primary or state.opaque or self._primary_drop:
             return None
         batch = state.primary[0]
-        if batch.inquiry is not None or batch.ahead or batch.lazy or (state.trace and not batch.traced):
+        if batch.inquiry is not None or batch.ahead or (state.trace and not batch.traced):
             return None
         return self.primary_name if self._rows else None
 

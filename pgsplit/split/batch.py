@@ -38,7 +38,7 @@ class Batch:
     """A batch on its way to an upstream."""
 
     __slots__ = ("ahead", "bound", "closed", "decision", "effect_free", "empty", "failed", "given", "inquiry", "kind",
-                 "late", "lazy", "messages", "operations", "passing", "reason", "requests", "rows", "size", "sql",
+                 "late", "messages", "operations", "passing", "reason", "requests", "rows", "size", "sql",
                  "sqlstate", "started", "statement", "tags", "texts", "traced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
@@ -49,8 +49,7 @@ class Batch:
         self.sql: bytes | None = None  # the text, where there is just one
         self.reason = reason
         self.requests = 0             # messages of the client's
-        self.wrote = any(facts.writes for facts in bound)
-        self.lazy = any(facts.reason == "maintenance" for facts in bound)     # may be acknowledged before it is flushed
+        self.wrote = not all(facts.wrote_nothing for facts in bound)
         self.effect_free = all(facts.effect_free for facts in bound)
         # The answers to what pgsplit put ahead, which are swallowed: their types, and what they are of.
         self.ahead: deque[tuple[int, Statement | None]] = deque()

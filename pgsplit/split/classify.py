@@ -22,10 +22,12 @@ from .function_lists import FunctionLists
 from .functions import SAFE
 
 NO_LISTS: Final = FunctionLists()
-EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, empty=True)
+EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
 READ: Final = Facts(Verdict.READ, "read", effect_free=True, writes=False)
 
 LOCKING: Final = frozenset({"update", "share", "no", "key"})
+LOADS_CODE: Final = frozenset({"load"})
+CONSTANT: Final = frozenset({"select", ",", "null", "true", "false"})
 EVERY_PIN: Final = ("advisory_lock", "hold_cursor", "listen", "temporary_object")
 NAMEDATALEN: Final = 64
 _HINT: Final = re.compile(r"/\*\s*pgsplit:\s*(primary|replica)\s*\*/")
@@ -86,14 +88,14 @@ def _strongest(statements: list[Facts]) -> Facts:
     return replace(
         first, commands=_all(facts.commands for facts in statements),
         effect_free=all(facts.effect_free for facts in statements), writes=any(facts.writes for facts in statements),
+        wrote_nothing=all(facts.wrote_nothing for facts in statements),
         effects=_all(facts.effects for facts in statements),
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         releases=all(facts.releases for facts in statements),
         executes=b"", prepares=None, deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
-        tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None),
-        async_commit=any(facts.async_commit for facts in statements))
+        tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
 
 
 def _all(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -125,8 +127,6 @@ def _statement(words: list[Token]) -> Facts:
     first = words[0]
     names = {token.text for token in words}
     facts = _by_first_word(first, words)
-    if "synchronous_commit" in names:
-        facts = replace(facts, async_commit=True)
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts
@@ -156,12 +156,14 @@ def _by_first_word(first: Token, words: list[Token]) -> Facts:
     if word == "rollback" and has(words, "to"):
         tx = Tx.SAVEPOINT
     if word == "prepare" and second_word(words) == "transaction":
-        return Facts(Verdict.PRIMARY, "transaction_control", commands=("PREPARE TRANSACTION",), tx=Tx.END)
+        return Facts(Verdict.PRIMARY, "transaction_control", commands=("PREPARE TRANSACTION",), tx=Tx.END,
+                     wrote_nothing=True)
     writes = command.writes
     if tx is Tx.END and has(words, "prepared"):
         writes = True
-    facts = Facts(Verdict.PRIMARY, command.reason, cause, (word.upper(),), writes=writes, effects=effects, cause=cause,
-                  ends=command.ends, settings=settings_of(words) if "session_setting" in effects else (), tx=tx)
+    facts = Facts(Verdict.PRIMARY, command.reason, cause, (word.upper(),), writes=writes,
+                  wrote_nothing=not writes and word not in LOADS_CODE, effects=effects, cause=cause, ends=command.ends,
+                  settings=settings_of(words) if "session_setting" in effects else (), tx=tx)
     if word == "execute" and len(words) > 1 and not _why_not_read(words)[0]:
         facts = replace(facts, executes=_name(words[1]))
     return facts
@@ -192,12 +194,21 @@ def _read(words: list[Token], command: str) -> Facts:
     """SELECT and its like: looked through for whatever makes it a write, or ties it to the primary."""
     reason, detail, writes = _why_not_read(words)
     if not reason:
-        return replace(READ, commands=(command,))
+        return replace(READ, commands=(command,), wrote_nothing=_is_constant(words))
     effects, cause = effects_of(words)
     if reason == "select_into" and any(t.text in ("temp", "temporary") for t in words):
         effects, cause = (*effects, "temporary_object"), "SELECT INTO TEMPORARY"
     return Facts(Verdict.PRIMARY, reason, detail or cause, (command,), writes=writes, effects=effects, cause=cause,
                  ends=ends_of(words), settings=settings_of(words) if "session_setting" in effects else ())
+
+
+def _is_constant(words: list[Token]) -> bool:
+    """SELECT 1: nothing in it runs code of the database's own, as a view, an operator, a function or the check of a
+    domain may.
+    """
+    return words[0].text == "select" and all(
+        token.kind is Kind.NUMBER or (token.kind is not Kind.STRING and token.text in CONSTANT)
+        or (token.kind is Kind.STRING and words[index].text in CONSTANT) for index, token in enumerate(words[1:]))
 
 
 def _why_not_read(words: list[Token]) -> tuple[str, str, bool]:
@@ -290,13 +301,13 @@ def _set(words: list[Token]) -> Facts:
     second = second_word(words)
     settings = settings_of(words)
     lasting = settings or second not in ("local", "transaction", "constraints")
-    return Facts(Verdict.PRIMARY, "session_setting", second[:40], ("SET",), writes=False, settings=settings,
-                 effects=("session_setting",) if lasting else (), cause=f"SET {second[:40]}")
+    return Facts(Verdict.PRIMARY, "session_setting", second[:40], ("SET",), writes=False, wrote_nothing=True,
+                 settings=settings, effects=("session_setting",) if lasting else (), cause=f"SET {second[:40]}")
 
 
 def _reset(words: list[Token]) -> Facts:
     second = second_word(words)
-    return Facts(Verdict.PRIMARY, "session_setting", second[:40], ("RESET",), writes=False,
+    return Facts(Verdict.PRIMARY, "session_setting", second[:40], ("RESET",), writes=False, wrote_nothing=True,
                  settings=settings_of(words), effects=("session_setting",), cause=f"RESET {second[:40]}")
 
 

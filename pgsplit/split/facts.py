@@ -42,7 +42,8 @@ class Facts:
     detail: str = ""                     # what in the text matched the rule
     commands: tuple[str, ...] = ()       # of each statement the command's name, such as SELECT or CREATE TABLE
     effect_free: bool = False            # every fact is known to be free of effects
-    writes: bool = True                  # may change what others see
+    writes: bool = True                  # may change what others see, as far as the text shows
+    wrote_nothing: bool = False          # surely not, whatever views, operators and functions its database has
     effects: tuple[str, ...] = ()        # what it may leave behind in its session: names of pins, and session_setting
     cause: str = ""                      # what in the text has these effects
     ends: tuple[str, ...] = ()           # pins that it may end
@@ -54,7 +55,6 @@ class Facts:
     tells_route: bool = False            # asks for pgsplit.last_route
     tx: Tx | None = None
     hint: str = ""                       # replica or primary, from a comment
-    async_commit: bool = False           # the text names synchronous_commit
     empty: bool = False                  # no statement at all
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
     text: bytes = b""                    # as the classifier keeps it, for who counts by it; empty when it is too long

@@ -75,7 +75,7 @@ def repeat_of(facts: Facts) -> Repeat | None:
     """How a text of these *facts* is repeated; None when it is not."""
     if len(facts.commands) != 1 or not facts.text or facts.empty:
         return None
-    if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route or facts.async_commit:
+    if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route:
         return None
     if facts.prepares or facts.executes or facts.deallocates:
         return None

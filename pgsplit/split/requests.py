@@ -345,7 +345,7 @@ class Requests:
     def _add(self, bound: list[Facts]) -> None:
         assert self._state.segment is not None
         self._state.segment.bound += bound
-        self._state.segment.wrote |= any(facts.writes for facts in bound)
+        self._state.segment.wrote |= not all(facts.wrote_nothing for facts in bound)
         self._state.note_effects(bound)
 
     # --- answering for the server -------------------------------------------------------------------------

@@ -72,19 +72,8 @@ class Splitter:
         return self._state.application_name
 
     @property
-    def async_commit(self) -> bool:
-        return self._state.async_commit
-
-    @property
     def publishes(self) -> bool:
         return self._state.publishes
-
-    @property
-    def flushed_later(self) -> bool:
-        """What the primary says next may tell of changes that are yet to be flushed: VACUUM changes pg_class in place,
-        in a transaction that has nothing to commit.
-        """
-        return bool(self._state.primary) and self._state.primary[0].lazy
 
     @property
     def holding(self) -> bool:

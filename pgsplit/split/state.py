@@ -32,7 +32,7 @@ class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
     __slots__ = (
-        "_classify", "_user", "application_name", "applied", "asked", "async_commit", "cancelled_inquiry",
+        "_classify", "_user", "application_name", "applied", "asked", "cancelled_inquiry",
         "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
         "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_unnamed", "read_only",
         "redirecting", "refused", "replica", "route", "segment", "settings", "sole", "statements", "taken_back",
@@ -51,7 +51,6 @@ class State:
         self.tx = IDLE                         # the status in the primary's last ReadyForQuery
         self.tx_wrote = False
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it
-        self.async_commit = False              # synchronous_commit may be off in this session
         self.primary: list[Batch] = []         # sent and not answered
         self.replica: list[Batch] = []
         self.asked = 0                         # bytes at the front of the client's inbox: batches the replica has
@@ -105,7 +104,7 @@ class State:
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_inquiry or self.copying or self.copy_ends
-                    or self.segment or self.trace or self.route or self.async_commit or self.unsafe_encoding
+                    or self.segment or self.trace or self.route or self.unsafe_encoding
                     or self.opaque or self.read_only or self.statements.coming or self.statements.to_close))
 
     @property
@@ -186,7 +185,6 @@ class State:
                 self.unsettled = True
             self.options.update(facts.settings)
             self.own_unsettled |= any(name in OWN_OPTIONS for name in facts.settings)
-            self.async_commit |= facts.async_commit
         if len(self.options) > MAX_OPTIONS:
             self.pins.setdefault("unknown_settings", "many customized options")
 

@@ -38,8 +38,6 @@ def resolve(host: str, port: int) -> list[tuple[str, int]]:
         return sorted({(str(entry[4][0]), port) for entry in found})
 
 
-WAL_WRITER_DELAY_NS: Final = 200_000_000      # the server's default
-
 
 class Cluster:
     """Hosts that serve alike, and their health checks. *writes*: its usable host is the primary, not a standby."""
@@ -114,13 +112,11 @@ def client_context(config: ClusterConfig) -> ssl.SSLContext:
 class ClusterManager:
     """All clusters of a configuration, with health checks in the background. Made in a worker, on gevent."""
 
-    def __init__(self, config: Config, async_commit: Callable[[], bool] = lambda: False,
-                 resolver: Resolve = resolve) -> None:
+    def __init__(self, config: Config, resolver: Resolve = resolve) -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters: dict[str, Cluster] = {}
         self._resolve = resolver
-        self._async_commit = async_commit      # whether a session of this node may commit before the flush
         self._changed = Event()
         self._ring_of: dict[str, Identity | None] = {}
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
@@ -251,9 +247,7 @@ class ClusterManager:
             self.primaries[cluster.name] = host
             ground_moved()
             self._ring_of[cluster.name] = host.identity
-        check = cluster.checks.get(host.address)
-        asynchronous = self._async_commit() or (check is not None and check.connection.async_commit)
-        self.rings[cluster.name].add(t_ns, position.insert_lsn if asynchronous else position.lsn)
+        self.rings[cluster.name].add(t_ns, position.inserted)
         host.why_not = ""
 
     def _seen_reader(self, cluster: Cluster, host: Host, position: Position) -> None:
@@ -313,13 +307,6 @@ class ClusterManager:
         if known is None or known[0] is not ours or known[1] is not host.configuration:
             known = host.configurations = (ours, host.configuration)
         return known
-
-    def flush_delay_ns(self, cluster_name: str) -> int:
-        """Three times wal_writer_delay: by then the write-ahead log writer has flushed everything (manual 30.4)."""
-        primary = self.primaries.get(cluster_name)
-        cluster = self._clusters.get(cluster_name)
-        check = cluster.checks.get(primary.address) if primary is not None and cluster is not None else None
-        return 3 * (check.connection.wal_writer_delay_ns if check is not None else WAL_WRITER_DELAY_NS)
 
     def cluster(self, name: str) -> Cluster:
         """:raises ServerError: 08001 for one that a reload has removed: open sessions may still name it."""

@@ -18,7 +18,7 @@ from ..split.fence import normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
 from ..wire import build
 from ..wire.parse import data_row, server_error
-from .cluster import WAL_WRITER_DELAY_NS, Cluster, ClusterManager
+from .cluster import Cluster, ClusterManager
 from .connection import UpstreamConnection
 from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
 from .login import Credentials
@@ -30,10 +30,7 @@ SAMPLE: Final = """select pg_is_in_recovery(),
   case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end"""
 IDENTIFY: Final = """select pg_postmaster_start_time(),
   (select setting from pg_settings where name = 'wal_segment_size'),
-  (select setting from pg_settings where name = 'wal_block_size'),
-  (select setting from pg_settings where name = 'wal_writer_delay'),
-  current_setting('synchronous_commit') = 'off' or exists (select from pg_db_role_setting, unnest(setconfig) as setting
-    where setting like 'synchronous_commit=%')"""
+  (select setting from pg_settings where name = 'wal_block_size')"""
 LOADED: Final = "select pg_conf_load_time()"
 CONFIGURATION: Final = f"select name, setting from pg_settings where name in {RESULT_SETTINGS!r} order by name"
 COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace || ' '
@@ -46,7 +43,7 @@ ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
 class Position:
     in_recovery: bool
     lsn: int                 # replayed on a standby, flushed on a primary
-    insert_lsn: int          # a primary's, which asynchronous commits may be acknowledged up to
+    inserted: int            # a primary's end of the log, up to which commits may have been acknowledged unflushed
 
 
 class MonitorConnection:
@@ -54,8 +51,6 @@ class MonitorConnection:
 
     def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
         self.host = host
-        self.async_commit = False
-        self.wal_writer_delay_ns = WAL_WRITER_DELAY_NS
         self._manager = manager
         self._cluster = cluster
         self._monitor = monitor
@@ -100,10 +95,8 @@ class MonitorConnection:
 
     def _identify(self) -> Identity:
         self._write(build.query(IDENTIFY))
-        started, segment, block, delay, asynchronous = self._row(5)
+        started, segment, block = self._row(3)
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
-        self.wal_writer_delay_ns = int(delay) * 1_000_000 if delay else WAL_WRITER_DELAY_NS
-        self.async_commit = asynchronous == "t"
         try:
             self._write(build.query(SYSTEM))
             system = self._row(1)[0] or ""

@@ -65,9 +65,6 @@ def test_the_board_is_shared_by_fork_and_keeps_the_writes_of_the_dead():
     assert board.latest_write_ns() == slots[2].latest_write_ns() == 42
     board.forget(1)
     assert board.latest_write_ns() == 42
-    assert not board.async_commit()
-    slots[0].publish_async_commit()
-    assert board.async_commit()
 
 
 def test_workers_are_filled_in_blocks_one_after_the_other():

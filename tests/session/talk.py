@@ -23,20 +23,23 @@ def facts(sql: bytes) -> Facts:
     text = sql.decode().strip().lower()
     word = text.split(" ", 1)[0].rstrip(";")
     if not word:
-        return Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, empty=True)
+        return Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
     if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
         hinted = "/*" in text
-        return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False)
+        return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,
+                     wrote_nothing=" from " not in text)
     if word == "begin":
-        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.BEGIN)
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.BEGIN)
     if word in ("commit", "rollback"):
-        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, tx=Tx.END)
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END)
     if word == "show":
-        return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, tells_route="last_route" in text)
+        return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, wrote_nothing=True,
+                     tells_route="last_route" in text)
     if word == "set":
-        return Facts(Verdict.PRIMARY, "session_setting", writes=False, effects=("session_setting",), cause=text)
+        return Facts(Verdict.PRIMARY, "session_setting", writes=False, wrote_nothing=True,
+                     effects=("session_setting",), cause=text)
     if text == "discard all":
-        return Facts(Verdict.PRIMARY, "session_setting", writes=False, releases=True)
+        return Facts(Verdict.PRIMARY, "session_setting", writes=False, wrote_nothing=True, releases=True)
     if word in ("insert", "update", "copy"):
         return Facts(Verdict.PRIMARY, "write", commands=(word.upper(),))
     return DOUBT
@@ -231,9 +234,6 @@ class Talk:
 
     def why_not(self, fence_ns: int) -> str:
         return self.stale
-
-    def flush_delay_ns(self) -> int:
-        return 0
 
     def _publish(self, now: int) -> None:
         self.published += 1

@@ -49,7 +49,19 @@ def test_an_open_transaction_keeps_reads_on_the_primary():
     talk.cuts()
     assert [d.reason for d in talk.decisions] == ["transaction_control", "transaction_open", "transaction_control",
                                                   "read"]
-    assert talk.published == 0      # a transaction that only read tells nobody of a commit
+    assert talk.published == 0      # a transaction that surely wrote nothing tells nobody of a commit
+
+
+def test_what_is_read_in_a_transaction_may_have_written():
+    talk = Talk()
+    talk.client(Q("begin")).primary(done("BEGIN"), T)
+    talk.client(Q("select a from v")).primary(ROW, done("SELECT 1"), T)
+    talk.do(lambda: talk.marks.append(talk.published))
+    talk.client(Q("commit")).primary(done("COMMIT"), I)
+    for cut in (0, 1):
+        talk.marks = []
+        talk.run(cut)
+        assert talk.marks == [0] and talk.published >= 1
 
 
 def test_a_commit_after_a_write_is_published_and_the_write_inside_is_not():

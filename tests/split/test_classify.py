@@ -124,9 +124,21 @@ def test_discard_all_releases_and_nothing_else_does():
     assert not classify("discard all; set x = 1").releases
 
 
-def test_asynchronous_commit_is_noticed():
-    assert classify("set synchronous_commit = off").async_commit
-    assert not classify("select 1").async_commit
+@pytest.mark.parametrize("sql", [
+    "begin", "commit", "rollback to a", "savepoint a", "set work_mem = '4MB'", "reset all", "show work_mem", "", ";",
+    "select 1", "select 1, 'a', null, true", "listen a", "prepare a as select f()", "deallocate a", "lock table t",
+    "begin; select 1; commit", "prepare transaction 'a'", "close a"])
+def test_what_writes_nothing_whatever_its_database_has(sql):
+    assert classify(sql).wrote_nothing
+
+
+@pytest.mark.parametrize("sql", [
+    "select a from t", "table t", "select 1 <!> 2", "select 1::d", "select cast(1 as d)", "select f()", "select now()",
+    "select d 'a'", "select now() from t", "select $1", "explain select a from t", "explain analyze select 1 from t",
+    "fetch a", "execute a", "commit prepared 'a'", "copy t to stdout", "values (f())", "select 1; select a from t",
+    "load 'a'", "/* pgsplit: primary */ select a from t", "discard all", "do 'a'", "vacuum", "delete from t"])
+def test_what_may_have_written(sql):
+    assert not classify(sql).wrote_nothing
 
 
 def test_long_texts_are_not_lexed():
