@@ -114,9 +114,15 @@ class Instance:
 def _both(one: HostSnapshot, other: HostSnapshot) -> HostSnapshot:
     return replace(
         one, healthy=one.healthy and other.healthy, why_not=one.why_not or other.why_not,
-        lag_bytes=max(one.lag_bytes, other.lag_bytes), lag_ms=max(one.lag_ms, other.lag_ms),
+        note=one.note or other.note, lag_bytes=_greatest(one.lag_bytes, other.lag_bytes),
+        lag_ms=_greatest(one.lag_ms, other.lag_ms), timeline=max(one.timeline, other.timeline),
         cx_active=one.cx_active + other.cx_active, cx_total=one.cx_total + other.cx_total,
         cx_connect_fail=one.cx_connect_fail + other.cx_connect_fail)
+
+
+def _greatest(*lags: float | None) -> Any:
+    """What is not known to one worker is not known."""
+    return None if None in lags else max(lag for lag in lags if lag is not None)
 
 
 def by_name(totals: dict[str, int], names: Iterable[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from pgsplit.errors import PgSplitError
 from pgsplit.stats.totals import render
+from pgsplit.upstream.snapshot import HostSnapshot
 
 from .metrics import Metrics
 from .security import instance
@@ -25,27 +26,39 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether every listener can serve writes and reads; 503 and why if one cannot."""
+    """Whether every listener can serve writes, and at level ``replicas``, the default, reads on replicas; 503 and why
+    if one cannot. At level ``writes`` a service stays ready whose reads have to go to the primary.
+    """
+    level = request.args.get("level", "replicas")
+    if level not in ("replicas", "writes"):
+        abort(400, "level is replicas or writes.")
     try:
-        why = not_ready()
+        why = not_ready(replicas=level == "replicas")
     except PgSplitError as error:
         why = [str(error)]
     return Response("".join(f"{reason}\n" for reason in why) or "ok\n", 503 if why else 200, mimetype="text/plain")
 
 
-def not_ready() -> list[str]:
+def not_ready(*, replicas: bool) -> list[str]:
     about, workers, hosts = instance().about(), instance().workers(), instance().hosts()
     if not any(worker["booted"] and not worker["leaving"] for worker in workers):
         return ["no worker runs"]
     why = []
     for listener in about["listeners"]:
-        for cluster in dict.fromkeys((listener["write_cluster"], listener["read_cluster"])):
+        writes = listener["write_cluster"]
+        for cluster in dict.fromkeys((writes, listener["read_cluster"] if replicas else writes)):
             members = [host for host in hosts if host.cluster == cluster]
-            if not any(host.healthy for host in members):
-                said = "; ".join(f"{host.name} {host.why_not}" for host in members) or "it has no host"
-                what = "writes" if cluster == listener["write_cluster"] else "reads on replicas"
+            if not any(can_serve(host, reads=cluster != writes) for host in members):
+                said = "; ".join(f"{host.name} {host.why_not or 'lags by what is not known'}" for host in members)
+                said = said or "it has no host"
+                what = "writes" if cluster == writes else "reads on replicas"
                 why.append(f"listener {listener['name']} cannot serve {what}: cluster {cluster}: {said}")
     return why
+
+
+def can_serve(host: HostSnapshot, *, reads: bool) -> bool:
+    """A standby whose lag nobody knows is fresh as of no moment that is still to come."""
+    return host.healthy and not (reads and host.role == "standby" and host.lag_ms is None)
 
 
 @blueprint.get("/stats")

@@ -96,9 +96,12 @@ class Metrics:
             (GaugeMetricFamily, "host_lag_bytes", "Write-ahead log that it has still to replay",
              lambda host: host.lag_bytes),
             (GaugeMetricFamily, "host_lag_seconds", "For how long not all of it has been replayed",
-             lambda host: host.lag_ms / 1000))
+             lambda host: None if host.lag_ms is None else host.lag_ms / 1000),
+            (GaugeMetricFamily, "host_timeline", "The timeline it is on; 0 while that is not known",
+             lambda host: host.timeline))
         for kind, name, words, value in rows:
             family = kind(f"pgsplit_cluster_{name}", words, labels=labels)
             for host in self._hosts:
-                family.add_metric([host.cluster, host.name], value(host))
+                if (number := value(host)) is not None:         # a lag that is not known has no sample
+                    family.add_metric([host.cluster, host.name], number)
             yield family

@@ -64,6 +64,8 @@ def _of_hosts(instance: Instance, about: dict[str, Any]) -> Iterator[Problem]:
         elif host.why_not:
             part = "Primary" if host.writes else "Replica"
             yield Problem("bad" if host.writes else "warning", f"{part} {host.name} is not used: {host.why_not}.")
+        elif host.note:
+            yield Problem("note", f"{host.name} of cluster {host.cluster}: {host.note}.")
     for listener in about["listeners"]:
         if listener["split_rw"]:
             replicas = [host for host in hosts if host.cluster == listener["read_cluster"]]

@@ -44,7 +44,7 @@ def main() -> int:
                                 standbys=1) as servers:
             bench = Bench(servers, bench_role, account.choose(), args.workers)
             workloads.initialize(bench)
-            stubs = [stub.start(bench, server.port, number) for number, server in enumerate(servers.servers)]
+            stubs = [stub.start(bench, server, number) for number, server in enumerate(servers.servers)]
             quiet, crowded = (contenders.pgsplit(
                 bench, name=name, directory=name, primary=f"{ports.HOST}:{stubs[0]}",
                 replicas=[f"{ports.HOST}:{stubs[1]}"],

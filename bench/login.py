@@ -52,7 +52,8 @@ def main() -> int:
             primary = servers.primary.port
             found = [(contenders.pgsplit(bench, users=users), [role, trusted]),
                      (through(bench, users, "passing through", primary), [role, trusted]),
-                     (through(bench, users, "passing through to the stub", stub.start(bench, primary)), [stub.SERVED])]
+                     (through(bench, users, "passing through to the stub", stub.start(bench, servers.primary)),
+                      [stub.SERVED])]
             try:
                 found.append((contenders.pgbouncer(bench), [role]))       # which knows one user
             except contenders.NotHere as missing:

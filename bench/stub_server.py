@@ -26,6 +26,11 @@ ONE = (message(b"T", b"\0\1?column?\0" + bytes(6) + b"\0\0\0\x17\0\4\xff\xff\xff
        + message(b"D", b"\0\1\0\0\0\1" + b"1") + message(b"C", b"SELECT 1\0") + READY)
 
 
+def answer(columns: list[str]) -> bytes:
+    cells = b"".join(len(cell).to_bytes(4, "big") + cell.encode() for cell in columns)
+    return message(b"D", len(columns).to_bytes(2, "big") + cells) + message(b"C", b"SELECT 1\0") + READY
+
+
 class Pipe(asyncio.Protocol):
     """The far side of a connection that is passed through."""
 
@@ -45,6 +50,7 @@ class Session(asyncio.Protocol):
     transport: asyncio.Transport
     user = ""
     real: tuple[str, int] = ("", 0)
+    reached = b""
 
     def __init__(self) -> None:
         self.waiting = b""
@@ -66,11 +72,12 @@ class Session(asyncio.Protocol):
             size = 1 + int.from_bytes(self.waiting[1:5], "big")
             if len(self.waiting) < size:
                 break
-            kind, self.waiting = self.waiting[:1], self.waiting[size:]
+            waiting = self.waiting
+            kind, self.waiting = waiting[:1], waiting[size:]
             if kind == b"X":
                 self.transport.close()
             elif kind == b"Q":
-                self.transport.write(ONE)
+                self.transport.write(self.reached if b"pg_postmaster_start_time" in waiting[:size] else ONE)
 
     def _greet(self) -> None:
         if len(self.waiting) < 8 or len(self.waiting) < int.from_bytes(self.waiting[:4], "big"):
@@ -107,7 +114,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--user", required=True, help="who is served here")
     parser.add_argument("--real", required=True, metavar="HOST:PORT", help="whose all others are")
+    parser.add_argument("--reached", required=True, help="what the real server answers when it is asked which it is")
     args = parser.parse_args()
+    Session.reached = answer(args.reached.split(","))
     host, _, port = args.real.rpartition(":")
     Session.user, Session.real = args.user, (host, int(port))
     parent = os.getppid()

@@ -12,27 +12,32 @@ from typing import Final
 SLOTS: Final = 256
 LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
 _FIELDS: Final = 4             # alive, sessions, load, last write; then four shared words
+TERMS: Final = 64              # PostgreSQL clusters whose timelines a worker remembers, the latest ones
 FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
 BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
 AHEAD: Final = 8               # sessions by which a busy worker may be ahead of the one that has least
 LEAVING: Final = 1_000_000     # the load of one that takes no more sessions
 
 
+_TERMS: Final = 2 * TERMS + 1    # [clusters seen, (cluster, timeline) …]
 _NOTHING: Final = memoryview(bytes(8 * LIMITS)).cast("q")
 
 
 class Board:
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8 * (_FIELDS * SLOTS + 4 + SLOTS * LIMITS))      # pages come when they are used
+        words_wanted = _FIELDS * SLOTS + 4 + SLOTS * LIMITS + SLOTS * _TERMS
+        self._memory = mmap.mmap(-1, 8 * words_wanted)           # pages come when they are used
         words = memoryview(self._memory).cast("q")
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
         self._load = words[2 * SLOTS:3 * SLOTS]
         self._writes = words[3 * SLOTS:4 * SLOTS]
-        self._shared = words[4 * SLOTS:4 * SLOTS + 2]           # [slots in use, nothing]
+        self._shared = words[4 * SLOTS:4 * SLOTS + 1]           # [slots in use]; the next word is free
         self._turn = words[4 * SLOTS + 2:4 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
         counts = words[_FIELDS * SLOTS + 4:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
+        terms = counts[SLOTS * LIMITS:]
+        self._terms = [terms[slot * _TERMS:(slot + 1) * _TERMS] for slot in range(SLOTS)]
         self.writes = words[3 * SLOTS:4 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
@@ -42,6 +47,16 @@ class Board:
 
     def latest_write_ns(self) -> int:
         return max(self._writes[:self._shared[0]], default=0)
+
+    def timeline(self, cluster: int) -> int:
+        """The greatest that any worker, living or dead, has seen of PostgreSQL cluster *cluster*; 0: none."""
+        greatest = 0
+        for slot in range(self._shared[0]):
+            terms = self._terms[slot]
+            for place in range(1, 2 * min(terms[0], TERMS), 2):
+                if terms[place] == cluster:
+                    greatest = max(greatest, terms[place + 1])
+        return greatest
 
     def alive_ns(self, index: int) -> int:
         return self._alive[index]
@@ -81,6 +96,20 @@ class Slot:
     def writes(self) -> memoryview[int]:
         """The last write of each slot, and behind them how many are in use."""
         return self._board.writes
+
+    def timeline(self, cluster: int) -> int:
+        return self._board.timeline(cluster)
+
+    def raise_timeline(self, cluster: int, timeline: int) -> None:
+        """Tell all workers, also those to come, that *cluster* has been seen on *timeline*."""
+        terms = self._board._terms[self.index]
+        for place in range(1, 2 * min(terms[0], TERMS), 2):
+            if terms[place] == cluster:
+                terms[place + 1] = max(timeline, terms[place + 1])
+                return
+        place = 1 + 2 * (terms[0] % TERMS)
+        terms[place + 1], terms[place] = timeline, cluster
+        terms[0] += 1
 
     def count(self, index: int, change: int) -> int:
         """Change this worker's count at *index* (below LIMITS); returns the sum over all workers."""

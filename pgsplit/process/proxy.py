@@ -56,10 +56,15 @@ class ProxyService:
         self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
-                              manager=ClusterManager(config), classifier=classifier,
-                              board=context.slot, limits=Limits(context.slot), cancel_elsewhere=self._cancel_elsewhere)
+                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries),
+                              classifier=classifier, board=context.slot, limits=Limits(context.slot),
+                              cancel_elsewhere=self._cancel_elsewhere)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
         self.order(context.orders)
+
+    def _look_at_primaries(self) -> None:
+        for active in self._active():
+            active.look_at_primary()
 
     # --- what the worker asks for ---------------------------------------------------------------------------
 

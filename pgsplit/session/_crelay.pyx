@@ -771,6 +771,7 @@ cdef class CRelay:
         flow.ordered = context.ordered
         flow.without = context.without
         flow.sole = context.sole
+        flow.writes_nothing = context.writes_nothing
         flow.fence_ns = fence_ns
         flow.tx = tx
         flow.tx_wrote = tx_wrote
@@ -1104,7 +1105,8 @@ cdef class CRelay:
         on_replica = leg is flow.default
         if not on_replica:
             flow.fence_ns = now
-            if (flow.tx == IDLE or route.commits) and (route.wrote or (route.commits and flow.tx_wrote)):
+            if (not flow.writes_nothing and (flow.tx == IDLE or route.commits)
+                    and (route.wrote or (route.commits and flow.tx_wrote))):
                 self._publish(now)
             flow.tx_wrote = status != IDLE and (flow.tx_wrote or route.wrote)
         self._send(flow.client, data, size)

@@ -138,8 +138,8 @@ def routes(known: Known) -> list[Row]:
 
 
 def hosts(known: Known) -> list[Row]:
-    return [{**host, "healthy": _text(host["healthy"]), "writes": _text(host["writes"]), "lag_ms": int(host["lag_ms"])}
-            for host in known.hosts()]
+    return [{**host, "healthy": _text(host["healthy"]), "writes": _text(host["writes"]),
+             "lag_ms": None if host["lag_ms"] is None else int(host["lag_ms"])} for host in known.hosts()]
 
 
 SHOW: Final[Mapping[str, Callable[[Known], list[Row]]]] = {

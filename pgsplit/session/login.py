@@ -15,7 +15,7 @@ from ..auth.secret import parse
 from ..config.model import Listener
 from ..errors import ServerError
 from ..split.settings import RESULT_SETTINGS
-from ..upstream.connection import ClusterManagerLike, HostLike, UpstreamConnection
+from ..upstream.connection import ClusterManagerLike, Judged, UpstreamConnection
 from ..upstream.login import OK, Credentials
 from ..upstream.stream import Stream
 from ..wire import build
@@ -31,8 +31,11 @@ READ_ONLY: Final = {"default_transaction_read_only": "on"}
 # What no SET can make equal.
 FIXED: Final = ("integer_datetimes", "server_encoding")
 
-FreshReplica = Callable[[], HostLike | None]
-"""A host of the read cluster that is fresh as of the StartupMessage, or None."""
+FreshReplica = Callable[[bool], Judged | None]
+"""A host of the read cluster that is fresh as of the StartupMessage, or None; where that is asked for one that is alone
+at its address.
+"""
+TRIES: Final = 4          # connections to a balancer until one reaches a server that is known to be fresh
 
 
 @dataclass(slots=True)
@@ -66,14 +69,17 @@ def is_replication(parameters: Mapping[str, str]) -> bool:
 
 
 class Login:
-    """*binding* is the listener certificate's tls-server-end-point data, *fresh_replica* the read cluster's answer."""
+    """*binding* is the listener certificate's tls-server-end-point data, *fresh_replica* the read cluster's answer as
+    of *began_ns*, when the StartupMessage came.
+    """
 
     def __init__(self, client: Stream, startup: StartupMessage, listener: Listener, manager: ClusterManagerLike,
-                 fresh_replica: FreshReplica, binding: bytes | None) -> None:
+                 fresh_replica: FreshReplica, binding: bytes | None, began_ns: int = 0) -> None:
         self._parameters = dict(startup.parameters)
         self._listener = listener
         self._manager = manager
         self._fresh_replica = fresh_replica
+        self._began_ns = began_ns
         self._replication = is_replication(startup.parameters)
         entry = next((user for user in listener.users if user.username == startup.user), None)
         self._credentials = Credentials(startup.user, parse(entry.secret) if entry else None)
@@ -92,7 +98,7 @@ class Login:
         if self._read_only and (self._listener.unlisted_users == "reject" or self._replication):
             raise ServerError("28000", f'user "{self._credentials.user}" is not in the user_list of pgsplit',
                               severity="FATAL")
-        host = None if self._replication else self._fresh_replica()
+        host = None if self._replication else self._fresh_replica(True)
         if host is not None and (replica := self._on_replica(host)) is not None:
             return self._alone(replica) if self._read_only else self._primary_behind(replica)
         if self._read_only:
@@ -105,8 +111,10 @@ class Login:
 
     # --- the client's login ---------------------------------------------------------------------------------
 
-    def _on_replica(self, host: HostLike | None) -> UpstreamConnection | None:
-        """None when the replica gave up: the primary may know better. *No* to the client's proof is final."""
+    def _on_replica(self, host: Judged | None) -> UpstreamConnection | None:
+        """None when the replica gave up: the primary may know better. *No* to the client's proof is final; *yes* by
+        another server than the one that is fresh is none.
+        """
         connection = self._connection(self._listener.read_cluster)
         try:
             connection.connect(host)
@@ -117,6 +125,15 @@ class Login:
                 self._end_without(error)
             logger.info("login of %s at a replica: %s", self._credentials.user, error)
             return None
+        server = self._manager.server_of(connection)
+        if host is not None and server is not host:
+            connection.close()
+            if self._exchange.asked:
+                raise ServerError("57P03", "another server than expected has answered the login; try again",
+                                  severity="FATAL")
+            return None
+        if server is not None:
+            connection.belongs_to(server)
         return connection
 
     def _end_without(self, error: ServerError) -> None:
@@ -134,7 +151,25 @@ class Login:
             return self._log_in_at_primary(parameters)
         connection = self._connect_primary()
         self._exchange.run(connection, parameters)
-        return connection
+        return self._judged(connection)
+
+    def _judged(self, primary: UpstreamConnection) -> UpstreamConnection:
+        """A connection to the primary, unless it has turned out to be none.
+
+        :raises ServerError: then; it is closed.
+        """
+        reached = primary.reached
+        said = primary.session.parameters.get("in_hot_standby") == "on"
+        in_recovery = said if reached is None else reached.in_recovery
+        if not in_recovery:
+            why = self._manager.why_not_write(self._listener.write_cluster, reached)
+        else:
+            why = "the server that was reached is in recovery" if self._listener.split_rw else ""
+        if why:
+            primary.close()
+            logger.warning("login of %s: %s: %s", self._credentials.user, primary.name, why)
+            raise self._unreachable(why)
+        return primary
 
     def _read_elsewhere(self) -> UpstreamConnection:
         """A user who may only read, and no replica that is fresh: the primary, where the listener allows that."""
@@ -174,14 +209,14 @@ class Login:
         connection = self._connect_primary()
         with connection.logging_in():
             connection.log_in(self._credentials, connection.start(parameters))
-        return connection
+        return self._judged(connection)
 
     def _replica_behind(self, primary: UpstreamConnection) -> LoggedIn:
         """The read connection may fail: the session does without. One that lags has old settings of the role."""
         logged_in = LoggedIn(self._credentials, self._parameters, None, primary)
         try:
-            if not self._replication and (host := self._fresh_replica()) is not None:
-                logged_in.default = connect_replica(self._manager, self._listener, logged_in, host)
+            if not self._replication and (host := self._fresh_replica(False)) is not None:
+                logged_in.default = connect_replica(self._manager, self._listener, logged_in, host, self._began_ns)
         except BaseException:
             primary.close()
             raise
@@ -195,29 +230,41 @@ class Login:
         try:
             connection.connect()
         except ServerError as error:
-            what = "primary" if self._listener.split_rw else "server"
-            raise ServerError("57P03", f"the {what} cannot be reached", severity="FATAL", detail=str(error)) from None
+            raise self._unreachable(str(error)) from None
         return connection
 
+    def _unreachable(self, why: str) -> ServerError:
+        what = "primary" if self._listener.split_rw else "server"
+        return ServerError("57P03", f"the {what} cannot be reached", severity="FATAL", detail=why)
+
     def _connection(self, cluster: str) -> UpstreamConnection:
-        return UpstreamConnection(self._manager, cluster, tls=self._listener.upstream_ssl == "REQUIRE")
+        return UpstreamConnection(self._manager, cluster, tls=self._listener.upstream_ssl == "REQUIRE",
+                                  asks=not self._replication)
 
 
-def connect_replica(manager: ClusterManagerLike, listener: Listener, session: LoggedIn,
-                    host: HostLike) -> UpstreamConnection | None:
+def connect_replica(manager: ClusterManagerLike, listener: Listener, session: LoggedIn, host: Judged,
+                    as_of_ns: int) -> UpstreamConnection | None:
     """A read connection for a session that is logged in, or None: then the session does without.
 
-    *host* is fresh as of the session's login: one that lags would start with old settings of the role.
+    *host* is fresh as of *as_of_ns*, the session's login: one that lags would start with old settings of the role. So
+    must be whichever other server answers at its address.
     """
-    connection = UpstreamConnection(manager, listener.read_cluster, tls=listener.upstream_ssl == "REQUIRE")
-    try:
-        connection.connect(host)
-        with connection.logging_in():
-            connection.log_in(session.credentials, connection.start(read_only(session.parameters)))
-    except ServerError as error:
-        logger.debug("no read connection for %s: %s", session.credentials.user, error)
-        return None
-    return alike(connection, session.main)
+    for _ in range(TRIES if host.balanced else 1):
+        connection = UpstreamConnection(manager, listener.read_cluster, tls=listener.upstream_ssl == "REQUIRE",
+                                        asks=True)
+        try:
+            connection.connect(host)
+            with connection.logging_in():
+                connection.log_in(session.credentials, connection.start(read_only(session.parameters)))
+        except ServerError as error:
+            logger.debug("no read connection for %s: %s", session.credentials.user, error)
+            return None
+        server = manager.server_of(connection)
+        if server is host or (server is not None and not server.why_not and server.fresh_ns > as_of_ns):
+            connection.belongs_to(server)
+            return alike(connection, session.main)
+        connection.close()
+    return None
 
 
 def read_only(parameters: Mapping[str, str]) -> dict[str, str]:

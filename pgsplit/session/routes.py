@@ -177,6 +177,7 @@ class Context:
     want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that
     fence_wait_ns: int = 0      # how long at most; 0: reads that must wait are the session's
     waited: bool = False        # one has waited in vain
+    writes_nothing: bool = False      # the upstream in the additional one's place is a standby
 
     def fresh(self, fence_ns: int) -> bool:
         """Whether the replica may be read from without another question."""

@@ -190,12 +190,12 @@ class Server:
         held.append(self.shared.limits.take_listener(self.listener))
         started = time.monotonic_ns()
 
-        def fresh_replica() -> Host | None:
-            if self.sampler is None:
-                return None
-            return self.sampler.pick_fresh(started, self.listener.fence_wait)
+        def fresh_replica(alone: bool) -> Host | None:
+            host = self.sampler.pick_fresh(started, self.listener.fence_wait) if self.sampler is not None else None
+            return None if alone and host is not None and host.balanced else host
 
-        logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding).run()
+        logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding,
+                          started).run()
         try:
             held.append(self.shared.limits.take_user(self.listener, request.user))
         except ServerError:
@@ -267,9 +267,13 @@ class ActiveSession:
         self._reconnecting: gevent.Greenlet[..., None] | None = None
         board = self.shared.board
         self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
+        reached = logged_in.main.reached
+        self._on_standby = reached is not None and reached.in_recovery       # nothing is written there
+        self._publish = (lambda now_ns: None) if self._on_standby else board.publish_write
         self.context = Context(self.shared.table(server.stats, self.relay), {}, self.counter.recent,
-                               CONSISTENCY[self.listener.consistency], board.publish_write, board.latest_write_ns,
-                               want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait))
+                               CONSISTENCY[self.listener.consistency], self._publish, board.latest_write_ns,
+                               want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait),
+                               writes_nothing=self._on_standby)
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
@@ -292,7 +296,7 @@ class ActiveSession:
         session = Session(
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
-            publish=self.shared.board.publish_write, lost_replica=self._lost_replica, answered=counter.answered,
+            publish=self._publish, lost_replica=self._lost_replica, answered=counter.answered,
             remember_write=self.shared.remember_write, repeats=self)
         self.context.statements = splitter.statements
         self.context.sole = sole
@@ -311,6 +315,7 @@ class ActiveSession:
         self.server.sessions.add(self)
         if self.logged_in.default is None and self.logged_in.additional is not None:
             self._reconnect_later(RECONNECT_AFTER)
+        self.look_at_primary()
         try:
             self.session.run()
         finally:
@@ -333,6 +338,18 @@ class ActiveSession:
         self._configurations = self.shared.manager.configurations(self.listener.write_cluster, replica.host)
         self.context.freshness = replica.host.freshness
         splitter.configurations_differ(differing(replica, main) | differing_values(self._configurations))
+
+    def look_at_primary(self) -> None:
+        """End the session if its server may not be written to any more: what it would take would be lost."""
+        main, manager = self.logged_in.main, self.shared.manager
+        if self._on_standby:
+            return
+        why = manager.why_not_write(self.listener.write_cluster, main.reached)
+        if main.reached is None and isinstance(main.host, Host) and main.host.claims:
+            why = main.host.found
+        if why:
+            logger.warning("%s is ended: %s", self.session.label, why)
+            self.session.cut(why)
 
     # --- the fence ----------------------------------------------------------------------------------------
 
@@ -359,7 +376,11 @@ class ActiveSession:
             if not self.session.splitter.in_flight:
                 self.session.drop_replica(host.why_not)
             return "replica_out"
-        if not self.shared.manager.is_primary(self.listener.write_cluster, self.logged_in.main.host):
+        if connection.reached is None or host.identity is None or connection.reached.started != host.identity.started:
+            if not self.session.splitter.in_flight:
+                self.session.drop_replica(f"another server than this one is known at {host.name}")
+            return "replica_out"
+        if not self.shared.manager.is_primary(self.listener.write_cluster, self.logged_in.main.reached):
             return "primary_changed"
         if self.shared.manager.configurations(self.listener.write_cluster, host) is not self._configurations:
             self._compare_configurations(self.session.splitter)
@@ -433,7 +454,7 @@ class ActiveSession:
             return None
         for credentials in self._credentials():
             self.logged_in.credentials = credentials
-            connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host)
+            connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host, self._since_ns)
             if connection is not None:
                 return connection
         return None

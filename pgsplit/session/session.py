@@ -68,6 +68,7 @@ class Session:
         self.fence_ns = time.monotonic_ns()
         self.draining = False
         self.terminated = ""
+        self._cut = ""
         self._freshness = freshness
         self._publish = publish
         self._lost_replica = lost_replica
@@ -96,6 +97,11 @@ class Session:
         self.terminated = why
         self.relay.raise_(self.flow)
 
+    def cut(self, why: str) -> None:
+        """End now, also in the midst of a batch: the server that it runs on is not to be written to any more."""
+        self._cut = why
+        self.relay.raise_(self.flow)
+
     def leave_replica(self, why: str) -> None:
         """Give up the replica's connection as soon as nothing runs there."""
         self._leave_replica = why
@@ -112,6 +118,9 @@ class Session:
         """Serve the client until it leaves, or cannot be served any more. Closes all legs."""
         try:
             while not self._ended:
+                if self._cut:
+                    self._fail(self._lost("the connection to the primary was ended", self._cut))
+                    break
                 self._pump_replica()
                 self._pump_primary()
                 self._pump_client()
@@ -218,10 +227,12 @@ class Session:
             self._ended = True
             return
         upstream = "replica" if splitter.sole else "primary"
-        lost = bool(splitter.in_flight) or not splitter.idle
+        self._fail(self._lost(f"the connection to the {upstream} was lost", f"it {why}"))
+
+    def _lost(self, what: str, why: str) -> ServerError:
+        lost = bool(self.splitter.in_flight) or not self.splitter.idle
         detail = "What it was doing may or may not have taken effect." if lost else None
-        self._fail(ServerError("08006", f"the connection to the {upstream} was lost: it {why}", severity="FATAL",
-                               detail=detail))
+        return ServerError("08006", f"{what}: {why}", severity="FATAL", detail=detail)
 
     def _pump_replica(self) -> None:
         leg, client, splitter = self.flow.default, self.flow.client, self.splitter
@@ -282,7 +293,7 @@ class Session:
     def _pump_client(self) -> None:
         client, primary, splitter = self.flow.client, self.flow.additional, self.splitter
         assert primary is not None
-        while client.inbox and not primary.congested and not self._ended:
+        while client.inbox and not primary.congested and not (self._ended or self._cut):
             step = splitter.next(client.inbox, client.full)
             if step.action is Action.FORWARD:
                 if step.batch is not None:

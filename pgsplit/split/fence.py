@@ -1,8 +1,8 @@
 """The fence: as of when a replica is fresh (guarantee G3; DESIGN section 6). Sans-I/O.
 
-At local time *t* the primary was asked for its write-ahead log position and answered *L*: a replica that has
-replayed up to *L* shows every commit that was acknowledged before *t*. A ring of such samples is kept, not only
-the newest: on a busy primary the newest has never been replayed.
+At local time *t* the primary was asked for the end of its write-ahead log and answered *L*: a replica that has
+replayed up to *L* shows every commit that was acknowledged before *t*, flushed or not (docs/adr/0010). A ring of such
+samples is kept, not only the newest: on a busy primary the newest has never been replayed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
-RING: Final = 512
+RING: Final = 512              # samples that are kept as they came, however close
+COARSE: Final = 256            # an older one is kept where it is this part of its age later than the one before it
 NEVER: Final = -1
 ALWAYS: Final = 2**62          # the primary itself
 
@@ -36,11 +37,16 @@ def normalise(lsn: int, segment_size: int = 16 << 20, block_size: int = 8192) ->
 
 
 class Ring:
-    """Samples (t_ns, lsn) of one primary, in order of time; positions never fall while it is the same server."""
+    """Samples (t_ns, lsn) of one primary in one term, in order of time; positions never fall in it.
+
+    The newest are all kept, older ones ever more sparsely, so that a standby that stands still for hours is told by
+    how much, within 4/COARSE of that, in little memory.
+    """
 
     def __init__(self) -> None:
         self._times: list[int] = []
         self._lsns: list[int] = []
+        self._thin_at = 2 * RING
 
     def __len__(self) -> int:
         return len(self._times)
@@ -49,6 +55,7 @@ class Ring:
         """Another primary, or the same one restarted: its positions mean nothing beside the old ones."""
         self._times.clear()
         self._lsns.clear()
+        self._thin_at = 2 * RING
 
     def add(self, t_ns: int, lsn: int) -> None:
         """*t_ns* was read before the primary was asked. A position that falls voids all that was known."""
@@ -59,8 +66,18 @@ class Ring:
             return
         self._times.append(t_ns)
         self._lsns.append(lsn)
-        if len(self._times) > 2 * RING:
-            del self._times[:RING], self._lsns[:RING]
+        if len(self._times) > self._thin_at:
+            self._thin()
+
+    def _thin(self) -> None:
+        newest, old = self._times[-1], len(self._times) - RING
+        kept = [0]
+        for index in range(1, old):
+            if self._times[index] - self._times[kept[-1]] >= (newest - self._times[index]) // COARSE:
+                kept.append(index)
+        self._times[:old] = [self._times[index] for index in kept]
+        self._lsns[:old] = [self._lsns[index] for index in kept]
+        self._thin_at = len(self._times) + RING
 
     def fresh_ns(self, replayed: int) -> int:
         """The greatest t whose position is replayed; NEVER when there is none."""
@@ -68,7 +85,9 @@ class Ring:
         return self._times[index - 1] if index else NEVER
 
     def lag_ns(self, replayed: int) -> int:
-        """For how long, at least, not everything has been replayed."""
+        """The age, as of the newest sample, of the oldest thing that is not replayed; of what is older than all samples
+        at least theirs.
+        """
         if not self._times or replayed >= self._lsns[-1]:
             return 0
         return self._times[-1] - max(self.fresh_ns(replayed), self._times[0])

@@ -16,12 +16,15 @@ from .. import log
 from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
-from ..split.fence import ALWAYS, Ring
-from .host import ORDERED, Configurations, Host, Identity, ground_moved
+from ..split.fence import Ring
+from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
+from .judge import Judge
+from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
-    from .connection import HostLike
+    from .connection import UpstreamConnection
     from .monitor import HealthCheck, Position
+    from .server_identity import Reached
 
 logger = log.get("pgsplit.cluster")
 
@@ -47,8 +50,8 @@ class Cluster:
         self.name = config.name
         self.writes = writes
         self.monitor_tls = monitor_tls
-        self.hosts: dict[tuple[str, int], Host] = {}
-        self.checks: dict[tuple[str, int], HealthCheck] = {}
+        self.hosts: dict[HostKey, Host] = {}
+        self.checks: dict[HostKey, HealthCheck] = {}
         self.resolver: gevent.Greenlet[..., None] | None = None
         self._next = 0
         self._context: ssl.SSLContext | None = None
@@ -110,18 +113,25 @@ def client_context(config: ClusterConfig) -> ssl.SSLContext:
 
 
 class ClusterManager:
-    """All clusters of a configuration, with health checks in the background. Made in a worker, on gevent."""
+    """All clusters of a configuration, with health checks in the background. Made in a worker, on gevent.
 
-    def __init__(self, config: Config, resolver: Resolve = resolve) -> None:
-        self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
-        self.primaries: dict[str, Host] = {}
+    *timelines*: the greatest that this node has seen. *demoted* is called when a server has lost the right to be
+    written to: sessions that are on it must not stay (`why_not_write`).
+    """
+
+    def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
+                 demoted: Callable[[], None] = lambda: None) -> None:
         self._clusters: dict[str, Cluster] = {}
+        self._demoted = demoted
+        self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name),
+                           Terms(timelines or OwnTimelines()), self._look_at_demotion)
+        self.rings, self.primaries = self.judge.rings, self.judge.primaries
         self._resolve = resolver
         self._changed = Event()
-        self._ring_of: dict[str, Identity | None] = {}
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
         self._orders: dict[str, str] = {}
         self.update(config)
+        self._watcher = gevent.spawn(self._watch)
 
     # --- configuration --------------------------------------------------------------------------------
 
@@ -157,6 +167,7 @@ class ClusterManager:
             host.removed = True
 
     def stop(self) -> None:
+        self._watcher.kill()
         for cluster in self._clusters.values():
             self._drop(cluster)
         self._clusters.clear()
@@ -181,36 +192,44 @@ class ClusterManager:
                 complete = False
                 logger.warning("cluster %s: %s does not resolve: %s", cluster.name, endpoint.host, error)
         if complete:
-            for address in [address for address in cluster.hosts if address not in found]:
-                logger.info("cluster %s: %s:%d is gone from the DNS", cluster.name, *address)
-                host = cluster.hosts.pop(address)
-                cluster.checks.pop(address).stop()       # first: a check under way would take it back
-                host.out("is gone from the DNS")
-                host.removed = True
+            for key in [key for key in cluster.hosts if key[:2] not in found]:
+                logger.info("cluster %s: %s is gone from the DNS", cluster.name, cluster.hosts[key].name)
+                self._remove(cluster, key, "is gone from the DNS")
         for address in sorted(found):
             if address not in cluster.hosts:
                 self._add(cluster, address)
         self.changed()
         return complete
 
-    def _add(self, cluster: Cluster, address: tuple[str, int]) -> None:
+    def _add(self, cluster: Cluster, address: tuple[str, int], behind: Identity | None = None) -> Host:
         from .monitor import HealthCheck
 
-        host = cluster.hosts[address] = Host(cluster.name, address)
-        host.order = self._orders.get(f"{cluster.name}/{host.name}", "")
-        cluster.checks[address] = HealthCheck(self, cluster, host, self._config.monitor)
+        host = Host(cluster.name, address, behind)
+        host.order = self._orders.get(f"{cluster.name}/{host.endpoint}", "")
+        cluster.hosts[host.key] = host
+        cluster.checks[host.key] = HealthCheck(self, cluster, host, self._config.monitor)
+        return host
+
+    @staticmethod
+    def _remove(cluster: Cluster, key: HostKey, why: str) -> None:
+        host = cluster.hosts.pop(key)
+        cluster.checks.pop(key).stop()       # first: a check under way would take it back
+        host.out(why)
+        host.removed = True
 
     # --- the operator's orders ----------------------------------------------------------------------------
 
     def order(self, orders: Mapping[str, str]) -> None:
-        """*orders*: drain or maintenance by ``cluster/host:port``; hosts that it does not name are ready."""
+        """*orders*: drain or maintenance by ``cluster/host:port``, for all servers that answer there; hosts that it
+        does not name are ready.
+        """
         self._orders = dict(orders)
         for cluster in self._clusters.values():
             for host in cluster.hosts.values():
-                before, host.order = host.order, self._orders.get(f"{cluster.name}/{host.name}", "")
+                before, host.order = host.order, self._orders.get(f"{cluster.name}/{host.endpoint}", "")
                 if host.order != before:
                     logger.info("%s of cluster %s: %s", host.name, cluster.name, ORDERED[host.order] or "is ready")
-                    cluster.checks[host.address].check_now()
+                    cluster.checks[host.key].check_now()
         self.changed()
 
     def check_now(self) -> None:
@@ -226,78 +245,75 @@ class ClusterManager:
         self._changed.clear()
 
     def seen(self, host: Host, position: Position, t_ns: int) -> None:
-        """What a check or a sample found out: the host's role, and how fresh it is."""
-        cluster = self._clusters.get(host.cluster_name)
-        if cluster is None:
-            return
-        if cluster.writes:
-            self._seen_writer(cluster, host, position, t_ns)
-        elif self._pairs.get(cluster.name, cluster.name) == cluster.name:
-            host.why_not = ""              # not split: whatever answers serves
-        else:
-            self._seen_reader(cluster, host, position)
+        """What a check or a sample that was asked for at *t_ns* has just found out."""
+        self.judge.seen(host, position, t_ns, time.monotonic_ns())
 
-    def _seen_writer(self, cluster: Cluster, host: Host, position: Position, t_ns: int) -> None:
-        if position.in_recovery:
-            host.out("is in recovery, not a primary")
-            return
-        before = self.primaries.get(cluster.name)
-        if before is not host or self._ring_of.get(cluster.name) != host.identity:
-            self.rings[cluster.name].clear()
-            self.primaries[cluster.name] = host
-            ground_moved()
-            self._ring_of[cluster.name] = host.identity
-        self.rings[cluster.name].add(t_ns, position.inserted)
-        host.why_not = ""
+    def _look_at_demotion(self) -> None:
+        if self.judge.demotion():
+            self.changed()
+            self._demoted()
 
-    def _seen_reader(self, cluster: Cluster, host: Host, position: Position) -> None:
-        writer = self._pairs[cluster.name]
-        primary = self.primaries.get(writer)
-        ours, theirs = host.identity, primary.identity if primary is not None else None
-        host.is_primary = not position.in_recovery and theirs is not None and ours == theirs
-        if host.is_primary:
-            host.why_not, host.fresh_ns, host.lag_bytes = "", ALWAYS, 0
-            return
-        if not position.in_recovery:
-            host.out("is not in recovery, and not the primary of the write cluster")
-            return
-        if ours is not None and theirs is not None and ours.differs(theirs):
-            host.out("belongs to another PostgreSQL cluster than the primary: its system identifier differs")
-            return
-        if primary is not None and primary.configuration and host.configuration and (
-                primary.configuration.collations != host.configuration.collations):
-            host.out("has collations of other versions than the primary: it may sort, and search, differently")
-            return
-        ring = self.rings[writer]
-        host.replayed = position.lsn
-        host.fresh_ns = ring.fresh_ns(position.lsn)
-        host.lag_bytes = max(0, ring.newest_lsn - position.lsn)
-        host.lag_ns = ring.lag_ns(position.lsn)
-        host.why_not = ""
-        if over := self._over_limit(host):
-            host.out(over)
-
-    def _over_limit(self, host: Host) -> str:
-        """Why its lag keeps a replica from being used. One that was over its limit comes back at half of it."""
-        config = self._clusters[host.cluster_name].config
-        part = 0.5 if host.lagging else 1.0
-        host.lagging = True
-        if config.max_lag_bytes and host.lag_bytes > config.max_lag_bytes * part:
-            return f"is {host.lag_bytes} bytes behind (max_lag_bytes {config.max_lag_bytes})"
-        if config.max_lag and host.lag_ns > config.max_lag * 1e9 * part:
-            return f"is {host.lag_ns / 1e9:.3g} s behind (max_lag {config.max_lag:g} s)"
-        host.lagging = False
-        return ""
+    def _watch(self) -> None:
+        """Look what other workers have seen, and for servers that balancers have no more."""
+        while True:
+            gevent.sleep(WATCH)
+            self._look_at_demotion()
+            self._forget_gone()
 
     # --- questions ----------------------------------------------------------------------------------------
 
-    def is_primary(self, cluster_name: str, host: HostLike | None) -> bool:
-        """Whether *host* is still the server that the replicas are compared with: not so after a reload that names
-        another primary, or a failover.
+    def is_primary(self, cluster_name: str, reached: Reached | None) -> bool:
+        """See `Judge.is_primary`: not so after a reload that names another primary, or a failover."""
+        return self.judge.is_primary(cluster_name, reached)
+
+    def server_of(self, connection: UpstreamConnection) -> Host | None:
+        """The host that *connection* has reached: its address may be a balancer's, behind which there are several.
+        None: it has not said, or is not known yet; then it is looked for.
         """
-        primary = self.primaries.get(cluster_name)
-        return primary is host or (isinstance(host, Host) and primary is not None and host.identity is not None
-                                   and host.identity == primary.identity)
+        cluster, reached, host = self.cluster(connection.cluster_name), connection.reached, connection.host
+        if reached is None or host is None:
+            return None
+        there = [other for other in cluster.hosts.values() if other.address == host.address]
+        for other in there:
+            if other.identity is not None and other.identity.started == reached.started:
+                return other
+        if all(other.identity is not None for other in there):
+            self.found_behind(cluster, host.address, Identity(reached.system_identifier, reached.started))
+        return None
+
+    def found_behind(self, cluster: Cluster, address: tuple[str, int], identity: Identity) -> None:
+        """Another server than those that are known has answered at *address*: check and sample it by itself."""
+        first, there = cluster.hosts.get(address), (*address, identity.started)
+        alike = [host for host in cluster.hosts.values() if host.address == address]
+        if first is None or there in cluster.hosts or len(alike) >= BEHIND or cluster.writes or (
+                self._pairs.get(cluster.name, cluster.name) == cluster.name):
+            return
+        logger.info("cluster %s: %s is a balancer: another server answers there, too", cluster.name, first.endpoint)
+        first.balanced = True
+        self._add(cluster, address, identity)
+
+    def forget_behind(self, cluster: Cluster, address: tuple[str, int], identity: Identity) -> None:
+        """The host of *address* itself is that server now."""
+        there = (*address, identity.started)
+        if there in cluster.hosts:
+            self._remove(cluster, there, "is known by its address")
+            self._count_behind(cluster, address)
+
+    def _forget_gone(self) -> None:
+        """Of a balancer's servers those that have not been found for long."""
+        for cluster in self._clusters.values():
+            for key, check in list(cluster.checks.items()):
+                if check.host.behind is not None and check.fails_for > FORGET:
+                    self._remove(cluster, key, "is behind its balancer no more")
+                    self._count_behind(cluster, check.host.address)
+
+    def _count_behind(self, cluster: Cluster, address: tuple[str, int]) -> None:
+        if (first := cluster.hosts.get(address)) is not None:
+            first.balanced = any(host.behind and host.address == address for host in cluster.hosts.values())
+
+    def why_not_write(self, cluster_name: str, reached: Reached | None) -> str:
+        """See `Judge.why_not_write`."""
+        return self.judge.why_not_write(cluster_name, reached)
 
     def configurations(self, write_cluster: str, host: Host) -> Configurations:
         """The same object for as long as neither has changed."""
@@ -365,3 +381,6 @@ class ClusterManager:
 
 
 POLL: Final = 0.1
+BEHIND: Final = 32             # servers at most behind one address
+FORGET: Final = 60.0           # seconds that one of them may be away
+WATCH: Final = 0.1           # seconds between two looks at what other workers know of timelines

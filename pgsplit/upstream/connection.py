@@ -20,6 +20,7 @@ from .login import (
     server_salt,
     start_tls,
 )
+from .server_identity import QUESTION, Reached, take
 from .stream import Stream
 
 
@@ -42,6 +43,17 @@ class HostLike(Protocol):
     def connect_failed(self, why: str) -> None: ...
 
 
+class Judged(HostLike, Protocol):
+    """A host of which it is known how fresh it is."""
+
+    @property
+    def why_not(self) -> str: ...
+    @property
+    def fresh_ns(self) -> int: ...
+    @property
+    def balanced(self) -> bool: ...
+
+
 class ClusterLike(Protocol):
     @property
     def connect_timeout(self) -> float: ...
@@ -53,16 +65,20 @@ class ClusterLike(Protocol):
 class ClusterManagerLike(Protocol):
     def cluster(self, name: str, /) -> ClusterLike: ...
     def pick(self, cluster_name: str, /) -> HostLike: ...
+    def server_of(self, connection: UpstreamConnection, /) -> Judged | None: ...
+    def why_not_write(self, cluster_name: str, reached: Reached | None, /) -> str: ...
 
 
 class UpstreamConnection:
     """One connection to a host of *cluster_name*. *callback* gets what the upstream sends once the session runs.
 
-    *counts*: it is one of the host's connections; a monitor's is not.
+    *counts*: it is one of the host's connections; a monitor's is not. *asks*: find out at the login which server it is
+    that was reached.
     """
 
     def __init__(self, cluster_manager: ClusterManagerLike, cluster_name: str,
-                 callback: AdditionalConnCallback | None = None, *, tls: bool, counts: bool = True) -> None:
+                 callback: AdditionalConnCallback | None = None, *, tls: bool, counts: bool = True,
+                 asks: bool = False) -> None:
         self._manager = cluster_manager
         self.cluster_name = cluster_name
         self.callback = callback
@@ -70,6 +86,8 @@ class UpstreamConnection:
         self.host: HostLike | None = None
         self.stream: Stream | None = None
         self.session = ServerSession()
+        self.reached: Reached | None = None        # the server, where it was asked and has said
+        self._asks = asks
         self._counts = counts
         self._counted = False
 
@@ -150,8 +168,19 @@ class UpstreamConnection:
 
     def finish(self) -> None:
         """AuthenticationOk has been seen: read up to ReadyForQuery."""
+        if self._asks:
+            self._connected.write(QUESTION)         # it waits there for the server to be ready, and nobody waits for it
         self.session = finish(self._connected)
+        if self._asks:
+            self.reached = take(self._connected)
         self._connected.be_patient(None)
+
+    def belongs_to(self, host: HostLike) -> None:
+        """It has turned out to be a connection to *host*, another server behind the same address."""
+        if self._counted and self.host is not None:
+            self.host.closed()
+            host.connected()
+        self.host = host
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..split.fence import NEVER
+from .terms import UNKNOWN
 
 UNCHECKED: Final = "not checked yet"
 # What an operator may order, and what it means for who would use the host.
@@ -43,7 +44,7 @@ class Identity:
     """Which server this is: positions in the write-ahead log compare only on one."""
 
     system_identifier: str
-    started: str              # pg_postmaster_start_time()
+    started: int              # pg_postmaster_start_time(), microseconds of Unix time
 
     def differs(self, other: Identity) -> bool:
         """Whether the two are surely of different PostgreSQL clusters; an empty identifier is not known."""
@@ -59,6 +60,9 @@ class Configuration:
     values: tuple[tuple[str, str], ...]
     collations: str           # a digest of the versions of all collations, which sort for the indexes too
 
+
+HostKey = tuple[str, int] | tuple[str, int, int]
+"""An address; of one of several servers behind it also its start time."""
 
 Configurations = tuple[Configuration | None, Configuration | None]
 """A primary's, and a replica's."""
@@ -80,30 +84,49 @@ class Host:
     order = Ground()
     found = Ground()
     identity = Ground()
+    timeline = Ground()
     configuration = Ground()
 
-    def __init__(self, cluster_name: str, address: tuple[str, int]) -> None:
+    def __init__(self, cluster_name: str, address: tuple[str, int], behind: Identity | None = None) -> None:
+        """*behind*: the address is a balancer's, and this is one of the servers behind it."""
         self.freshness = array("q", [NEVER])
         self.cluster_name = cluster_name
         self.address = address
-        self.name = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        self.behind = behind
+        self.balanced = behind is not None     # more than one server answers there
+        self.endpoint = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        self.server = ""                   # by what address the server knows itself
         self.order = ""                    # the operator's: drain or maintenance
         self.found = UNCHECKED             # by the health check
         self.checked = False
         self.silent = False                # it has not answered its last check
         self.in_recovery: bool | None = None
         self.identity = None               # an Identity, once it is known
+        self.timeline = UNKNOWN            # on which it was when it last answered
+        self.claims = False                # when it last answered it was out of recovery
+        self.note = ""                     # in words: what its operator should see to
+        self.ahead = False                 # it has replayed what its primary does not have
         self.configuration = None          # a Configuration
         self.configurations: Configurations | None = None     # with that of its primary
         self.is_primary = False            # the write cluster's primary itself, listed in the read cluster
         self.replayed = 0                  # LSN
-        self.lag_bytes = 0
-        self.lag_ns = 0                    # since when not everything is known to be replayed
+        self.heard_ns = 0                  # when it said so
+        self.lag_bytes: int | None = None  # None: not known
+        self.lag_ns: int | None = None     # since when not everything is known to be replayed
         self.lagging = False               # out for that
         self.removed = False               # its name resolves to it no more
         self.cx_total = 0
         self.cx_active = 0
         self.cx_connect_fail = 0
+
+    @property
+    def key(self) -> HostKey:
+        """By which its cluster has it."""
+        return self.address if self.behind is None else (*self.address, self.behind.started)
+
+    @property
+    def name(self) -> str:
+        return f"{self.endpoint} ({self.server})" if self.balanced and self.server else self.endpoint
 
     @property
     def fresh_ns(self) -> int:
@@ -137,12 +160,20 @@ class Host:
         self.why_not = why
         self.fresh_ns = NEVER
 
+    def unknown(self) -> None:
+        """It has not answered: what it last said of itself may not be so any more."""
+        self.lag_bytes = self.lag_ns = None
+
     def counters(self) -> dict[str, int]:
-        return {
+        """A lag that is not known is left out."""
+        counters = {
             "upstream_cx_total": self.cx_total,
             "upstream_cx_active": self.cx_active,
             "upstream_cx_connect_fail": self.cx_connect_fail,
             "healthy": int(not self.why_not),
-            "lag_bytes": self.lag_bytes,
-            "lag_ms": self.lag_ns // 1_000_000,
         }
+        if self.lag_bytes is not None:
+            counters["lag_bytes"] = self.lag_bytes
+        if self.lag_ns is not None:
+            counters["lag_ms"] = self.lag_ns // 1_000_000
+        return counters

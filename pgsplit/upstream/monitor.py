@@ -22,15 +22,26 @@ from .cluster import Cluster, ClusterManager
 from .connection import UpstreamConnection
 from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
 from .login import Credentials
+from .server_identity import START_TIME
+from .terms import UNKNOWN
 
 logger = log.get("pgsplit.health")
 
+# A standby's timeline is the one that it receives; where it receives none, or the monitor may not see which, the one
+# that its control file tells, which is later to know.
 SAMPLE: Final = """select pg_is_in_recovery(),
   case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
-  case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end"""
-IDENTIFY: Final = """select pg_postmaster_start_time(),
+  case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end,
+  case when pg_is_in_recovery() then {standby} else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end"""
+RECEIVED: Final = "(select lpad(to_hex(received_tli), 8, '0') from pg_stat_wal_receiver)"
+CONTROLLED: Final = """(select lpad(to_hex(greatest(timeline_id, min_recovery_end_timeline)), 8, '0')
+  from pg_control_checkpoint(), pg_control_recovery())"""
+IDENTIFY: Final = f"""select {START_TIME}, host(inet_server_addr()), inet_server_port(),
   (select setting from pg_settings where name = 'wal_segment_size'),
-  (select setting from pg_settings where name = 'wal_block_size')"""
+  (select setting from pg_settings where name = 'wal_block_size'),
+  pg_has_role(current_user, 'pg_read_all_stats', 'usage'),
+  has_function_privilege('pg_control_checkpoint()', 'execute')
+    and has_function_privilege('pg_control_recovery()', 'execute')"""
 LOADED: Final = "select pg_conf_load_time()"
 CONFIGURATION: Final = f"select name, setting from pg_settings where name in {RESULT_SETTINGS!r} order by name"
 COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace || ' '
@@ -44,6 +55,7 @@ class Position:
     in_recovery: bool
     lsn: int                 # replayed on a standby, flushed on a primary
     inserted: int            # a primary's end of the log, up to which commits may have been acknowledged unflushed
+    timeline: int            # UNKNOWN where it could not be found out
 
 
 class MonitorConnection:
@@ -51,6 +63,7 @@ class MonitorConnection:
 
     def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
         self.host = host
+        self.sees_timelines = True         # also those that standbys receive
         self._manager = manager
         self._cluster = cluster
         self._monitor = monitor
@@ -65,8 +78,25 @@ class MonitorConnection:
         return self._ready and self._connection is not None
 
     def connect(self) -> Identity:
+        """Log in to the host, and find out which server it is.
+
+        :raises ServerError: 08001 also when other servers than the one that is meant answer at its address.
+        """
+        others: list[UpstreamConnection] = []
+        meant = self.host.behind
         with self._lock:
-            return self._connect()
+            try:
+                for _ in range(TRIES):
+                    identity = self._connect()
+                    if meant is None or identity.started == meant.started:
+                        return identity
+                    assert self._connection is not None
+                    others.append(self._connection)         # held until then: a balancer may count connections
+                    self._connection, self._ready = None, False
+            finally:
+                for connection in others:
+                    connection.close()
+        raise ServerError("08001", f"is not found behind {self.host.endpoint}", severity="FATAL")
 
     def _connect(self) -> Identity:
         connection = UpstreamConnection(self._manager, self._cluster.name, tls=self._cluster.monitor_tls, counts=False)
@@ -77,8 +107,8 @@ class MonitorConnection:
                                       "application_name": "pgsplit monitor"})
             connection.log_in(credentials, first)
             self._connection = connection
-            identity = self._identify()
-            self._write(build.parse("sample", SAMPLE) + build.SYNC)
+            identity, standby = self._identify()
+            self._write(build.parse("sample", SAMPLE.format(standby=standby)) + build.SYNC)
             self._rows(0)
             self._ready = True
         except BaseException:
@@ -93,16 +123,20 @@ class MonitorConnection:
             self._connection.close()
             self._connection = None
 
-    def _identify(self) -> Identity:
+    def _identify(self) -> tuple[Identity, str]:
+        """Which server it is, and the expression that tells its timeline while it is a standby."""
         self._write(build.query(IDENTIFY))
-        started, segment, block = self._row(3)
+        started, address, port, segment, block, may_see, may_control = self._row(7)
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
+        self.host.server = f"{address}:{port}" if address is not None else ""
+        self.sees_timelines = may_see == "t"
+        known = [part for part, may in ((RECEIVED, may_see), (CONTROLLED, may_control)) if may == "t"]
         try:
             self._write(build.query(SYSTEM))
             system = self._row(1)[0] or ""
         except ServerError:
             system = ""          # the monitor may not ask; the start time still tells servers apart
-        return Identity(system, started or "")
+        return Identity(system, int(started or 0)), f"coalesce({', '.join(known)})" if known else "null"
 
     def configuration(self, known: Configuration | None) -> Configuration:
         """What the server's configuration says; *known* where that has not been loaded again since."""
@@ -129,10 +163,11 @@ class MonitorConnection:
         self._write(ROUND)
 
     def answer(self) -> Position:
-        recovery, lsn, insert = self._row(3)
+        recovery, lsn, insert, timeline = self._row(4)
         position = parse_lsn(lsn) if lsn else 0
         return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
-                        self._normalised(parse_lsn(insert)) if insert else 0)
+                        self._normalised(parse_lsn(insert)) if insert else 0,
+                        int(timeline, 16) if timeline else UNKNOWN)
 
     def _normalised(self, lsn: int) -> int:
         return normalise(lsn, self._segment_size, self._block_size)
@@ -176,6 +211,20 @@ class MonitorConnection:
                 return rows
 
 
+BLIND: Final = ("the monitor's role may not see which timeline this standby receives, so that one which follows another"
+                " primary is found out later than it could be: GRANT pg_monitor TO {user}")
+TRIES: Final = 12         # connections to a balancer, until one reaches the server that is meant
+PROBES: Final = 2         # connections beside the first one that show whether an address is a balancer's
+SLOWLY: Final = 5.0       # seconds between two attempts to find a server that is not there
+
+
+def _has_ended(error: Exception) -> bool:
+    """Whether *error* shows that no server serves there now. One that only does not answer may do so again."""
+    if isinstance(error, ConnectionLost):
+        return "did not answer" not in str(error)
+    return isinstance(error, ServerError) and (error.sqlstate[:2] == "57" or "refused" in error.message.lower())
+
+
 class HealthCheck:
     """Keeps one host's `why_not` true, in the background."""
 
@@ -184,12 +233,19 @@ class HealthCheck:
         self.connection = MonitorConnection(manager, cluster, host, monitor)
         self._manager = manager
         self._cluster = cluster
+        self._monitor = monitor
+        self._failing_since = 0.0
         self._wake = Event()
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         self._greenlet.kill()
         self.connection.close()
+
+    @property
+    def fails_for(self) -> float:
+        """Seconds since it last succeeded, while it does not."""
+        return time.monotonic() - self._failing_since if self._failing_since else 0.0
 
     def check_now(self) -> None:
         self._wake.set()
@@ -201,8 +257,11 @@ class HealthCheck:
         if self.host.found != why:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
         self.host.out(why)
+        self.host.unknown()
         self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57")
         self.host.checked = True
+        if _has_ended(error):
+            self.host.claims = False
         self._manager.changed()
 
     def _run(self) -> None:
@@ -217,26 +276,58 @@ class HealthCheck:
                     self._check()
             except (ServerError, ConnectionLost, ProtocolViolation, OSError, TimeoutError, ValueError, IndexError) as e:
                 self.fail(e)
-            self._wake.wait(max(0.05, self._cluster.health_interval - (time.monotonic() - started)))
+                self._failing_since = self._failing_since or time.monotonic()
+            else:
+                self._failing_since = 0.0
+            interval = self._cluster.health_interval
+            if self._failing_since and self.host.behind is not None:
+                interval = max(interval, SLOWLY)
+            self._wake.wait(max(0.05, interval - (time.monotonic() - started)))
 
     def _leave_alone(self) -> None:
         self.connection.close()
         self.host.out(UNCHECKED)
+        self.host.unknown()
+        self.host.claims = False
         self._manager.changed()
         self._wake.wait()
+
+    def _look_behind(self, first: Identity) -> None:
+        """Whether other servers answer at the same address; what is not found out now sessions will show."""
+        if self._cluster.writes:
+            return
+        for _ in range(PROBES):
+            probe = MonitorConnection(self._manager, self._cluster, Host(self._cluster.name, self.host.address),
+                                      self._monitor)
+            try:
+                identity = probe.connect()
+            except (ServerError, ConnectionLost, OSError):
+                return
+            finally:
+                probe.close()
+            if identity.started != first.started:
+                self._manager.found_behind(self._cluster, self.host.address, identity)
+
+    def _note(self, position: Position) -> None:
+        """Say what the monitor's role lacks."""
+        blind = position.in_recovery and not self.connection.sees_timelines
+        note = BLIND.format(user=self._monitor.username) if blind else ""
+        if note and note != self.host.note:
+            logger.warning("%s of cluster %s: %s", self.host.name, self._cluster.name, note)
+        self.host.note = note
 
     def _check(self) -> None:
         host = self.host
         if not self.connection.open:
             host.identity = self.connection.connect()
+            if host.behind is None:
+                self._manager.forget_behind(self._cluster, host.address, host.identity)
+                self._look_behind(host.identity)
         host.configuration = self.connection.configuration(host.configuration)
         t_ns = time.monotonic_ns()
         position = self.connection.sample()
-        was, host.in_recovery = host.found, position.in_recovery
         host.checked = True
         host.silent = False
+        self._note(position)
         self._manager.seen(host, position, t_ns)
-        if was and not host.found:
-            logger.info("%s of cluster %s can be used: %s", host.name, self._cluster.name,
-                        "a standby" if position.in_recovery else "the primary")
         self._manager.changed()

@@ -115,7 +115,7 @@ class Sampler:
         ring = self._manager.rings[self._write]
         asked: list[HealthCheck] = []
         if any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters):
-            check = writers.checks.get(primary.address) if primary is not None else None
+            check = writers.checks.get(primary.key) if primary is not None else None
             if check is None or not check.connection.open:
                 raise ConnectionLost(self._write, "has no primary to ask")
             asked.append(check)

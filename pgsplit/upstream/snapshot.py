@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from .cluster import Cluster
 from .host import Host
@@ -10,7 +11,9 @@ from .host import Host
 
 @dataclass(frozen=True, slots=True)
 class HostSnapshot:
-    """*why_not*: in words why it is not used, or empty. *lag_ms*: since when not all is known to be replayed."""
+    """*why_not*: in words why it is not used, or empty. *lag_ms*: since when not all is known to be replayed; of either
+    lag None where it is not known.
+    """
 
     cluster: str
     name: str
@@ -19,20 +22,27 @@ class HostSnapshot:
     healthy: bool
     why_not: str
     order: str                     # the operator's: drain, maintenance, or none
-    lag_bytes: int
-    lag_ms: float
+    lag_bytes: int | None
+    lag_ms: float | None
     replayed: str                  # position in the write-ahead log, as PostgreSQL writes it
-    started: str                   # the server's start time, as it says it
+    started: str                   # the server's start time, UTC
+    timeline: int                  # 0: not known
+    note: str                      # in words what its operator should see to; or empty
     cx_active: int
     cx_total: int
     cx_connect_fail: int
+
+
+def _moment(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(" ", "seconds")
 
 
 def host_snapshot(cluster: Cluster, host: Host) -> HostSnapshot:
     role = {None: "unknown", True: "standby", False: "primary"}[host.in_recovery]
     return HostSnapshot(
         cluster=cluster.name, name=host.name, role=role, writes=cluster.writes, healthy=not host.why_not,
-        why_not=host.why_not, order=host.order, lag_bytes=host.lag_bytes, lag_ms=host.lag_ns / 1e6,
+        why_not=host.why_not, order=host.order, lag_bytes=host.lag_bytes,
+        lag_ms=None if host.lag_ns is None else host.lag_ns / 1e6,
         replayed=f"{host.replayed >> 32:X}/{host.replayed & 0xFFFFFFFF:X}" if host.replayed else "",
-        started=host.identity.started if host.identity is not None else "", cx_active=host.cx_active,
-        cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail)
+        started=_moment(host.identity.started) if host.identity is not None else "", timeline=host.timeline,
+        note=host.note, cx_active=host.cx_active, cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail)

@@ -142,6 +142,18 @@ def test_readiness_has_its_reason(browser, proxy):
     answer = browser.get("/readyz")
     assert answer.status_code == 503
     assert "cannot serve reads on replicas: cluster replicas: 10.0.0.2:5432 is drained" in answer.text
+    assert browser.get("/readyz?level=replicas").status_code == 503
+    assert browser.get("/readyz?level=writes").text == "ok\n"
+    assert browser.get("/readyz?level=all").status_code == 400
+
+
+def test_a_lag_that_is_not_known_is_not_said_to_be_none(browser, proxy):
+    proxy.hosts = [host(lag_bytes=None, lag_ms=None), proxy.hosts[1]]
+    time.sleep(0.5)
+    assert "not known" in browser.get("/clusters/part").text and "lag not known" in browser.get("/overview/part").text
+    assert browser.get("/readyz").status_code == 503 and browser.get("/readyz?level=writes").status_code == 200
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert [sample.labels["cluster"] for sample in families["pgsplit_cluster_host_lag_seconds"].samples] == ["primary"]
 
 
 def test_envoys_stats(browser):

@@ -24,17 +24,20 @@ def _row(values: tuple[str | None, ...]) -> bytes:
     return message(b"D", body)
 
 
+STARTED = "1767225600000000"
 # By a word in the question.
 ANSWERS = {
-    b"pg_postmaster_start_time": rows(("2026-01-01 00:00:00+00", "16777216", "8192", "200", "f")),
+    b"pg_postmaster_start_time": rows((STARTED, "127.0.0.1", "5432", "16777216", "8192", "t", "t")),
     b"pg_control_system": rows(("1",)),
     b"pg_conf_load_time": rows(("2026-01-01 00:00:00+00",)),
     b"from pg_settings": rows(("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")),
     b"pg_collation": rows(("c0ffee",)),
 }
 # Of a primary and of a standby, which is always fresh.
-SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000")),
-           False: message(b"2") + rows(("t", "0/1000000", None))}
+SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000", "00000001")),
+           False: message(b"2") + rows(("t", "0/1000000", None, "00000001"))}
+# What a session's own connection is told when it asks which server it has reached.
+REACHED = {True: rows((STARTED, "f", "00000001", "1")), False: rows((STARTED, "t", None, "1"))}
 
 
 def answer_monitor(sock: socket.socket, primary: bool) -> None:

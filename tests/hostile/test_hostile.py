@@ -16,8 +16,8 @@ from gevent import socket
 from gevent.pool import Pool
 
 from pgsplit.demo.proxy import Proxy
-from tests.hostile.health import answer_monitor, is_monitor
-from tests.hostile.streams import CLIENT, SERVER, STARTUP, mutate
+from tests.hostile.health import REACHED, answer_monitor, is_monitor
+from tests.hostile.streams import AUTHENTICATED, CLIENT, SERVER, STARTUP, mutate
 from tests.integration.conftest import counters
 from tests.needs import IN_CI
 from tests.waiting import eventually
@@ -81,6 +81,13 @@ def play_servers(proxy: Proxy, count: int) -> None:
     pool.join()
 
 
+def recording(dice: random.Random, primary: bool) -> tuple[bytes, ...]:
+    """A server's part of a conversation; behind the login it says which server it is."""
+    messages = dice.choice(SERVER)
+    logged_in = messages.index(AUTHENTICATED[-1]) + 1 if AUTHENTICATED[-1] in messages else len(messages)
+    return (*messages[:logged_in], REACHED[primary], AUTHENTICATED[-1], *messages[logged_in:])
+
+
 @contextmanager
 def fake_server(dice: random.Random, *, primary: bool) -> Iterator[int]:
     """Answers whatever it is asked, and a health check as it expects it. Its greenlets run while the test sleeps."""
@@ -91,7 +98,7 @@ def fake_server(dice: random.Random, *, primary: bool) -> Iterator[int]:
                 if is_monitor(first):
                     answer_monitor(sock, primary)
                     return
-                data = mutate(dice, SERVER[dice.randrange(len(SERVER))])
+                data = mutate(dice, recording(dice, primary))
                 cut = dice.randint(0, len(data))
                 sock.sendall(data[:cut])
                 gevent.sleep(0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgsplit.split.fence import NEVER, RING, Ring, normalise, parse_lsn
+from pgsplit.split.fence import COARSE, NEVER, RING, Ring, normalise, parse_lsn
 
 
 @pytest.mark.parametrize("text, number", [("0/0", 0), ("0/1000018", 0x1000018), ("16/B374D848", 0x16B374D848)])
@@ -55,13 +55,25 @@ def test_a_position_that_falls_voids_what_was_known():
     assert ring.fresh_ns(10**9) == NEVER and ring.newest_ns == NEVER
 
 
-def test_the_ring_is_bounded_and_forgets_the_oldest():
+def test_the_ring_is_bounded_and_knows_a_day():
+    """A sample every 5 ms, for as long as a day: also what stands still from the beginning is told by how much."""
+    ring, step, number = Ring(), 5_000_000, 0
+    while number * step < 86_400 * 10**9:
+        ring.add(number * step, number)
+        number += 1 if number < 20 * RING else 1000           # the rest of the day in strides
+        assert len(ring) <= 9 * RING
+    newest = ring.newest_ns
+    assert ring.fresh_ns(ring.newest_lsn) == newest and ring.lag_ns(ring.newest_lsn) == 0
+    for replayed in (0, 3, 700, 5000, 15 * RING, number // 2, number - 5000):
+        age = newest - replayed * step
+        assert age <= ring.lag_ns(replayed) <= age * (1 + 4 / COARSE) + 1000 * step, replayed
+
+
+def test_the_newest_samples_are_all_there():
     ring = Ring()
-    for number in range(10 * RING):
+    for number in range(20 * RING):
         ring.add(number, number)
-    assert len(ring) <= 2 * RING
-    assert ring.fresh_ns(10 * RING) == 10 * RING - 1
-    assert ring.fresh_ns(3) == NEVER
+        assert all(ring.fresh_ns(lsn) == lsn for lsn in (number, max(0, number - 1), max(0, number - RING + 1)))
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 5)), max_size=100), st.integers(0, 300))

@@ -1,0 +1,79 @@
+"""Which server a connection has reached: its address alone does not tell, since that may be a balancer's.
+
+Asked on the connection itself, behind its login and ahead of the session's first batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import ProtocolViolation, ServerError
+from ..wire import build
+from ..wire.parse import data_row, server_error
+from .stream import Stream
+from .terms import UNKNOWN
+
+# Names mean the same whatever the role's search_path is. The number does not depend on DateStyle and TimeZone.
+START_TIME: Final = """(extract(epoch from pg_catalog.pg_postmaster_start_time())
+  operator(pg_catalog.*) 1000000)::pg_catalog.int8"""
+_SERVER: Final = f"""select {START_TIME}, pg_catalog.pg_is_in_recovery(),
+  case when not pg_catalog.pg_is_in_recovery() then
+    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) end"""
+QUESTION: Final = build.query(f"{_SERVER}, (select system_identifier from pg_catalog.pg_control_system())")
+# By SQLSTATE of the answer, what is asked instead: a role that may not read the control file; and a standby, which
+# answers nothing where default_transaction_isolation is serializable (manual 27.4.2).
+_INSTEAD: Final = {
+    "42501": (build.query(f"{_SERVER}, null"),),
+    "0A000": (build.query("start transaction isolation level read committed read only"), QUESTION,
+              build.query("rollback")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The server at the other end. *timeline*: where it is out of recovery; what it was then it is for as long as the
+    connection lasts, but for a promotion.
+    """
+
+    started: int                   # pg_postmaster_start_time(), microseconds of Unix time
+    in_recovery: bool
+    timeline: int
+    system_identifier: str
+
+
+def take(stream: Stream) -> Reached | None:
+    """The answer to QUESTION, up to ReadyForQuery. None: the server would not say.
+
+    :raises ServerError: FATAL; the connection is at its end.
+    :raises ConnectionLost: likewise.
+    """
+    rows, error = _answer(stream)
+    if error is not None and (instead := _INSTEAD.get(error.sqlstate)):
+        stream.write(b"".join(instead))
+        rows = [row for question in instead for row in _answer(stream)[0]]
+    if len(rows) != 1 or len(rows[0]) != 4:
+        return None
+    started, in_recovery, timeline, system = rows[0]
+    try:
+        return Reached(int(started or b""), in_recovery == b"t", int(timeline, 16) if timeline else UNKNOWN,
+                       (system or b"").decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _answer(stream: Stream) -> tuple[list[list[bytes | None]], ServerError | None]:
+    rows: list[list[bytes | None]] = []
+    failure: ServerError | None = None
+    while True:
+        kind, body = stream.read_message()
+        if kind == ord("D"):
+            rows.append(data_row(body))
+        elif kind == ord("E"):
+            failure = server_error(body)
+            if failure.severity != "ERROR":
+                raise failure
+        elif kind == ord("Z"):
+            return rows, failure
+        elif kind not in b"TCNS":
+            raise ProtocolViolation(f"{stream.name} answered with message type {kind}")

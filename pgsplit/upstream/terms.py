@@ -1,0 +1,67 @@
+"""Terms: (system identifier, timeline), within which positions in the write-ahead log mean something.
+
+A promotion begins a new timeline (PostgreSQL manual 26.3.6), so of two servers out of recovery the one on the lower
+timeline is a former primary, whatever it says itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, Protocol
+
+UNKNOWN: Final = 0        # a timeline that could not be found out: real ones begin at 1
+
+
+class Timelines(Protocol):
+    """The board's: the greatest timeline that any worker of this node has seen, by PostgreSQL cluster."""
+
+    def raise_timeline(self, cluster: int, timeline: int) -> None: ...
+    def timeline(self, cluster: int) -> int: ...
+
+
+class OwnTimelines:
+    """Those of one process alone."""
+
+    def __init__(self) -> None:
+        self._greatest: dict[int, int] = {}
+
+    def raise_timeline(self, cluster: int, timeline: int) -> None:
+        self._greatest[cluster] = max(timeline, self.timeline(cluster))
+
+    def timeline(self, cluster: int) -> int:
+        return self._greatest.get(cluster, UNKNOWN)
+
+
+class Terms:
+    """What is known of terms in one process, which learns from the others by *timelines*."""
+
+    def __init__(self, timelines: Timelines) -> None:
+        self._timelines = timelines
+        self._known: dict[int, int] = {}
+        self.raised = False            # by this process, since the last `news`
+
+    @staticmethod
+    def cluster(system_identifier: str, write_cluster: str) -> int:
+        """The PostgreSQL cluster as a number; of a server that keeps its identifier to itself that of the write
+        cluster for which it is configured.
+        """
+        return int(system_identifier) if system_identifier.isdecimal() else -1 - zlib.crc32(write_cluster.encode())
+
+    def seen(self, cluster: int, timeline: int) -> None:
+        if timeline > self._timelines.timeline(cluster):
+            self._timelines.raise_timeline(cluster, timeline)
+            self.raised = True
+
+    def greatest(self, cluster: int) -> int:
+        """The primary's timeline; UNKNOWN when none has been seen."""
+        timeline = self._timelines.timeline(cluster)
+        self._known.setdefault(cluster, timeline)
+        return timeline
+
+    def news(self) -> bool:
+        """Whether a timeline has risen since the last call."""
+        self.raised = False
+        risen = [cluster for cluster, known in self._known.items() if self._timelines.timeline(cluster) != known]
+        for cluster in risen:
+            self._known[cluster] = self._timelines.timeline(cluster)
+        return bool(risen)

@@ -1,0 +1,50 @@
+"""What a worker knows of timelines, and what the others have seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgsplit.process.board import TERMS, Board
+from pgsplit.upstream.terms import UNKNOWN, OwnTimelines, Terms
+
+
+def test_the_greatest_timeline_of_each_cluster_is_remembered():
+    board = Board()
+    one, other = board.slot(0), board.slot(1)
+    assert one.timeline(7) == UNKNOWN
+    one.raise_timeline(7, 3)
+    other.raise_timeline(7, 2)
+    other.raise_timeline(8, 9)
+    assert (one.timeline(7), other.timeline(7), one.timeline(8)) == (3, 3, 9)
+    one.raise_timeline(7, 2)                      # a timeline never falls
+    assert other.timeline(7) == 3
+    board.forget(0)                               # and outlives who has seen it
+    assert board.slot(0).timeline(7) == 3
+
+
+def test_a_worker_remembers_the_latest_clusters():
+    board = Board()
+    slot = board.slot(0)
+    for cluster in range(3 * TERMS):
+        slot.raise_timeline(cluster, 5)
+    assert all(slot.timeline(cluster) == 5 for cluster in range(2 * TERMS, 3 * TERMS))
+    assert slot.timeline(0) == UNKNOWN
+
+
+@pytest.mark.parametrize("timelines", [OwnTimelines, lambda: Board().slot(0)], ids=["its own", "the board's"])
+def test_what_another_worker_has_seen_is_news_once(timelines):
+    shared = timelines()
+    here, there = Terms(shared), Terms(shared)
+    assert here.greatest(1) == UNKNOWN and not here.news()
+    there.seen(1, 2)
+    assert there.raised and not here.raised
+    assert here.news() and not here.news()
+    assert here.greatest(1) == 2
+    there.seen(1, 1)
+    assert not here.news()
+
+
+def test_a_server_that_keeps_its_identifier_to_itself_is_of_its_write_cluster():
+    assert Terms.cluster("7300000000000000001", "a") == 7300000000000000001
+    assert Terms.cluster("", "a") == Terms.cluster("", "a") != Terms.cluster("", "b")
+    assert Terms.cluster("", "a") < 0
