@@ -1,10 +1,12 @@
-"""A few seconds of each checker; `./run fence` and `./run chaos` run them for as long as one likes."""
+"""A few seconds of each checker; `./run fence`, `chaos` and `topology` run them for as long as one likes."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.checkers import chaos, fence
+from pgsplit.demo.replication import PrimaryAndStandbys
+from tests.checkers import chaos, fence, topology
+from tests.conftest import ROLES, SUPERUSER_PASSWORD
 
 
 @pytest.mark.parametrize("consistency", fence.LEVELS)
@@ -19,3 +21,11 @@ def test_no_error_of_a_replica_reaches_a_client(cluster, pgsplit_server):
     found = chaos.check(cluster, proxy, seconds=5, seed=1, clients=8)
     assert found.good, str(found)
     cluster.catch_up()
+
+
+@pytest.mark.slow
+def test_no_write_is_lost_at_a_former_primary(cluster):
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as servers, \
+            topology.in_front_of(servers) as proxy:
+        found = topology.check(servers, proxy, seconds=10, seed=1)
+        assert found.good, f"{found}\n{proxy.log_end(400)}"

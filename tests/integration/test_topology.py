@@ -4,11 +4,9 @@ no read is behind an acknowledged write (G3).
 
 from __future__ import annotations
 
-import os
-import signal
+import select
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Server
 from tests.balancer import Balancer
 from tests.conftest import ROLES, SUPERUSER_PASSWORD, default_configuration
+from tests.freezing import frozen
 from tests.needs import missing
 from tests.waiting import eventually
 
@@ -84,27 +83,6 @@ def route(session: Session) -> str:
     return str(row[0])
 
 
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    """All of a server's processes stand still, as a paused virtual machine does."""
-    assert server._process is not None
-    parent = server._process.pid
-    pids = [parent]
-    os.kill(parent, signal.SIGSTOP)          # first: it starts no more
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError, ValueError, IndexError):
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                pids.append(int(entry.name))
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
 def everywhere(servers: PrimaryAndStandbys) -> list[str]:
     return [server.address for server in servers.servers]
 
@@ -129,6 +107,7 @@ def test_a_former_primary_takes_nothing(servers, start):
 
         eventually(written, timeout=60)
         for session in (idle, busy):            # cut, although the server does not answer
+            assert select.select([session.fileno()], [], [], 60)[0]
             with pytest.raises(psycopg.OperationalError) as raised:
                 session.execute("select 1")
             assert "former primary" in str(raised.value) or session.broken
