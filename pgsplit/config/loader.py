@@ -45,7 +45,8 @@ class Loaded:
 
 def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults: Mapping[str, Any] | None = None,
          overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """*defaults*: of settings that depend on the machine (workers, run_dir). *overrides*: the command line's.
+    """*defaults*: of settings that depend on the machine: workers, and run_dir, in which ``{port}`` is the first
+    listener's. *overrides*: the command line's.
 
     :raises ConfigError: with every mistake.
     """
@@ -95,7 +96,7 @@ class _Loader:
         self._bind(raw_listeners)
         listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
         clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
-        process = self._process()
+        process = self._process(raw_listeners)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
         admin = self._admin()
         if self._notes.problems or monitor is None:
@@ -154,8 +155,11 @@ class _Loader:
         return [made for raw in raws
                 if (made := make(raw, self._settings(scope, block.mapping(raw.name, own), raw.name), *more))]
 
-    def _process(self) -> Process:
+    def _process(self, raws: list[RawListener]) -> Process:
         values = self._settings("process", None, "")
+        if self.sources["pgsplit.run_dir"] == "default":
+            port = next((address.port for raw in raws for address in raw.addresses), 0)
+            values["run_dir"] = values["run_dir"].replace("{port}", str(port))
         for name in EMPTY_IS_NONE:
             values[name] = values[name] or None
         return Process.model_construct(**values)

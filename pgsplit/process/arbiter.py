@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from .. import compiled, log
@@ -29,6 +30,7 @@ from .orders import Orders
 from .pidfile import Pidfile
 from .questions import Questions
 from .reload import Reload
+from .rundir import RunDir
 from .title import set_title
 
 logger = log.get("pgsplit.arbiter")
@@ -73,6 +75,7 @@ class Arbiter:
         self._log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
         self.wanted = config.process.workers
         self.started = time.time()
+        self.file = os.path.abspath(loaded.files[0])
         self.last_reload: dict[str, Any] = {"number": 0, "generation": config.generation, "ok": True, "problems": []}
         self._seen = files.seen(loaded.files)
         self._selector = selectors.DefaultSelector()
@@ -96,9 +99,9 @@ class Arbiter:
         :raises PgSplitError: when it cannot start: an address, the pidfile, run_dir, or no worker boots.
         """
         process = self.config.process
-        children.make_run_dir(process.run_dir)
         self._recent = log.keep_recent()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(RunDir(process.run_dir))
             if process.pidfile:
                 stack.enter_context(Pidfile(process.pidfile))
             descriptors.raise_limit()
@@ -343,7 +346,7 @@ class Arbiter:
         """*save*: a file and its new text, which is taken for the file's, and written once all are prepared."""
         self._seen = files.seen(self.loaded.files)
         try:
-            loaded = self.load(self.config.generation + 1, dict([save]) if save is not None else None)
+            loaded = self._stay(self.load(self.config.generation + 1, dict([save]) if save is not None else None))
             self.admin.check(loaded.config)
             self._reload = Reload(self.config, loaded.config, self.sockets)
         except (ConfigError, listeners.BindError) as error:
@@ -352,6 +355,11 @@ class Arbiter:
         self._loading, self._save = loaded, save
         self._reload.begin(child for child in self.children.values() if not child.leaving)
         self._reload_step()
+
+    def _stay(self, loaded: Loaded) -> Loaded:
+        """Where the instance can be found stays as it was at the start: its sockets lie there, and its lock."""
+        process = loaded.config.process.model_copy(update={"run_dir": self.config.process.run_dir})
+        return replace(loaded, config=loaded.config.model_copy(update={"process": process}))
 
     def _reload_step(self) -> None:
         """Commit when all are prepared, abort when one refuses or time is over."""

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
@@ -17,7 +16,6 @@ from typing import Any, NoReturn
 
 from .. import log
 from ..config.model import Address, Config
-from ..errors import PgSplitError
 from .board import Board
 from .channel import Channel
 
@@ -114,16 +112,3 @@ def close_descriptors(keep: set[int]) -> None:
         if int(name) not in keep:
             with suppress(OSError):
                 os.close(int(name))
-
-
-def make_run_dir(path: str) -> None:
-    """:raises PgSplitError: when it cannot be made, or is not ours alone: what listens there obeys without asking."""
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        status = os.lstat(path)
-    except OSError as error:
-        raise PgSplitError(f"run_dir {path}: {error.strerror}") from None
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PgSplitError(f"run_dir {path}: is not a directory of this user")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        os.chmod(path, 0o700)

@@ -37,8 +37,14 @@ def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | N
 
 
 def machine_defaults() -> dict[str, Any]:
-    base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/pgsplit-{os.geteuid()}"
-    return {"workers": len(os.sched_getaffinity(0)), "run_dir": os.path.join(base, "pgsplit")}
+    """`load`'s."""
+    return {"workers": len(os.sched_getaffinity(0)), "run_dir": default_run_dir("{port}")}
+
+
+def default_run_dir(port: str) -> str:
+    """Of the instance whose first listener has *port*: two instances with defaults do not meet."""
+    base = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(base, f"pgsplit-{port}") if base else f"/tmp/pgsplit-{os.geteuid()}-{port}"
 
 
 def check_files(loaded: Loaded) -> list[str]:

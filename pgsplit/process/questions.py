@@ -37,6 +37,7 @@ class Questions:
     def about(self) -> dict[str, Any]:
         arbiter = self._arbiter
         return {"version": __version__, "pid": os.getpid(), "started": arbiter.started,
+                "file": arbiter.file,
                 "generation": arbiter.config.generation, "workers_wanted": arbiter.wanted,
                 "restarts": arbiter.restarts, "orders": arbiter.orders.told(),
                 "listeners": [_listener(listener) for listener in arbiter.config.listeners],

@@ -1,0 +1,75 @@
+"""run_dir: the sockets of one instance lie in it, and a lock says whose it is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from types import TracebackType
+from typing import Final
+
+from ..errors import PgSplitError
+
+PID_FILE: Final = "arbiter.pid"
+
+
+class RunDir:
+    """A context: the directory is made, and this process's own until it ends, however it ends.
+
+    The lock lies on the directory itself (flock(2)): no file of a dead instance can be mistaken for one that lives,
+    and systemd-tmpfiles leaves a locked directory in /tmp alone. Children must not inherit it
+    (`children.close_descriptors`).
+
+    :raises PgSplitError: naming the pid, where a living instance has it; or when it cannot be made, or is not ours
+        alone: what listens there obeys without asking.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> RunDir:
+        try:
+            os.makedirs(self._path, mode=0o700, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise PgSplitError(f"run_dir {self._path}: {error.strerror}") from None
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self
+
+    def _take(self) -> None:
+        status = os.fstat(self._descriptor)
+        if status.st_uid != os.geteuid():
+            raise PgSplitError(f"run_dir {self._path}: is not a directory of this user")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(self._descriptor, 0o700)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PgSplitError(f"run_dir {self._path}: pgsplit runs already, {self._holder()}; "
+                               "two instances need a run_dir each") from None
+        except OSError as error:
+            raise PgSplitError(f"run_dir {self._path}: cannot be locked: {error.strerror}") from None
+        try:
+            with open(os.path.join(self._path, PID_FILE), "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise PgSplitError(f"run_dir {self._path}: {error.strerror}") from None
+
+    def _holder(self) -> str:
+        try:
+            with open(os.path.join(self._path, PID_FILE), encoding="ascii") as file:
+                return f"pid {int(file.read())}"
+        except (OSError, ValueError):
+            return "and starts just now"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._path, PID_FILE))
+        os.close(self._descriptor)
