@@ -13,10 +13,11 @@ from gevent import socket
 from gevent.event import Event
 
 from .. import log
+from ..config.model import Address as Endpoint
 from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
-from ..split.fence import Ring
+from ..split.fence import NEVER, Ring
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .terms import OwnTimelines, Terms, Timelines
@@ -53,6 +54,8 @@ class Cluster:
         self.hosts: dict[HostKey, Host] = {}
         self.checks: dict[HostKey, HealthCheck] = {}
         self.resolver: gevent.Greenlet[..., None] | None = None
+        self.resolve_now = Event()
+        self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
         self._next = 0
         self._context: ssl.SSLContext | None = None
 
@@ -76,6 +79,10 @@ class Cluster:
         if self._context is None:
             self._context = client_context(self.config)
         return self._context
+
+    def read_context_again(self) -> None:
+        """With the next connection: the files may hold something else."""
+        self._context = None
 
     def usable(self) -> list[Host]:
         return [host for host in self.hosts.values() if not host.why_not and not host.removed]
@@ -130,41 +137,61 @@ class ClusterManager:
         self._changed = Event()
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
         self._orders: dict[str, str] = {}
+        self._config = config
         self.update(config)
         self._watcher = gevent.spawn(self._watch)
 
     # --- configuration --------------------------------------------------------------------------------
 
     def update(self, config: Config) -> None:
-        """Take over a configuration: clusters that it leaves alone keep their hosts and what is known of them."""
+        """Take over a configuration. A host whose address stays keeps its sessions, and what is known of it."""
         ground_moved()
-        writes = {listener.write_cluster for listener in config.listeners if listener.split_rw}
+        pairs = {listener.read_cluster: listener.write_cluster for listener in config.listeners if listener.split_rw}
+        writes = set(pairs.values())
         tls = {name for listener in config.listeners if listener.upstream_ssl == "REQUIRE"
                for name in (listener.read_cluster, listener.write_cluster)}
-        self._pairs = {listener.read_cluster: listener.write_cluster for listener in config.listeners}
-        self._config = config
+        before, self._pairs = self._pairs, pairs
+        other_monitor, self._config = config.monitor != self._config.monitor, config
         wanted = {cluster.name: cluster for cluster in config.clusters}
         for name, cluster in list(self._clusters.items()):
-            if wanted.get(name) != cluster.config or (name in tls) != cluster.monitor_tls:
+            if name not in wanted or (name in writes) != cluster.writes:
                 self._drop(self._clusters.pop(name))
         for name, cluster_config in wanted.items():
             self.rings.setdefault(name, Ring())
             if name not in self._clusters:
                 self._clusters[name] = self._make(cluster_config, name in writes, name in tls)
+                continue
+            self._change(self._clusters[name], cluster_config, name in tls, other_monitor)
+            if pairs.get(name) != before.get(name):
+                for host in self._clusters[name].hosts.values():
+                    host.fresh_ns = NEVER       # compared with another primary
 
     def _make(self, config: ClusterConfig, writes: bool, tls: bool) -> Cluster:
         cluster = Cluster(config, writes=writes, monitor_tls=tls)
         cluster.resolver = gevent.spawn(self._keep_resolved, cluster)
         return cluster
 
+    def _change(self, cluster: Cluster, config: ClusterConfig, tls: bool, other_monitor: bool) -> None:
+        """Another configuration for *cluster*. Monitors log in anew where they would do so differently now."""
+        before, cluster.config = cluster.config, config
+        other_login = other_monitor or tls != cluster.monitor_tls or config.tls != before.tls
+        cluster.monitor_tls = tls
+        cluster.read_context_again()
+        if config != before:
+            self._take_hosts(cluster)
+            cluster.resolve_now.set()
+        for address, check in list(cluster.checks.items()):
+            if other_login:
+                cluster.checks[address] = self._check(cluster, check.host)
+                check.stop()
+            else:
+                check.check_now()
+
     def _drop(self, cluster: Cluster) -> None:
         if cluster.resolver is not None:
             cluster.resolver.kill()
-        for check in cluster.checks.values():
-            check.stop()
-        for host in cluster.hosts.values():
-            host.out("is in the configuration no more")
-            host.removed = True
+        for address in list(cluster.hosts):
+            self._remove(cluster, address, "is in the configuration no more")
 
     def stop(self) -> None:
         self._watcher.kill()
@@ -178,44 +205,56 @@ class ClusterManager:
         """STATIC names are resolved once, STRICT_DNS ones again and again; each address is a host."""
         while True:
             complete = self._resolve_all(cluster)
-            if complete and cluster.config.type == "STATIC":
-                return
-            gevent.sleep(cluster.config.dns_refresh)
+            once = complete and cluster.config.type == "STATIC"
+            cluster.resolve_now.wait(None if once else cluster.config.dns_refresh)
+            cluster.resolve_now.clear()
 
     def _resolve_all(self, cluster: Cluster) -> bool:
-        found: set[tuple[str, int]] = set()
-        complete = True
-        for endpoint in cluster.config.endpoints:
+        config, complete = cluster.config, True
+        found: dict[Endpoint, list[tuple[str, int]]] = {}
+        for endpoint in config.endpoints:
             try:
-                found.update(self._resolve(endpoint.host, endpoint.port))
+                found[endpoint] = self._resolve(endpoint.host, endpoint.port)
             except OSError as error:
                 complete = False
                 logger.warning("cluster %s: %s does not resolve: %s", cluster.name, endpoint.host, error)
-        if complete:
-            for key in [key for key in cluster.hosts if key[:2] not in found]:
-                logger.info("cluster %s: %s is gone from the DNS", cluster.name, cluster.hosts[key].name)
-                self._remove(cluster, key, "is gone from the DNS")
+        if cluster.config is config:
+            cluster.resolved.update(found)
+            self._take_hosts(cluster)
+        return complete
+
+    def _take_hosts(self, cluster: Cluster) -> None:
+        """Have the hosts that the endpoints' names are known to be. One that does not resolve now keeps its own."""
+        named = cluster.config.endpoints
+        left = {address for endpoint in cluster.resolved if endpoint not in named
+                for address in cluster.resolved[endpoint]}
+        cluster.resolved = {endpoint: cluster.resolved[endpoint] for endpoint in named if endpoint in cluster.resolved}
+        found = {address for addresses in cluster.resolved.values() for address in addresses}
+        for key in [key for key in cluster.hosts if key[:2] not in found]:
+            self._remove(cluster, key,
+                         "is in the configuration no more" if key[:2] in left else "is gone from the DNS")
         for address in sorted(found):
             if address not in cluster.hosts:
                 self._add(cluster, address)
         self.changed()
-        return complete
 
-    def _add(self, cluster: Cluster, address: tuple[str, int], behind: Identity | None = None) -> Host:
-        from .monitor import HealthCheck
-
+    def _add(self, cluster: Cluster, address: tuple[str, int], behind: Identity | None = None) -> None:
         host = Host(cluster.name, address, behind)
         host.order = self._orders.get(f"{cluster.name}/{host.endpoint}", "")
         cluster.hosts[host.key] = host
-        cluster.checks[host.key] = HealthCheck(self, cluster, host, self._config.monitor)
-        return host
+        cluster.checks[host.key] = self._check(cluster, host)
 
-    @staticmethod
-    def _remove(cluster: Cluster, key: HostKey, why: str) -> None:
-        host = cluster.hosts.pop(key)
-        cluster.checks.pop(key).stop()       # first: a check under way would take it back
-        host.out(why)
+    def _remove(self, cluster: Cluster, key: HostKey, why: str) -> None:
+        host, check = cluster.hosts.pop(key), cluster.checks.pop(key)
+        logger.info("cluster %s: %s %s", cluster.name, host.name, why)
         host.removed = True
+        check.stop()       # first: a check under way would take it back
+        host.out(why)
+
+    def _check(self, cluster: Cluster, host: Host) -> HealthCheck:
+        from .monitor import HealthCheck
+
+        return HealthCheck(self, cluster, host, self._config.monitor)
 
     # --- the operator's orders ----------------------------------------------------------------------------
 

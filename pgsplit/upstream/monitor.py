@@ -253,6 +253,8 @@ class HealthCheck:
     def fail(self, error: Exception) -> None:
         """The host did not answer: it is out until it does."""
         self.connection.close()
+        if self._cluster.checks.get(self.host.address) is not self:
+            return          # stopped: another check knows better
         why = str(error) or type(error).__name__
         if self.host.found != why:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)

@@ -199,6 +199,29 @@ def test_hup_changes_the_users_and_leaves_sessions_alone(start):
         assert session.execute("select 1").fetchone() == (1,)
 
 
+def test_a_changed_setting_leaves_every_open_session_its_replica(start):
+    proxy = start(workers=2)
+    sessions = [connect(proxy) for _ in range(20)]
+
+    def reads() -> bool:
+        for session in sessions:
+            session.execute("select 1")
+        return {session.execute("show pgsplit.last_route").fetchone()[0] for session in sessions} == {"replica: read"}
+
+    eventually(reads)
+    before = proxy.client.arbiter("totals")["cluster.replicas.upstream_cx_total"]
+    for number, (name, value) in enumerate([("max_lag", "1h"), ("health_interval", "300ms"), ("health_timeout", "5s"),
+                                            ("dns_refresh", "1s")]):
+        settings = yaml.safe_load(proxy.file.read_text())["pgsplit"]
+        change(proxy, pgsplit={**settings, name: value}, replicas=[
+            *yaml.safe_load(proxy.file.read_text())["replicas"], f"127.0.0.1:{number + 1}"])
+        reload(proxy)
+        eventually(reads)
+    assert proxy.client.arbiter("totals")["cluster.replicas.upstream_cx_total"] == before
+    for session in sessions:
+        session.close()
+
+
 def test_a_bad_file_changes_nothing_and_every_mistake_is_logged(start):
     proxy = start()
     before = proxy.file.read_text()

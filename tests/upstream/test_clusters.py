@@ -131,10 +131,73 @@ def test_a_reload_keeps_what_it_leaves_alone(cluster, manage):
     standby = cluster.standbys[0]
     manager = manage(configuration(cluster.primary.address, [standby.address]))
     primary, replica = manager.pick("primary"), manager.pick("replicas")
+    check = manager.cluster("replicas").checks[replica.address]
+    monitored, fresh = check.connection._connection, replica.fresh_ns
+    for settings in ({"max_lag": "10s"}, {"health_interval": "50ms"}, {"dns_refresh": "1s"}, {"health_timeout": "2s"}):
+        manager.update(configuration(cluster.primary.address, [standby.address], **settings))
+        assert manager.pick("primary") is primary and manager.pick("replicas") is replica
+        gevent.sleep(0.1)
+        assert not replica.removed and not replica.why_not and replica.fresh_ns >= fresh > NEVER
+    replicas = manager.cluster("replicas")
+    assert (replicas.health_timeout, replicas.config.max_lag, replicas.config.dns_refresh) == (2.0, 0.0, 0.1)
     manager.update(configuration(cluster.primary.address, [standby.address, "127.0.0.1:1"]))
-    assert manager.pick("primary") is primary
-    assert replica.removed
-    assert soon(lambda: manager.cluster("replicas").usable())[0] is not replica
+    soon(lambda: ("127.0.0.1", 1) in replicas.hosts)
+    assert replicas.usable() == [replica] and manager.pick("primary") is primary
+    assert replicas.checks[replica.address] is check and check.connection._connection is monitored
+
+
+def test_what_a_reload_takes_out_goes_at_once_and_what_it_adds_comes(cluster, manage):
+    """Also while another name does not resolve, which keeps the addresses that it had."""
+    standby, primary = cluster.standbys[0], cluster.primary.address
+    answers = {"standbys": [("127.0.0.1", standby.port)]}
+
+    def resolver(host: str, port: int) -> list[tuple[str, int]]:
+        if host == "standbys" and host not in answers:
+            raise OSError("no such host")
+        return answers.get(host) or resolve(host, port)
+
+    manager = manage(configuration(primary, ["standbys:5432", "127.0.0.1:1", "127.0.0.1:2"]), resolver=resolver)
+    hosts = manager.cluster("replicas").hosts
+    kept, gone = hosts["127.0.0.1", standby.port], hosts["127.0.0.1", 1]
+    del answers["standbys"]
+    manager.update(configuration(primary, ["standbys:5432", "127.0.0.1:2", "127.0.0.1:3"]))
+    assert gone.removed and gone.why_not == "is in the configuration no more"
+    soon(lambda: sorted(port for _, port in hosts) == sorted([2, 3, standby.port]))
+    gevent.sleep(0.3)       # the name has not resolved several times
+    assert hosts["127.0.0.1", standby.port] is kept and not kept.why_not
+    answers["standbys"] = [("127.0.0.1", 4)]
+    soon(lambda: kept.removed)
+    assert kept.why_not == "is gone from the DNS"
+
+
+def test_a_monitor_that_logs_in_differently_does_so_after_a_reload(cluster, manage):
+    standby, primary = cluster.standbys[0], cluster.primary.address
+    config = configuration(primary, [standby.address])
+    manager = manage(config)
+    host = manager.pick("replicas")
+    before = manager.cluster("replicas").checks[host.address]
+    assert not before.connection._connection.stream.tls
+    wrong = config.monitor.model_copy(update={"secret": "wrong"})
+    manager.update(config.model_copy(update={"monitor": wrong}))
+    soon(lambda: "password authentication failed" in host.why_not)
+    before.fail(TimeoutError("the health check timed out"))        # of the check that is no more
+    assert "password authentication failed" in host.why_not and not host.removed
+    listeners = tuple(listener.model_copy(update={"upstream_ssl": "REQUIRE"}) for listener in config.listeners)
+    manager.update(config.model_copy(update={"listeners": listeners}))
+    soon(lambda: not host.why_not)
+    replicas = manager.cluster("replicas")
+    assert replicas.hosts == {host.address: host}
+    assert replicas.checks[host.address].connection._connection.stream.tls
+    context = replicas.ssl_context()
+    manager.update(config.model_copy(update={"listeners": listeners}))
+    assert replicas.ssl_context() is not context        # the CA's file may hold another one
+
+
+def test_a_listener_that_does_not_split_takes_no_freshness_from_the_others(cluster, manage):
+    config = configuration(cluster.primary.address, [cluster.standbys[0].address])
+    plain = config.listeners[0].model_copy(update={"name": "plain", "split_rw": False, "write_cluster": "replicas"})
+    manager = manage(config.model_copy(update={"listeners": (*config.listeners, plain)}))
+    soon(lambda: manager.pick("replicas").fresh_ns > NEVER)
 
 
 def test_freshness_follows_replay(cluster, manage):
