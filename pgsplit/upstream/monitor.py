@@ -14,7 +14,7 @@ from .. import log
 from ..auth.secret import parse
 from ..config.model import Monitor as MonitorConfig
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
-from ..split.fence import normalise, parse_lsn
+from ..split.fence import NEVER, normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
 from ..wire import build
 from ..wire.parse import data_row, server_error
@@ -48,6 +48,9 @@ COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace ||
     || coalesce(pg_collation_actual_version(oid), ''), ',' order by oid)) from pg_collation where collprovider <> 'd'"""
 SYSTEM: Final = "select system_identifier from pg_control_system()"
 ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
+
+
+INSUFFICIENT_RESOURCES: Final = "53"       # SQLSTATE class: 53300: too many connections, the server's or the role's
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ class HealthCheck:
         self._monitor = monitor
         self._failing_since = 0.0
         self._wake = Event()
+        self._unseen = ""        # why it is in use all the same
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -251,19 +255,38 @@ class HealthCheck:
         self._wake.set()
 
     def fail(self, error: Exception) -> None:
-        """The host did not answer: it is out until it does."""
+        """The host did not answer: it is out until it does, unless that says nothing of sessions that work on it."""
+        lost = self.connection.open and _ends_one_connection(error)
         self.connection.close()
-        if self._cluster.checks.get(self.host.address) is not self:
+        if self._cluster.checks.get(self.host.key) is not self:
             return          # stopped: another check knows better
         why = str(error) or type(error).__name__
+        full = isinstance(error, ServerError) and error.sqlstate[:2] == INSUFFICIENT_RESOURCES
+        if not self.host.found and (full or (lost and not self._unseen)):
+            self._keep(why, full)
+            return
         if self.host.found != why:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
         self.host.out(why)
         self.host.unknown()
-        self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57")
+        self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57",
+                                                                                        INSUFFICIENT_RESOURCES)
         self.host.checked = True
+        self._unseen = ""
         if _has_ended(error):
             self.host.claims = False
+        self._manager.changed()
+
+    def _keep(self, why: str, full: bool) -> None:
+        """In use, but unseen: what is fresh there is not known. Where one connection has ended, another says more."""
+        self.host.fresh_ns = NEVER
+        self.host.unknown()
+        if full and self._unseen != why:
+            logger.warning("%s of cluster %s stays in use, but is not monitored, so that no read is known to be fresh "
+                           "there: %s", self.host.name, self._cluster.name, why)
+        self._unseen = why
+        if not full:
+            self.check_now()
         self._manager.changed()
 
     def _run(self) -> None:
@@ -331,5 +354,11 @@ class HealthCheck:
         host.checked = True
         host.silent = False
         self._note(position)
+        self._unseen = ""
         self._manager.seen(host, position, t_ns)
         self._manager.changed()
+
+
+def _ends_one_connection(error: Exception) -> bool:
+    """As the server's end does, but pg_terminate_backend() and idle_session_timeout, too (57P01, 57P05)."""
+    return isinstance(error, ConnectionLost) or (isinstance(error, ServerError) and error.sqlstate.startswith("57P"))

@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from pgsplit.config.loader import load
 from pgsplit.config.model import Config
-from pgsplit.errors import ServerError
+from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.split.fence import ALWAYS, NEVER
 from pgsplit.upstream.cluster import ClusterManager, resolve
 from pgsplit.upstream.sampler import Sampler
@@ -111,6 +111,69 @@ def test_a_primary_that_has_missed_a_check_is_tried_all_the_same(cluster, manage
         manager.pick("replicas")
 
 
+MONITORS = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgsplit monitor'"
+
+
+@pytest.fixture
+def full(cluster):
+    """With 0, the servers let no monitor in any more, and end those that are in. With -1, and at the end, they do."""
+    def set_limit(limit: int) -> None:
+        cluster.primary.query(f"alter role scram_user connection limit {limit}")
+        [(wal,)] = cluster.primary.query("select pg_current_wal_flush_lsn()")
+        soon(lambda: cluster.standbys[0].query(f"select pg_last_wal_replay_lsn() >= '{wal}'") == [(True,)])
+        for server in (cluster.primary, cluster.standbys[0]):
+            server.query(MONITORS)
+
+    yield set_limit
+    set_limit(-1)
+
+
+def unprivileged(config: Config) -> Config:
+    """A superuser's role has no limit."""
+    return config.model_copy(update={"monitor": config.monitor.model_copy(update={
+        "username": "scram_user", "secret": "scram-secret"})})
+
+
+def test_a_server_that_is_full_for_the_monitor_stays_in_use(cluster, manage, full, caplog):
+    config = unprivileged(configuration(cluster.primary.address, [cluster.standbys[0].address]))
+    manager = manage(config)
+    primary, replica = manager.pick("primary"), manager.pick("replicas")
+    full(0)
+    for host in (primary, replica):
+        soon(lambda host=host: any(host.name in line and "stays in use" in line and "too many connections" in line
+                                   for line in caplog.messages))
+        assert not host.why_not
+    assert replica.fresh_ns == NEVER and manager.pick("primary") is primary and manager.pick("replicas") is replica
+    anew = manage(config)                   # nobody has seen them: a primary is tried, a replica is not
+    assert anew.pick("primary").address == primary.address
+    with pytest.raises(ServerError, match="too many connections for role"):
+        anew.pick("replicas")
+    full(-1)
+    sampler = Sampler(manager, "primary", "replicas")
+    assert soon(lambda: sampler.wait_fresh(replica, time.monotonic_ns(), 1))
+    assert not [line for line in caplog.messages if f"{replica.name} of cluster replicas is out" in line][1:]
+    sampler.stop()
+
+
+def test_the_end_of_the_monitor_s_connection_alone_takes_nothing_out(cluster, manage, caplog):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address]))
+    replica = manager.pick("replicas")
+    check = manager.cluster("replicas").checks[replica.address]
+    for _ in range(5):
+        before = check.connection._connection
+        cluster.standbys[0].query(MONITORS)
+        soon(lambda before=before: check.connection.open and check.connection._connection is not before)
+        assert not replica.why_not
+    assert not any("is out" in line for line in caplog.messages)
+
+    def ends_each_time() -> None:
+        check.connection.connect()
+        raise ConnectionLost(replica.name)
+
+    check._check = ends_each_time
+    soon(lambda: "closed the connection" in replica.why_not)
+
+
 def test_names_are_resolved_again(cluster, manage):
     answers = [[("127.0.0.1", cluster.standbys[0].port)]]
 
@@ -132,6 +195,7 @@ def test_a_reload_keeps_what_it_leaves_alone(cluster, manage):
     manager = manage(configuration(cluster.primary.address, [standby.address]))
     primary, replica = manager.pick("primary"), manager.pick("replicas")
     check = manager.cluster("replicas").checks[replica.address]
+    soon(lambda: replica.fresh_ns > NEVER)
     monitored, fresh = check.connection._connection, replica.fresh_ns
     for settings in ({"max_lag": "10s"}, {"health_interval": "50ms"}, {"dns_refresh": "1s"}, {"health_timeout": "2s"}):
         manager.update(configuration(cluster.primary.address, [standby.address], **settings))
