@@ -9,6 +9,7 @@ from typing import Final
 from . import fields as kinds
 from . import units
 from .model import Address, ServerTls, UpstreamTls, User
+from .nodes import Node
 from .reader import Fields, Notes
 from .users import read_list
 
@@ -30,6 +31,7 @@ class RawListener:
     read_cluster: str
     users: list[User] = field(default_factory=list)
     users_file: str = ""
+    places: list[tuple[Node, str]] = field(default_factory=list)       # of the addresses
 
 
 @dataclass
@@ -40,6 +42,7 @@ class RawCluster:
     connect_timeout: float
     endpoints: list[Address]
     tls: UpstreamTls
+    places: list[tuple[Node, str]]      # of the endpoints
 
 
 class EnvoyReader:
@@ -56,11 +59,12 @@ class EnvoyReader:
 
     def listener(self, fields: Fields) -> RawListener:
         name = fields.required("name")
-        addresses = [address for address in [self.address(fields)] if address is not None]
-        for more in fields.mappings("additional_addresses", kinds.ADDITIONAL_ADDRESS):
-            address = self.address(more)
+        addresses, places = [], []
+        for holder in [fields, *fields.mappings("additional_addresses", kinds.ADDITIONAL_ADDRESS)]:
+            address = self.address(holder)
             if address is not None:
                 addresses.append(address)
+                places.append((holder.where("address"), holder.at("address")))
         chains = fields.sequence("filter_chains")
         if len(chains) != 1:
             self._notes.wrong(fields.where("filter_chains"), fields.at("filter_chains"),
@@ -68,7 +72,8 @@ class EnvoyReader:
         node, path = chains[0] if chains else (None, fields.at("filter_chains"))
         chain = Fields(self._notes, node, path, kinds.FILTER_CHAIN)
         proxy, tcp = self._filters(chain)
-        raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain), tcp.required("cluster"))
+        raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain), tcp.required("cluster"),
+                          places=places)
         raw.users = read_list(self._notes, proxy.items.get("user_list"), proxy.at("user_list"))
         raw.users_file = self.file(proxy.text("user_list_file"))
         return raw
@@ -155,7 +160,7 @@ class EnvoyReader:
     # --- clusters -----------------------------------------------------------------------------------------
 
     def cluster(self, fields: Fields) -> RawCluster:
-        endpoints = []
+        endpoints, places = [], []
         assignment = fields.mapping("load_assignment", kinds.LOAD_ASSIGNMENT)
         for locality in assignment.mappings("endpoints", kinds.LOCALITY):
             for lb_endpoint in locality.mappings("lb_endpoints", kinds.LB_ENDPOINT):
@@ -164,13 +169,15 @@ class EnvoyReader:
                     self._notes.wrong(lb_endpoint.node, lb_endpoint.path, "an upstream's address is a socket_address")
                 elif address is not None:
                     endpoints.append(address)
+                    places.append((Node(lb_endpoint.node.file, lb_endpoint.node.line), lb_endpoint.path))
         name = fields.required("name")
         if not endpoints:
             self._notes.wrong(fields.where("load_assignment"), fields.at("load_assignment"),
                               f"cluster {name!r} has no endpoint")
         fields.choice("lb_policy", ("ROUND_ROBIN",), "ROUND_ROBIN")
         return RawCluster(fields, name, fields.choice("type", CLUSTER_TYPES, "STATIC"),
-                          fields.scalar("connect_timeout", units.duration, 5.0), endpoints, self._upstream_tls(fields))
+                          fields.scalar("connect_timeout", units.duration, 5.0), endpoints, self._upstream_tls(fields),
+                          places)
 
     def _upstream_tls(self, fields: Fields) -> UpstreamTls:
         if not fields.has("transport_socket"):

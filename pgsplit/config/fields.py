@@ -19,6 +19,9 @@ class Kind:
     ignored: tuple[str, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{'an' if self.name.startswith(('a', 'e', 'i', 'o', 'up')) else 'a'} {self.name}"
+
 
 BOOTSTRAP: Final = Kind(
     "configuration", ("static_resources", "admin", "pgsplit"),
@@ -85,7 +88,7 @@ LOCALITY: Final = Kind("endpoints", ("lb_endpoints",), ("locality", "load_balanc
 LB_ENDPOINT: Final = Kind("lb_endpoint", ("endpoint",), ("health_status", "metadata", "load_balancing_weight"))
 ENDPOINT: Final = Kind("endpoint", ("address",), ("hostname", "health_check_config"))
 ADMIN: Final = Kind("admin", ("address",), ("access_log", "access_log_path", "profile_path", "socket_options"))
-USER: Final = Kind("user_list item", ("username", "password"))
+USER: Final = Kind("user", ("username", "password"))
 ADDRESS: Final = Kind("address", ("socket_address", "pipe"))
 ADDITIONAL_ADDRESS: Final = Kind("additional address", ("address",), ("socket_options",))
 SOCKET_ADDRESS: Final = Kind("socket_address", ("address", "port_value"), ("protocol", "ipv4_compat", "resolver_name"))

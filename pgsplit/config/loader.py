@@ -19,6 +19,7 @@ from .nodes import compose
 from .reader import Fields, Notes
 from .settings import Scope, Setting, of_scope
 from .short import is_short, rewrite
+from .together import Place, check_addresses, check_roles
 from .users import is_clear, read_list
 
 Read = Callable[[str], str]
@@ -56,18 +57,20 @@ def load(text: str, filename: str, read: Read, *, generation: int = 1, defaults:
         notes.wrong(root, "(top)", "a configuration is a mapping")
     if notes.problems or not isinstance(root, MappingNode):
         raise ConfigError(notes.problems)
-    if is_short(root):
+    short = is_short(root)
+    if short:
         root = rewrite(notes, root)
-    loader = _Loader(notes, root, filename, read, defaults or {}, overrides or {})
+    loader = _Loader(notes, root, filename, read, defaults or {}, overrides or {}, "users" if short else "user_list")
     config = loader.config(generation)
     if notes.problems or config is None:
         raise ConfigError(list(dict.fromkeys(notes.problems)))
-    return Loaded(config, notes.warnings, loader.sources, loader.files, loader.marks, loader.user_lists)
+    warnings = list(dict.fromkeys(notes.warnings))
+    return Loaded(config, warnings, loader.sources, loader.files, loader.marks, loader.user_lists)
 
 
 class _Loader:
     def __init__(self, notes: Notes, root: MappingNode, filename: str, read: Read, defaults: Mapping[str, Any],
-                 overrides: Mapping[str, Any]) -> None:
+                 overrides: Mapping[str, Any], user_list: str) -> None:
         self.sources: dict[str, str] = {}
         self.files = [filename]
         self.marks: dict[str, str] = {}
@@ -76,6 +79,7 @@ class _Loader:
         self._read = read
         self._defaults = defaults
         self._overrides = overrides
+        self._user_list = user_list       # what the file's form calls it
         self._top = Fields(notes, root, "", kinds.BOOTSTRAP)
         own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
         self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "admin",
@@ -99,10 +103,27 @@ class _Loader:
         process = self._process(raw_listeners)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
         admin = self._admin()
+        self._check_together(raw_listeners, raw_clusters, listeners, admin)
         if self._notes.problems or monitor is None:
             return None
         return Config(generation=generation, listeners=tuple(listeners), clusters=tuple(clusters), admin=admin,
                       monitor=monitor, process=process)
+
+    def _check_together(self, raws: list[RawListener], clusters: list[RawCluster], listeners: list[Listener],
+                        admin: Admin | None) -> None:
+        listening = [Place(f"listener {raw.name}", address, *place) for raw in raws
+                     for address, place in zip(raw.addresses, raw.places, strict=True)]
+        if admin is not None:
+            where = self._top.mapping("admin", kinds.ADMIN)
+            listening.append(Place("the admin page", admin.address, where.where("address"), where.at("address")))
+        endpoints = [(Place(f"cluster {raw.name}", address, *place)) for raw in clusters
+                     for address, place in zip(raw.endpoints, raw.places, strict=True)]
+        check_addresses(self._notes, listening, endpoints)
+        for place in endpoints:
+            self.marks[f"{place.what} {place.address}"] = f"{place.node.file}:{place.node.line}: {place.path}"
+        if len(listeners) == len(raws):
+            check_roles(self._notes, listeners, [(raw.proxy.where("write_cluster_name"),
+                                                  raw.proxy.at("write_cluster_name")) for raw in raws])
 
     def _unique(self, what: str, raws: Iterable[RawListener | RawCluster]) -> None:
         seen: set[str] = set()
@@ -122,6 +143,7 @@ class _Loader:
                                         + ("there is more than one listener" if len(raws) > 1 else "is not HOST:PORT"))
             return
         raws[0].addresses = [Address(host=host.strip("[]") or "0.0.0.0", port=int(port))]
+        raws[0].places = raws[0].places[:1] or [(raws[0].fields.node, raws[0].fields.path)]
 
     # --- settings -----------------------------------------------------------------------------------------
 
@@ -198,7 +220,7 @@ class _Loader:
             return raw.users
         where, path = raw.proxy.where("user_list_file"), raw.proxy.at("user_list_file")
         if raw.proxy.has("user_list"):
-            self._notes.wrong(where, path, "stands beside user_list: give one of them")
+            self._notes.wrong(where, path, f"stands beside {self._user_list}: give one of them")
         try:
             text = self._read(raw.users_file)
         except (OSError, UnicodeDecodeError) as error:
@@ -248,9 +270,12 @@ class _Loader:
         clear = next((user for user in users if is_clear(user.secret)), None)
         chosen = next((user for user in users if user.username == name), None) if name else clear
         if chosen is None or (name and not is_clear(chosen.secret)):
+            if not users and self._notes.problems:
+                return None         # what is wrong with them has been said
             where = block.where("username") if name else self._top.node
-            self._notes.wrong(where, "pgsplit.monitor", f"user {name!r} is not in a user_list with a clear password"
-                              if name else "health checks need a user: no user of user_list has a clear password")
+            self._notes.wrong(where, self._own.at("monitor"),
+                              f"user {name!r} is not in {self._user_list} with a clear password" if name
+                              else f"health checks need a user: none in {self._user_list} has a clear password")
             return None
         return Monitor(username=chosen.username, database=database, secret=chosen.secret)
 

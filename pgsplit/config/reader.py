@@ -27,7 +27,10 @@ class Notes:
 
 
 class Fields:
-    """One mapping of a known kind. Fields that *kind* does not read are noted at once."""
+    """One mapping of a known kind. Fields that *kind* does not read are noted at once.
+
+    One that is nearly the name of a field that is not there is then read as that: a slip is one mistake, not several.
+    """
 
     def __init__(self, notes: Notes, node: Node | None, path: str, kind: Kind) -> None:
         self.notes = notes
@@ -35,13 +38,14 @@ class Fields:
         self.items: dict[str, Node] = {}
         self._kind = kind
         self._lines: dict[str, int] = {}
+        self._unreadable = node is not None and not isinstance(node, Mapping)
         self.node = node if node is not None else Mapping("", 0, {})
         if isinstance(node, Mapping):
-            self.items = node.items
-            self._lines = node.key_lines
+            self.items = dict(node.items)
+            self._lines = dict(node.key_lines)
             self._check()
         elif node is not None:
-            notes.wrong(node, self.path or "(top)", f"a {kind.name} is a mapping of fields")
+            notes.wrong(node, self.path or "(top)", f"{kind} is a mapping of fields")
 
     def at(self, name: str) -> str:
         item = self.items.get(name)
@@ -53,7 +57,7 @@ class Fields:
 
     def _check(self) -> None:
         kind = self._kind
-        for name in self.items:
+        for name in list(self.items):
             if name in kind.read:
                 continue
             where, path = self.where(name), self.at(name)
@@ -63,9 +67,11 @@ class Fields:
                 self.notes.warn(where, path, "is ignored")
             else:
                 known = (*kind.read, *kind.ignored)
-                near = difflib.get_close_matches(name, known, 1)
+                near = difflib.get_close_matches(name, [field for field in known if field not in self.items], 1)
                 hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(kind.read)}"
-                self.notes.wrong(where, path, f"unknown field of a {kind.name}{hint}")
+                self.notes.wrong(where, path, f"unknown field of {kind}{hint}")
+                for right in near:
+                    self.items[right], self._lines[right] = self.items[name], where.line
 
     # --- values ---------------------------------------------------------------------------------------
 
@@ -96,8 +102,10 @@ class Fields:
     def required(self, name: str) -> str:
         """A text that must be there and not empty."""
         value = self.text(name)
-        if not value and not isinstance(self.items.get(name), (Mapping, Sequence)):
-            self.notes.wrong(self.where(name), self.at(name), "is missing" if name not in self.items else "is empty")
+        if name not in self.items and not self._unreadable:
+            self.notes.wrong(self.where(name), self.at(name), "is missing")
+        elif not value and isinstance(self.items.get(name), Scalar):
+            self.notes.wrong(self.where(name), self.at(name), "is empty")
         return value
 
     def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from .fields import SHORT
+import difflib
+from collections.abc import Iterable
+
+from .fields import BOOTSTRAP, SHORT, Kind
 from .nodes import Mapping, Node, Scalar, Sequence
 from .reader import Fields, Notes
+from .settings import BY_NAME
 
 PROXY = "type.googleapis.com/envoy.extensions.filters.network.postgres_proxy.v3alpha.PostgresProxy"
 TCP = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 READ, WRITE = "replicas", "primary"
+FORM = Kind(SHORT.name, tuple(dict.fromkeys((*SHORT.read, *BY_NAME))))
+TLS = Kind("tls block", ("certificate", "key"))
 
 
 def is_short(root: Mapping) -> bool:
-    return "static_resources" not in root.items and any(name in root.items for name in ("listen", "primary"))
+    """By the fields that only one of the forms has, misspelt ones too."""
+    own = [name for name in SHORT.read if name not in BOOTSTRAP.read]
+    return not _near(root, BOOTSTRAP.read[:1]) and any(_near(root, [name]) for name in own)
+
+
+def _near(root: Mapping, names: Iterable[str]) -> bool:
+    return any(difflib.get_close_matches(name, root.items, 1, 0.75) for name in names)
 
 
 def rewrite(notes: Notes, root: Mapping) -> Mapping:
-    fields = Fields(notes, root, "", SHORT)
+    fields = Fields(notes, root, "", FORM)
+    root = Mapping(root.file, root.line, fields.items, {name: fields.where(name).line for name in fields.items})
     for name, node in root.items.items():
         node.path = name
     for name in ("listen", "primary", "replicas"):
@@ -25,7 +38,8 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
     if not fields.has("users") and not fields.has("users_file"):
         notes.wrong(root, "users", "is missing: give users or users_file")
     tls = root.items.get("upstream_tls")
-    mode = fields.choice("upstream_tls", ("disable", "require", "verify"), "disable")
+    verify = tls is not None and fields.has("ca")       # most likely meant, where it is something else
+    mode = fields.choice("upstream_tls", ("disable", "require", "verify"), "verify" if verify else "disable")
     if mode == "verify" and not fields.has("ca"):
         notes.wrong(tls or root, "upstream_tls", "verify needs ca: the file of the CA's certificate")
     if fields.has("ca") and mode != "verify":
@@ -36,15 +50,13 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
     top: dict[str, Node] = {"static_resources": static}
     if "admin" in root.items:
         top["admin"] = _admin_address(notes, root.items["admin"])
-    top["pgsplit"] = _own(root)
+    top["pgsplit"] = _own(notes, root)
     return _map(root, **top)
 
 
 def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
-    listen = root.items.get("listen", Scalar(root.file, root.line, "127.0.0.1:6432"))
-    nodes = listen.items if isinstance(listen, Sequence) else [listen]
-    addresses = [_address(fields.notes, node, "listen") for node in nodes]
-    terminated = root.items.get("tls")
+    addresses = _addresses(fields, "listen")
+    terminated = _start_tls(fields, root.items["tls"]) if fields.has("tls") else None
     proxy: dict[str, Node] = {
         "@type": _text(root, PROXY), "stat_prefix": _text(root, "postgres"), "split_rw": _text(root, "true"),
         "downstream_ssl": _text(root, "ALLOW" if terminated else "DISABLE"),
@@ -59,25 +71,21 @@ def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
              typed_config=_map(root, **{"@type": _text(root, TCP), "stat_prefix": _text(root, "tcp"),
                                         "cluster": _text(root, READ)})))}
     if terminated:
-        chain["transport_socket"] = _start_tls(fields, terminated)
+        chain["transport_socket"] = terminated
     more = addresses[1:]
-    listener: dict[str, Node] = {"name": _text(root, "postgres"), "address": addresses[0] if addresses else listen,
+    listener: dict[str, Node] = {"name": _text(root, "postgres"), "address": addresses[0],
                                  "filter_chains": _seq(root, _map(root, **chain))}
     if more:
         listener["additional_addresses"] = _seq(root, *(_map(a, address=a) for a in more))
     return _map(root, **listener)
 
 
-def _start_tls(fields: Fields, tls: Node) -> Mapping:
-    items = dict(tls.items) if isinstance(tls, Mapping) else {}
-    for name in items:
-        if name not in ("certificate", "key"):
-            fields.notes.wrong(items[name], f"tls.{name}", "unknown field of tls; known are certificate, key")
-    missing = [name for name in ("certificate", "key") if not isinstance(items.get(name), Scalar)]
-    for name in missing:
-        fields.notes.wrong(tls, f"tls.{name}", "is missing")
-    if missing:
-        return _map(tls)
+def _start_tls(fields: Fields, tls: Node) -> Mapping | None:
+    block = Fields(fields.notes, tls, "tls", TLS)
+    items = block.items
+    given = [block.required(name) for name in TLS.read]
+    if not all(given):
+        return None
     certificate = _map(tls, certificate_chain=_map(items["certificate"], filename=items["certificate"]),
                        private_key=_map(items["key"], filename=items["key"]))
     context = _map(tls, common_tls_context=_map(tls, tls_certificates=_seq(tls, certificate)))
@@ -85,9 +93,8 @@ def _start_tls(fields: Fields, tls: Node) -> Mapping:
 
 
 def _cluster(fields: Fields, root: Mapping, name: str, field: str, verify: bool) -> Mapping:
-    hosts = root.items.get(field, Sequence(root.file, root.line, []))
-    nodes = hosts.items if isinstance(hosts, Sequence) else [hosts]
-    endpoints = [_map(node, endpoint=_map(node, address=_address(fields.notes, node, field, 5432))) for node in nodes]
+    hosts = root.items.get(field, root)
+    endpoints = [_map(address, endpoint=_map(address, address=address)) for address in _addresses(fields, field, 5432)]
     cluster: dict[str, Node] = {
         "name": _text(hosts, name), "type": _text(hosts, "STRICT_DNS"),
         "load_assignment": _map(hosts, cluster_name=_text(hosts, name), endpoints=_seq(
@@ -107,15 +114,18 @@ def _admin_address(notes: Notes, admin: Node) -> Mapping:
     return _map(admin, address=_address(notes, where, "admin.address" if where is not admin else "admin"))
 
 
-def _own(root: Mapping) -> Node:
-    """The `pgsplit:` block, with the short form's own settings in it."""
+def _own(notes: Notes, root: Mapping) -> Node:
+    """The `pgsplit:` block, with what of it stands at the top in it."""
     block = root.items.get("pgsplit", _map(root))
     if not isinstance(block, Mapping):
         return block
     own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines), path="pgsplit")
-    if "consistency" in root.items:
-        own.items["consistency"] = root.items["consistency"]
-        own.key_lines["consistency"] = root.key_lines["consistency"]
+    for name in (*BY_NAME, "monitor"):
+        if name in root.items and name in block.items:
+            notes.wrong(Node(root.file, root.key_lines[name]), name,
+                        f"stands in pgsplit, too, in line {block.key_lines[name]}")
+        elif name in root.items and name in BY_NAME:
+            own.items[name], own.key_lines[name] = root.items[name], root.key_lines[name]
     admin = root.items.get("admin")
     if isinstance(admin, Mapping):
         rest = {name: node for name, node in admin.items.items() if name != "address"}
@@ -128,11 +138,30 @@ def _own(root: Mapping) -> Node:
     return own
 
 
+def _addresses(fields: Fields, field: str, default_port: int = 0) -> list[Mapping]:
+    """One at least: where none can be read, which has been said, one that nobody will use."""
+    given = fields.items.get(field)
+    if given is None:
+        return [_nowhere(fields.node)]
+    if not isinstance(given, Sequence):
+        return [_address(fields.notes, given, field, default_port)]
+    if not given.items:
+        fields.notes.wrong(fields.where(field), field, "is an empty list")
+        return [_nowhere(given)]
+    for index, node in enumerate(given.items):
+        node.path = f"{field}[{index}]"
+    return [_address(fields.notes, node, node.path, default_port) for node in given.items]
+
+
+def _nowhere(where: Node) -> Mapping:
+    return _map(where, socket_address=_map(where, address=_text(where, "localhost"), port_value=_text(where, "1")))
+
+
 def _address(notes: Notes, node: Node, path: str, default_port: int = 0) -> Mapping:
     """``host:port``, ``[v6]:port``, ``*:port``, or a Unix socket's path (``unix:`` may stand before it)."""
     if not isinstance(node, Scalar):
         notes.wrong(node, path, "is one address: HOST:PORT, or the path of a Unix socket")
-        return _map(node, socket_address=_map(node, address=_text(node, "invalid"), port_value=_text(node, "1")))
+        return _nowhere(node)
     text = node.value.removeprefix("unix:")
     if text.startswith("/"):
         return _map(node, pipe=_map(node, path=_text(node, text)))
@@ -142,7 +171,7 @@ def _address(notes: Notes, node: Node, path: str, default_port: int = 0) -> Mapp
     host = host.strip("[]")
     if not host or port == "0" or not port.isdigit():
         notes.wrong(node, path, f"{node.value!r} is not HOST:PORT, nor the path of a Unix socket")
-        host, port = host or "invalid", "1"
+        return _nowhere(node)
     return _map(node, socket_address=_map(node, address=_text(node, "0.0.0.0" if host == "*" else host),
                                           port_value=_text(node, port)))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import ssl
 import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config.loader import Loaded, load
 from ..errors import ConfigError
+from .tls_files import wrong_with_certificates, wrong_with_pair
 
 
 def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None,
@@ -53,30 +53,12 @@ def check_files(loaded: Loaded) -> list[str]:
     shown = [(f"listener {listener.name}", listener.tls) for listener in config.listeners]
     shown.append(("admin", config.admin.tls if config.admin is not None else None))
     for what, tls in shown:
-        if tls is None:
-            continue
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
-        except OSError as error:
-            problems.append(f"{loaded.marks[what]}: {_tls_reason(error, tls)}")
+        if tls is not None and (wrong := wrong_with_pair(tls)):
+            problems.append(f"{loaded.marks[what]}: {wrong}")
     for cluster in config.clusters:
-        if cluster.tls.ca is not None:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cluster.tls.ca)
-            except OSError as error:
-                reason = getattr(error, "reason", None) or error.strerror or error
-                problems.append(f"{loaded.marks[f'cluster {cluster.name}']}: {cluster.tls.ca}: {reason}")
-    return problems
-
-
-def _tls_reason(error: OSError, tls: Any) -> str:
-    reason = getattr(error, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
-        return f"the key {tls.key} is not that of the certificate {tls.certificate}"
-    for name in (tls.certificate, tls.key):
-        if not os.access(name, os.R_OK):
-            return f"{name}: cannot be read"
-    return f"{tls.certificate}, {tls.key}: {reason or error}"
+        if cluster.tls.ca is not None and (wrong := wrong_with_certificates(cluster.tls.ca)):
+            problems.append(f"{loaded.marks[f'cluster {cluster.name}']}: {wrong}")
+    return list(dict.fromkeys(problems))
 
 
 def _read(path: str) -> str:

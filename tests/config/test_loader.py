@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pgsplit.config.loader import Loaded, load
 from pgsplit.config.model import Address, Config
@@ -109,10 +111,10 @@ pgsplit:
 @pytest.mark.parametrize("change, expected", [
     (("primary: db1:5432", "primry: db1:5432"), "2: primry: unknown field of a configuration; did you mean primary?"),
     (("consistency: session", "consistency: sesion"), "'sesion' is not one of eventual, session, global"),
-    (("monitor: app", "monitor: report"), "user 'report' is not in a user_list with a clear password"),
+    (("monitor: app", "monitor: report"), "user 'report' is not in users with a clear password"),
     (("md50123456789abcdef0123456789abcdef", "md50123456789abcdef0123456789abcde"), "the md5 hash is malformed"),
     (("md50123456789abcdef0123456789abcdef", "SCRAM-SHA-256$x"), "the SCRAM verifier is malformed"),
-    (("key: server.key", "kye: server.key"), "unknown field of tls"),
+    (("key: server.key", "kye: server.key"), "tls.kye: unknown field of a tls block; did you mean key?"),
     (("upstream_tls: require", "upstream_tls: verify"), "verify needs ca"),
     (("listen: 0.0.0.0:6432\n", ""), "listen: is missing"),
     (("consistency: session", "consistency: session\nconsistency: global"), "stands twice, first in line 9"),
@@ -153,6 +155,109 @@ def test_mistakes_in_the_short_form_are_named_as_it_names_things():
         "db1:5432", "db1:x")
     assert problems(text) == ["2: primary: 'db1:x' is not HOST:PORT, nor the path of a Unix socket",
                               "4: users.report: the md5 hash is malformed: md5 and 32 hexadecimal digits"]
+
+
+ENVOYS_TERMS = re.compile(
+    r"user_list|endpoint|cluster|socket_|filter|typed_config|starttls|static_resources|load_assignment|lb_|validation_|"
+    r"certificate_chain|common_tls|private_key|_ssl|upstream's|filename|stat_prefix|pgsplit\\.monitor|line 0|:0:")
+
+
+@pytest.mark.parametrize("name", ["listen", "primary", "replicas", "users", "monitor", "tls", "upstream_tls", "ca",
+                                  "admin", "consistency", "workers"])
+def test_a_slip_in_the_short_form_is_one_mistake_in_its_own_words(name):
+    fields = yaml.safe_load(SHORT) | {"upstream_tls": "verify", "ca": "ca.crt", "workers": 2}
+    slip = name[:-2] + name[-1]
+    text = yaml.safe_dump({slip if key == name else key: value for key, value in fields.items()}, sort_keys=False)
+    [problem] = problems(text)
+    assert f"{slip}: unknown field of a configuration; did you mean {name}?" in problem
+    for value in (None, [], {}, ["x"], {"a": "b"}, {"a": ["b"]}, [{"a": "b"}], [[]], "x", "a:b:c", "DROPPED"):
+        changed = fields | {name: value}
+        if value == "DROPPED":
+            del changed[name]
+        try:
+            loaded(yaml.safe_dump(changed, sort_keys=False))
+        except ConfigError as error:
+            said = [problem.removeprefix("/etc/pgsplit.yaml:") for problem in error.problems]
+            assert not any(map(ENVOYS_TERMS.search, said)), said
+            assert all(name in problem or slip in problem or ("ca" in problem and name == "upstream_tls")
+                       or ("monitor" in problem and name == "users") for problem in said), said
+
+
+def test_misspelt_replicas():
+    assert problems(SHORT.replace("replicas:", "replcas:")) == [
+        "3: replcas: unknown field of a configuration; did you mean replicas?"]
+    both = SHORT.replace("replicas:", "replcas:").replace("primary:", "primry:").replace("listen:", "lisen:")
+    assert [problem.partition(";")[0] for problem in problems(both)] == [
+        f"{line}: {slip}: unknown field of a configuration"
+        for line, slip in ((1, "lisen"), (2, "primry"), (3, "replcas"))]
+
+
+@pytest.mark.parametrize("field", sorted(set(re.findall(r"[\s{](\w{4,}):\s", SAMPLE)) - {"shape", "optional", "serve"}
+                                         - {"user_list"}))
+def test_a_slip_in_envoys_form_is_one_mistake(field):
+    slip = field[:-2] + field[-1]
+    [problem] = problems(re.sub(rf"([\s{{]){field}:(?=\s)", rf"\1{slip}:", SAMPLE, count=1))
+    assert f"did you mean {field}?" in problem
+
+
+def test_settings_may_stand_at_the_top_of_the_short_form():
+    text = SHORT + "workers: 7\nlog_level: warning\nread_fallback: error\nmax_lag: 3s\npgsplit: {fence_wait: 20ms}\n"
+    result = loaded(text)
+    config = result.config
+    assert (config.process.workers, config.process.log_level) == (7, "warning")
+    assert (config.listeners[0].read_fallback, config.listeners[0].fence_wait) == ("error", 0.02)
+    assert config.cluster("replicas").max_lag == 3.0
+    assert result.sources["pgsplit.workers"] == "/etc/pgsplit.yaml:10"
+    assert problems(SHORT + "workers: 0\n") == ["10: workers: '0' is less than 1"]
+    assert problems(SHORT + "workers: 2\npgsplit:\n  workers: 3\n") == [
+        "10: workers: stands in pgsplit, too, in line 12"]
+    assert "unknown field" in problems(SAMPLE + "\nworkers: 2\n")[0]
+
+
+@pytest.mark.parametrize("change, expected", [
+    (("admin: 127.0.0.1:8432", "admin: 127.0.0.1:6432"),
+     ["8: admin: 127.0.0.1:6432 is taken: listener postgres listens on 0.0.0.0:6432 (line 1)"]),
+    (("listen: 0.0.0.0:6432", "listen: localhost:8432"),
+     ["8: admin: 127.0.0.1:8432 is taken: listener postgres listens on localhost:8432 (line 1)"]),
+    (("listen: 0.0.0.0:6432", 'listen: ["[::1]:8432", "[::1]:8432"]'),
+     ["1: listen[1]: [::1]:8432 is taken: listener postgres listens on [::1]:8432 (line 1)"]),
+    (("listen: 0.0.0.0:6432", "listen: [/tmp/x/.s.PGSQL.1, unix:/tmp/x/.s.PGSQL.1]"),
+     ["1: listen[1]: /tmp/x/.s.PGSQL.1 is taken: listener postgres listens on /tmp/x/.s.PGSQL.1 (line 1)"]),
+    (('"db3"', "127.0.0.1:6432"),
+     ["3: replicas[1]: 127.0.0.1:6432 is pgsplit itself: listener postgres listens on 0.0.0.0:6432 (line 1)"]),
+    (("db1:5432", "localhost:8432"),
+     ["2: primary: localhost:8432 is pgsplit itself: the admin page listens on 127.0.0.1:8432 (line 8)"]),
+    (("listen: 0.0.0.0:6432", 'listen: ["0.0.0.0:6432", "[::]:6432", "10.0.0.1:6433", "10.0.0.2:6433", /tmp/a]'), []),
+    (('"db3"', '"10.0.0.7:6432", "db1:5432", "db4:6432"'), []),
+])
+def test_nobody_listens_where_another_does(change, expected):
+    text = SHORT.replace(*change)
+    assert (problems(text) if expected else loaded(text) and []) == expected
+
+
+def test_the_command_line_s_address_is_looked_at_too():
+    assert problems(SHORT, bind="127.0.0.1:8432") == [
+        "8: admin: 127.0.0.1:8432 is taken: listener postgres listens on 127.0.0.1:8432 (line 1)"]
+
+
+def two_listeners(read: str, write: str) -> str:
+    start, end = SAMPLE.index("  - name: postgres\n"), SAMPLE.index("  clusters:")
+    second = SAMPLE[start:end].replace("name: postgres\n", "name: second\n", 1).replace("6432", "6433").replace(
+        '"pg_cluster_write"', write).replace("cluster: pg_cluster_read", f"cluster: {read}")
+    cluster = SAMPLE[SAMPLE.index("  - name: pg_cluster_write"):SAMPLE.index("\nadmin:")]
+    return SAMPLE[:end] + second + SAMPLE[end:].replace("\nadmin:", f"\n{cluster}\nadmin:".replace(
+        "- name: pg_cluster_write", "- name: other", 1), 1)
+
+
+def test_replicas_follow_one_primary():
+    assert len(loaded(two_listeners("pg_cluster_read", "pg_cluster_write")).config.listeners) == 2
+    assert len(loaded(two_listeners("pg_cluster_write", "pg_cluster_write")).config.listeners) == 2
+    [problem] = problems(two_listeners("pg_cluster_read", "other"))
+    assert problem.endswith("listener second has the cluster other for the replicas of pg_cluster_read, but listener "
+                            "postgres (line 18) has pg_cluster_write: replicas follow one primary")
+    [problem] = problems(two_listeners("other", "pg_cluster_read"))
+    assert "listener second writes to the cluster pg_cluster_read, whose hosts are replicas for listener postgres" \
+        in problem
 
 
 def test_a_certificate_that_is_not_the_key_s_is_found(tmp_path):

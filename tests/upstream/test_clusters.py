@@ -22,7 +22,7 @@ Make = Callable[..., ClusterManager]
 
 def configuration(primary: str, replicas: list[str], **settings: str) -> Config:
     own = {"health_interval": "100ms", "health_timeout": "1s", "dns_refresh": "100ms", **settings}
-    text = f"""listen: 127.0.0.1:1
+    text = f"""listen: 127.0.0.1:6432
 primary: {primary}
 replicas: [{", ".join(replicas)}]
 users: {{postgres: postgres-secret}}

@@ -34,7 +34,7 @@ def test_an_answer_that_is_none_is_named(monkeypatch, question, answer, why):
 
     server = StreamServer(("127.0.0.1", 0), serve)
     server.start()
-    text = (f"listen: 127.0.0.1:1\nprimary: 127.0.0.1:{server.server_port}\nreplicas: [127.0.0.1:1]\n"
+    text = (f"listen: 127.0.0.1:6432\nprimary: 127.0.0.1:{server.server_port}\nreplicas: [127.0.0.1:1]\n"
             "users: {app: secret}\nmonitor: app\n")
     manager = ClusterManager(load(text, "test.yaml", lambda name: "",
                                   defaults={"workers": 1, "run_dir": "/nowhere"}).config)
