@@ -1,4 +1,4 @@
-"""`app.py check`: every mistake of a configuration, each with its line."""
+"""`app.py check`: every mistake of a configuration, each with its line; with --connect, what its servers say to it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ..process import files
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration (YAML)")
+    parser.add_argument("--connect", action="store_true",
+                        help="log in to every server as the monitor, and say what is wrong: exit code 1")
     parser.add_argument("--print", action="store_true", dest="show",
                         help="print the configuration in full, secrets masked, with where each setting comes from")
 
@@ -25,6 +27,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if args.connect:
+        from ..process.findings import of_configuration  # which imports gevent
+
+        found = of_configuration(loaded)
+        for finding in found:
+            print(finding, file=sys.stderr)
+        if found:
+            return 1
     if args.show:
         sys.stdout.write(describe(loaded))
     else:

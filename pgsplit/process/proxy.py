@@ -29,6 +29,7 @@ from ..upstream.cluster import ClusterManager, client_context
 from ..upstream.host import MAINTENANCE, Host, ground_moved
 from ..upstream.sampler import Sampler
 from ..upstream.snapshot import host_snapshot
+from . import findings
 from .acceptor import Acceptor
 from .board import Slot
 from .tls import for_listener
@@ -72,6 +73,12 @@ class ProxyService:
         """Accept clients, once the hosts have been looked at: before that every read would go to the primary."""
         self._shared.manager.wait_checked(FIRST_CHECKS)
         self._accept()
+        if self._context.index == 0:        # the others would say the same
+            gevent.spawn(self._say_what_is_wrong, self._context.config)
+
+    def _say_what_is_wrong(self, config: Config) -> None:
+        for finding in findings.look(self._shared.manager, config):
+            logger.warning("cluster %s: %s", finding.cluster, finding.text)
 
     def prepare(self, config: Config) -> None:
         """Load all that can fail; change nothing.
