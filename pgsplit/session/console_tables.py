@@ -84,12 +84,14 @@ def stats(known: Known) -> list[Row]:
 
 
 def clients(known: Known) -> list[Row]:
-    return [_peer(session, "C", *_address(session["client"]), link=session["primary"]) for session in known.sessions()]
+    return [_peer(session, "C", *_address(session["client"]), link=session["primary"], pid=0)
+            for session in known.sessions()]
 
 
 def servers(known: Known) -> list[Row]:
-    return [_peer(session, "S", *_address(session[upstream]), link=session["client"])
-            for session in known.sessions() for upstream in ("primary", "replica") if session[upstream]]
+    return [_peer(session, "S", *_address(session[upstream]), link=session["client"], pid=session[pid])
+            for session in known.sessions() for upstream, pid in (("primary", "pid"), ("replica", "replica_pid"))
+            if session[upstream]]
 
 
 def databases(known: Known) -> list[Row]:
@@ -148,13 +150,13 @@ SHOW: Final[Mapping[str, Callable[[Known], list[Row]]]] = {
 }
 
 
-def _peer(session: Row, kind: str, host: str, port: int, *, link: str) -> Row:
+def _peer(session: Row, kind: str, host: str, port: int, *, link: str, pid: int) -> Row:
     waits = int(max(0.0, time.time() - session["state_since"])) if session["state"] == "active" else 0
     return {"type": kind, "user": session["user"], "database": session["database"], "replication": "none",
             "state": "idle" if session["state"] == "idle" else "active", "addr": host, "port": port, "local_addr": "",
             "local_port": 0, "connect_time": _clock(session["started"]), "request_time": _clock(session["state_since"]),
             "wait": waits, "wait_us": 0, "close_needed": 0, "ptr": session["id"], "link": link,
-            "remote_pid": session["pid"] if kind == "S" else 0, "tls": "TLS" if session["tls"] else "",
+            "remote_pid": pid, "tls": "TLS" if session["upstream_tls" if kind == "S" else "tls"] else "",
             "application_name": session["application_name"], "prepared_statements": 0,
             "id": int(session["id"].replace("-", "0"))}
 

@@ -212,7 +212,7 @@ class Server:
             raise ServerError("28000", f'user "{user}" may not use the console', severity="FATAL",
                               detail="It must be in admin_users or stats_users, and in the list of users with a "
                                      "password or a SCRAM verifier.")
-        Exchange(stream, Credentials(user, secret), self.binding).prove(secret)
+        Exchange(stream, Credentials(user, secret), self.binding if stream.tls else None).prove(secret)
         stream.write(build.authentication(OK) + b"".join(
             build.parameter_status(name, value) for name, value in CONSOLE_PARAMETERS.items()))
         reload = self.shared.reload if user in process.admin_users else None

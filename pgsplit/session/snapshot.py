@@ -32,6 +32,7 @@ class SessionSnapshot:
     pid: int                       # of its server process on the primary
     primary: str                   # hosts; empty where there is none
     replica: str
+    replica_pid: int               # 0 where there is none
     started: float
     state: str
     state_since: float
@@ -74,13 +75,15 @@ def snapshot(active: ActiveSession, worker: int) -> SessionSnapshot:
     credentials = logged_in.credentials
     default, main = logged_in.default, logged_in.main
     client = session.flow.client
+    replica = default if default is not main else None
     return SessionSnapshot(
         id=f"{worker}-{active.number}", listener=active.listener.name, client=active.peer, user=credentials.user,
         database=logged_in.parameters.get("database", credentials.user),
         application_name=splitter.application_name or logged_in.parameters.get("application_name", ""),
         tls=client.tls is not None, upstream_tls=main.tls, pid=active.key[0],
         primary=main.host.name if main.host is not None else "",
-        replica=default.host.name if default is not None and default is not main and default.host is not None else "",
+        replica=replica.host.name if replica is not None and replica.host is not None else "",
+        replica_pid=replica.session.pid if replica is not None else 0,
         started=active.started, state=state, state_since=moment + since_ns / 1e9 if since_ns else active.started,
         transaction_since=moment + counter.transaction_ns / 1e9 if counter.transaction_ns else None,
         upstream=last.upstream.text, reason=last.reason, detail=last.detail, digest=readable(text),

@@ -52,7 +52,7 @@ class Classifier:
         text = sql.decode("latin-1")
         facts = classify(text, max_bytes=self._max_bytes, lists=self._lists)
         if self._parse and not facts.empty:
-            facts = replace(facts, parsed=len(sql) <= self._max_bytes and self._understood(of_text(text)))
+            facts = replace(facts, parsed=self._understood(of_text(text)) if len(sql) <= self._max_bytes else None)
         if len(sql) <= self._max_bytes:
             folded = fold(sql) if independent_of_literals(facts) else None
             key = sql if folded is None else folded

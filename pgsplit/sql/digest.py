@@ -17,7 +17,7 @@ def digest(found: list[Token]) -> str:
         if token.kind is Kind.COMMENT:
             continue
         if token.kind not in LITERALS:
-            words.append(f'"{token.text}"' if token.kind is Kind.QUOTED else token.text)
+            words.append(_quoted(token.text) if token.kind is Kind.QUOTED else token.text)
         elif words[-2:] == ["?", ","]:
             words.pop()
         else:
@@ -31,3 +31,7 @@ def of_text(sql: str) -> str:
         return digest(tokens(sql))
     except LexError:
         return "(not lexed)"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

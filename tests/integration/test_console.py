@@ -39,6 +39,22 @@ def show(connection, name):
             for row in range(result.ntuples)]
 
 
+def test_a_server_s_row_has_that_server_s_process_and_tls(cluster, pgsplit_server):
+    proxy = pgsplit_server(pgsplit={"workers": 2, "admin_users": "scram_user"})
+    with (console_of(cluster, proxy, sslmode="disable") as console,
+          cluster.primary.connect("md5_user", port=proxy.port, autocommit=True, sslmode="disable") as client):
+        eventually(lambda: (client.execute("select 1"), len(show(console, "servers")) == 2)[1])
+        processes = {}
+        for server in (cluster.primary, cluster.standbys[0]):
+            [(pid,)] = server.query("select pid from pg_stat_activity where usename = 'md5_user'")
+            processes[str(server.port)] = str(pid)
+        servers = show(console, "servers")
+        assert {row["port"]: row["remote_pid"] for row in servers} == processes
+        assert processes[str(cluster.primary.port)] == str(client.info.backend_pid)
+        assert {row["tls"] for row in servers} == {"TLS"}
+        assert [(row["remote_pid"], row["tls"]) for row in show(console, "clients")] == [("0", "")]
+
+
 def test_every_table(cluster, proxy, console):
     with (cluster.primary.connect("md5_user", port=proxy.port, autocommit=True, application_name="shown") as one,
           cluster.primary.connect("md5_user", port=proxy.port, autocommit=True) as two):
