@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGSPLIT_")]:
         del os.environ[name]        # PGHOST and the like would reach every client of every test
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        # A shell starts a background job with some ignored, and so is what the job starts (POSIX 2.11): a handler that
+        # does nothing stays with us, what is started has the default and ends when a test signals it.
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, lambda *_: None)
 
 
 def pytest_report_header() -> str:

@@ -41,4 +41,4 @@ def test_cpu_is_of_the_whole_tree() -> None:
         eventually(lambda: cpu.seconds(parent.pid) > 0.3)
     finally:
         os.killpg(parent.pid, 9)
-        parent.wait()
+        parent.wait(60)

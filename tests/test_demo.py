@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from pgsplit.demo.__main__ import PORT
 from tests.needs import missing
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 180          # seconds, whatever a test waits for
 pytestmark = pytest.mark.pg
 
 
@@ -39,9 +41,12 @@ def demo(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
                            env=os.environ | {"TMPDIR": directory}) as process):
         Path(directory).chmod(0o711)
+        overdue = threading.Timer(PATIENCE, process.kill)
+        overdue.start()
         try:
             yield process, Path(directory)
         finally:
+            overdue.cancel()
             process.kill()
 
 
@@ -78,6 +83,14 @@ def test_it_ends_by_itself_and_its_counts_agree() -> None:
                              for name in ("primary", "replicas"))
         assert primary > 0 and replicas > 0
         assert list(directory.iterdir()) == [] and processes_in(directory) == []
+
+
+def test_a_signal_that_our_starter_ignores_ends_it_all_the_same() -> None:
+    """As in a background job of a script: the tests set the signals that they send."""
+    command = "trap '' INT QUIT HUP TERM; exec \"$0\" -m pytest -q -p no:cacheprovider \"$1\" -k a_signal_ends_it"
+    done = subprocess.run(["sh", "-c", command, sys.executable, __file__], cwd=ROOT, capture_output=True, text=True,
+                          timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

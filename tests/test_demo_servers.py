@@ -110,7 +110,8 @@ def test_nothing_outlives_its_owner(tmp_path: Path, end: str) -> None:
     directory = tmp_path / "state"
     directory.mkdir()
     (directory / "file").write_text("")
-    done = subprocess.run([sys.executable, "-c", OWNER, str(directory), end], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-c", OWNER, str(directory), end], stdout=subprocess.PIPE, text=True,
+                          timeout=60)
     assert done.returncode == (0 if end == "close" else -signal.SIGKILL)
     pid = int(done.stdout)
     eventually(lambda: _gone(pid))

@@ -15,7 +15,7 @@ RUN = Path(__file__).resolve().parents[1] / "run"
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name not in {"PYTHON", "VIRTUAL_ENV", "PGSPLIT_VENV"}}
     return subprocess.run([str(RUN), *arguments], env=kept | environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL)
+                          stdin=subprocess.DEVNULL, timeout=600)
 
 
 @pytest.fixture

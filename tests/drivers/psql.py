@@ -45,17 +45,20 @@ class Psql:
         self.write.close()
         self.said = self.process.stdout.read()
         overdue.cancel()
-        return self.process.wait(), self.said
+        return self.process.wait(60), self.said
 
     def until(self, word: str) -> str:
         """The output's lines up to one with *word*."""
         assert self.process.stdout is not None
         self.write.flush()
+        overdue = threading.Timer(60, self.process.kill)
+        overdue.start()
         found = ""
         while word not in found:
             line = self.process.stdout.readline()
             assert line, f"no {word!r} in {found!r}"
             found += line
+        overdue.cancel()
         return found
 
     def close(self) -> None:
