@@ -63,10 +63,13 @@ def _of(cluster: Cluster, monitor: str) -> Iterator[Finding]:
         for host in _hosts(cluster, endpoint):
             if host.found and not (served and cluster.writes and host.in_recovery):     # a primary to be
                 yield Finding(cluster.name, endpoint, _words(endpoint, host, monitor))
+            elif host.note:
+                yield Finding(cluster.name, endpoint, f"{endpoint}: {host.note}")
 
 
 def _hosts(cluster: Cluster, endpoint: Address) -> list[Host]:
-    return [cluster.hosts[address] for address in cluster.resolved.get(endpoint, []) if address in cluster.hosts]
+    """Also those behind a balancer."""
+    return [host for host in cluster.hosts.values() if host.address in cluster.resolved.get(endpoint, [])]
 
 
 def _words(endpoint: Address, host: Host, monitor: str) -> str:

@@ -177,6 +177,8 @@ class UpstreamConnection:
 
     def belongs_to(self, host: HostLike) -> None:
         """It has turned out to be a connection to *host*, another server behind the same address."""
+        if host is self.host:
+            return
         if self._counted and self.host is not None:
             self.host.closed()
             host.connected()

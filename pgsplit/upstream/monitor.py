@@ -343,11 +343,11 @@ class HealthCheck:
 
     def _check(self) -> None:
         host = self.host
-        if not self.connection.open:
+        anew = not self.connection.open
+        if anew:
             host.identity = self.connection.connect()
             if host.behind is None:
                 self._manager.forget_behind(self._cluster, host.address, host.identity)
-                self._look_behind(host.identity)
         host.configuration = self.connection.configuration(host.configuration)
         t_ns = time.monotonic_ns()
         position = self.connection.sample()
@@ -357,6 +357,8 @@ class HealthCheck:
         self._unseen = ""
         self._manager.seen(host, position, t_ns)
         self._manager.changed()
+        if anew and host.behind is None and host.identity is not None:
+            self._look_behind(host.identity)
 
 
 def _ends_one_connection(error: Exception) -> bool:

@@ -48,6 +48,9 @@ CASES: dict[str, Case] = {
         lambda servers, silent: {"users": {"scram_user": "wrong"}, "monitor": "scram_user"},
         [r"replicas\[0\]: {standby} does not let the monitor, scram_user, in: password authentication failed.*",
          "primary: {primary} does not let the monitor, scram_user, in: password authentication failed.*"]),
+    "the monitor's role": (
+        lambda servers, silent: {"monitor": "scram_user"},
+        [r"replicas\[0\]: {standby}: the monitor's role may not see which timeline .*: GRANT pg_monitor TO .*"]),
     "the monitor's database": (
         lambda servers, silent: {"monitor": {"username": "postgres", "database": "none"}},
         [r'replicas\[0\]: {standby} does not let the monitor, postgres, in: database "none" does not exist',
