@@ -21,12 +21,11 @@ from .. import log
 from ..config.model import Admin, Config
 from ..errors import PgSplitError
 from . import children, listeners
+from .backoff import BackOff
 from .channel import Channel, ChannelError
 
 logger = log.get("pgsplit.admin")
 
-BACK_OFF: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-SETTLED: Final = 30.0           # seconds after which a process that ends has not failed at once
 PASSWORD_FILE: Final = "admin-password"
 
 
@@ -58,8 +57,7 @@ class AdminProcess:
         self._sockets: list[socket.socket] = []
         self._channel: Channel | None = None
         self._run_dir = ""
-        self._not_before = 0.0
-        self._failures = 0
+        self._back_off = BackOff()
         self._started = 0.0
         self.pid = 0
 
@@ -84,7 +82,7 @@ class AdminProcess:
         logger.info("admin page on http%s://%s%s/", "s" if settings.tls else "", settings.address, settings.prefix)
         if not settings.operators and self._password is None:
             self._password = self._make_password()
-        self._failures, self._not_before = 0, 0.0
+        self._back_off = BackOff()
         if self.pid:
             self._kill(signal.SIGTERM)        # the next one knows the new settings
         self.manage(time.monotonic())
@@ -98,7 +96,7 @@ class AdminProcess:
 
     def manage(self, now: float) -> None:
         """Fork it if it should run and does not."""
-        if self._settings is None or self.pid or now < self._not_before:
+        if self._settings is None or self.pid or now < self._back_off.not_before:
             return
         self._started = now
         settings, sockets = self._settings, self._sockets
@@ -113,7 +111,7 @@ class AdminProcess:
     @property
     def next_start(self) -> list[float]:
         """When `manage` has something to do, on the monotonic clock."""
-        return [self._not_before] if self._settings is not None and not self.pid else []
+        return [self._back_off.not_before] if self._settings is not None and not self.pid else []
 
     def buried(self, pid: int, code: int) -> bool:
         """Whether *pid*, which has ended with *code*, was the admin process."""
@@ -122,11 +120,10 @@ class AdminProcess:
         self.pid = 0
         if self._channel is not None:
             self._channel.close()
-        now = time.monotonic()
-        self._failures = 0 if now - self._started > SETTLED or code == 0 else self._failures + 1
-        self._not_before = now + BACK_OFF[min(self._failures, len(BACK_OFF) - 1)]
         if code and self._settings is not None:
-            logger.error("the admin process (pid %d) ended: %d", pid, code)
+            now = time.monotonic()
+            delay = self._back_off.died(now, now - self._started)
+            logger.error("the admin process (pid %d) ended: %d; %s", pid, code, self._back_off.words(delay))
         return True
 
     def stop(self) -> None:

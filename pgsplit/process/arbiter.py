@@ -21,6 +21,7 @@ from ..stats.totals import merge, of_dead
 from . import children, descriptors, files, listeners
 from .admin import AdminProcess
 from .audit import Audit
+from .backoff import BackOff
 from .board import SLOTS, Board
 from .channel import ChannelError
 from .children import Child
@@ -38,7 +39,6 @@ logger = log.get("pgsplit.arbiter")
 TICK: Final = 1.0                 # seconds
 FIRST_BOOTS: Final = 3            # failed boots at first start that end the arbiter
 QUIT_PATIENCE: Final = 3.0        # seconds that a worker may take to end at once
-BACK_OFF: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
 
 SIGNALS: Final = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "CHLD")
 
@@ -83,8 +83,8 @@ class Arbiter:
         self._loading = loaded                         # what it is about
         self._save: tuple[str, str] | None = None      # and what is to be written before it takes effect
         self._dead: dict[str, int] = {}                # totals of workers that are gone
-        self._failures: dict[int, int] = {}            # by slot: boots that failed in a row
-        self._not_before: dict[int, float] = {}
+        self._back_off: dict[int, BackOff] = {}        # by slot
+        self._failed_boots = 0                         # before the first that did not fail
         self._ever_booted = False
         self.restarts = 0                              # of workers that ended by themselves
         self._stopping: float | None = None            # until when children may take
@@ -133,9 +133,13 @@ class Arbiter:
             self._manage(now)
             if self._stopping is not None and not self.children:
                 return
-            timeout = min([next_tick, *self._not_before.values(), *self.admin.next_start]) - time.monotonic()
+            starts = [moment for moment in (*self._starts(), *self.admin.next_start) if moment > now]
+            timeout = min([next_tick, *starts]) - time.monotonic()       # what was due at *now* has been seen to
             for key, _ in self._selector.select(max(0.0, min(timeout, TICK))):
                 key.data()
+
+    def _starts(self) -> list[float]:
+        return [back_off.not_before for back_off in self._back_off.values()]
 
     def _tick(self) -> None:
         self.history.add(time.time(), self.totals())
@@ -173,8 +177,7 @@ class Arbiter:
             if missing <= 0:
                 break
             missing -= 1
-            if self._not_before.get(index, 0.0) <= now:
-                self._not_before.pop(index, None)
+            if index not in self._back_off or self._back_off[index].not_before <= now:
                 self._fork(index)
 
     # --- children ---------------------------------------------------------------------------------------
@@ -214,7 +217,7 @@ class Arbiter:
             self._log.extend(message.get("log", ()))
         elif "booted" in message:
             child.booted = self._ever_booted = True
-            self._failures.pop(child.index, None)
+            child.booted_at = time.monotonic()
             logger.info("worker %d booted, pid %d", child.index + 1, child.pid)
         elif "prepared" in message or "refused" in message:
             if self._reload is not None:
@@ -248,13 +251,16 @@ class Arbiter:
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.restarts += 1
-        logger.error("worker %d (pid %d) ended: %s", child.index + 1, child.pid, how)
-        failures = self._failures.get(child.index, 0)
-        self._failures[child.index] = 1 if child.booted else failures + 1
-        if not self._ever_booted and sum(self._failures.values()) >= FIRST_BOOTS:
+        self._failed_boots += not self._ever_booted
+        if self._failed_boots >= FIRST_BOOTS:
             raise BootFailed(f"workers do not boot: {FIRST_BOOTS} failed, the last with {how}; their errors are above")
-        delay = BACK_OFF[min(failures, len(BACK_OFF) - 1)]
-        self._not_before[child.index] = time.monotonic() + delay
+        if code == 0 and child.booted:
+            logger.info("worker %d (pid %d) has left: its successor starts at once", child.index + 1, child.pid)
+            return
+        back_off = self._back_off.setdefault(child.index, BackOff())
+        now = time.monotonic()
+        delay = back_off.died(now, now - child.booted_at if child.booted else 0.0)
+        logger.error("worker %d (pid %d) ended: %s; %s", child.index + 1, child.pid, how, back_off.words(delay))
 
     def _hear_last(self, child: Child) -> None:
         with contextlib.suppress(KeyError, ValueError):
@@ -381,6 +387,7 @@ class Arbiter:
         if reload.config.process.workers != self.config.process.workers:
             self.wanted = reload.config.process.workers
         self.config, self.loaded = reload.config, self._loading
+        self._back_off.clear()          # what workers died of may be mended
         self._seen = files.seen(self.loaded.files)
         try:
             self.admin.configure(self.config)

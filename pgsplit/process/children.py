@@ -30,6 +30,7 @@ class Child:
     forked_ns: int = field(default_factory=time.monotonic_ns)
     started: float = field(default_factory=time.time)
     booted: bool = False
+    booted_at: float = 0.0        # monotonic
     leaving: bool = False
     sessions: int = 0
     generation: int = 0

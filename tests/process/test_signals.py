@@ -84,6 +84,48 @@ def test_a_hung_worker_is_replaced(start):
     assert "is hung" in proxy.log.read_text()
 
 
+def test_a_worker_that_dies_again_and_again_comes_back_later_each_time(start):
+    proxy = start(workers=2)
+
+    def kill(number: int) -> int:
+        victim = eventually(lambda: {worker["worker"]: worker["pid"] for worker in workers(proxy)}.get(number))
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: number in {worker["worker"] for worker in workers(proxy) if worker["pid"] != victim})
+        return victim
+
+    for number, expected in ((2, "at once"), (2, "after 0.1 s: death 2"), (2, "after 0.2 s: death 3"), (1, "at once"),
+                             (2, "after 0.4 s: death 4")):
+        assert f"worker {number} (pid {kill(number)}) ended: signal SIGKILL; its successor starts {expected}" \
+            in proxy.log.read_text()
+    reload(proxy)
+    assert f"worker 2 (pid {kill(2)}) ended: signal SIGKILL; its successor starts at once\n" in proxy.log.read_text()
+    [leaver] = [worker["pid"] for worker in workers(proxy) if worker["worker"] == 2]
+    os.kill(leaver, signal.SIGTERM)         # the operator's, who may take one after the other
+    eventually(lambda: f"worker 2 (pid {leaver}) has left" in proxy.log.read_text())
+    kill(2)
+    assert proxy.log.read_text().count("death 2 ") == 2
+
+
+def test_a_place_that_is_not_wanted_any_more_keeps_nobody_awake(start):
+    proxy = start(workers=2)
+    for deaths in range(1, 7):
+        pid = eventually(lambda: {worker["worker"]: worker["pid"] for worker in workers(proxy)}.get(2))
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda deaths=deaths: proxy.log.read_text().count("signal SIGKILL") == deaths)
+    proxy.signal(signal.SIGTTOU)            # while its successor waits
+    eventually(lambda: proxy.client.arbiter("about")["workers_wanted"] == 1)
+    assert len(proxy.client.arbiter("workers")) == 1
+
+    def spent() -> float:
+        fields = Path(f"/proc/{proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    history = proxy.client.arbiter("about")["started"]
+    ticks, before = len(proxy.client.arbiter("history", since=history)), spent()
+    eventually(lambda: len(proxy.client.arbiter("history", since=history)) >= ticks + 6)
+    assert spent() - before < 1.5        # of six seconds
+
+
 def test_workers_that_do_not_boot_end_the_arbiter(start):
     proxy = start(workers=1)
     proxy.stop()
