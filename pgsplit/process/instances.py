@@ -1,4 +1,4 @@
-"""The instances on this machine that have the default run_dir: where each is, and which one a command means."""
+"""The instances on this machine that can be found, by the default run_dir: where each is, and which a command means."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Instance:
 
 
 def running() -> list[Instance]:
-    """Those that answer, of this user."""
+    """Those that answer, where the default run_dir lies; also in `pgsplit` itself, as systemd's RuntimeDirectory is."""
     found = []
-    for path in sorted(glob.glob(glob.escape(files.default_run_dir("\0")).replace("\0", "*"))):
+    for path in sorted(glob.glob(glob.escape(files.default_run_dir("\0")).replace("-\0", "*"))):
         try:
-            if os.stat(path).st_uid != os.geteuid():
-                continue        # anyone may make a directory in /tmp
+            if os.geteuid() and os.stat(path).st_uid != os.geteuid():
+                continue        # anyone may make a directory in /tmp; root looks in /run
             about = Client(path).arbiter("about")
             found.append(Instance(path, about["pid"], about["file"]))
         except (OSError, PgSplitError, KeyError):

@@ -18,8 +18,8 @@ import yaml
 from pgsplit.demo import ports
 from pgsplit.demo.proxy import Proxy
 from pgsplit.errors import PgSplitError
-from pgsplit.process import files
-from pgsplit.process.client import Client
+from pgsplit.process import files, instances
+from pgsplit.process.client import Client, NotRunning
 from pgsplit.process.rundir import RunDir
 from tests.conftest import default_configuration
 from tests.waiting import eventually
@@ -126,6 +126,20 @@ def test_a_reload_does_not_move_it(pgsplit_server, tmp_path):
     proxy.signal(signal.SIGTTIN)                          # a worker that was forked with the new configuration
     eventually(lambda: len([worker for worker in proxy.client.arbiter("workers") if worker["booted"]]) == 3)
     assert proxy.client.workers() == [1, 2, 3]
+
+
+def test_the_only_one_is_found_without_being_named(pgsplit_server, monkeypatch, tmp_path):
+    proxy = pgsplit_server(pgsplit={"workers": 1})
+    base = tmp_path / "base"
+    base.mkdir()
+    monkeypatch.setattr(files, "default_run_dir", lambda port: str(base / f"pgsplit-{port}"))
+    with pytest.raises(NotRunning, match="no pgsplit runs here"):
+        instances.find(None, None)
+    (base / "pgsplit-1").mkdir()            # nobody's
+    (base / "pgsplit").symlink_to(proxy.run_dir)
+    assert instances.running() == [instances.Instance(str(base / "pgsplit"), proxy.pid, str(proxy.file))]
+    assert instances.find(None, None) == str(base / "pgsplit")
+    assert instances.find(None, "/given") == "/given"
 
 
 def test_what_is_not_a_directory_of_ours_is_not_taken(tmp_path):
