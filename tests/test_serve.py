@@ -37,6 +37,34 @@ def test_every_role_reads_on_the_standby_and_writes_on_the_primary(
         cluster.primary.query("drop table served")
 
 
+def test_sessions_work_on_while_the_monitor_is_shut_out(
+        cluster: PrimaryAndStandbys, pgsplit_server: Callable[..., Proxy]) -> None:
+    proxy = pgsplit_server(monitor="scram_user")
+
+    def reads_on_the_replica() -> bool:
+        session.execute("select 1")
+        return session.execute("show pgsplit.last_route").fetchone() == ("replica: read",)
+
+    with cluster.primary.connect("md5_user", port=proxy.port, autocommit=True) as session:
+        eventually(reads_on_the_replica)
+        cluster.primary.query("alter role scram_user connection limit 0")
+        cluster.catch_up()
+        try:
+            for server in cluster.servers:
+                server.query("select pg_terminate_backend(pid) from pg_stat_activity "
+                             "where application_name = 'pgsplit monitor'")
+            eventually(lambda: proxy.log.read_text().count("stays in use, but is not monitored") == 2)
+            for number in range(20):
+                assert session.execute("select %s", [number]).fetchone() == (number,)
+            cluster.primary.connect("md5_user", port=proxy.port).close()
+        finally:
+            cluster.primary.query("alter role scram_user connection limit -1")
+        eventually(reads_on_the_replica)
+        totals = proxy.client.worker(1, "totals")
+        assert totals["cluster.replicas.upstream_cx_active"] == 1
+        assert " is out" not in proxy.log.read_text()
+
+
 def test_it_drains_at_term(pgsplit_server: Callable[..., Proxy], cluster: PrimaryAndStandbys) -> None:
     proxy = pgsplit_server(pgsplit={"workers": 2})
     with cluster.primary.connect("scram_user", port=proxy.port) as client:

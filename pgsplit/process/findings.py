@@ -61,7 +61,8 @@ def _of(cluster: Cluster, monitor: str) -> Iterator[Finding]:
         if endpoint not in cluster.resolved:
             yield Finding(cluster.name, endpoint, f"{endpoint.host} does not resolve")
         for host in _hosts(cluster, endpoint):
-            if host.found and not (served and cluster.writes and host.in_recovery):     # a primary to be
+            primary_to_be = served and cluster.writes and host.in_recovery
+            if host.found and not host.order and not primary_to_be:
                 yield Finding(cluster.name, endpoint, _words(endpoint, host, monitor))
             elif host.note:
                 yield Finding(cluster.name, endpoint, f"{endpoint}: {host.note}")

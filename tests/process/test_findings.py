@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -94,3 +96,14 @@ def test_serve_says_it_at_its_start(cluster, pgsplit_server):
     for words in ("cluster replicas: no-such-host.invalid does not resolve",
                   f"cluster primary: {cluster.standbys[0].address}: is in recovery, not a primary"):
         assert said.count(f"WARNING pgsplit.worker: {words}") == 1
+
+
+def test_a_host_in_maintenance_is_nothing_to_tell(cluster, pgsplit_server):
+    """A worker that starts while the operator has taken a host out."""
+    proxy = pgsplit_server(pgsplit={"workers": 1}, replicas=[cluster.standbys[0].address, closed()])
+    eventually(lambda: proxy.log.read_text().count("WARNING pgsplit.worker: cluster replicas: could not connect") == 1)
+    proxy.client.arbiter("order_host", cluster="replicas", host=cluster.standbys[0].address, order="maintenance")
+    [worker] = proxy.client.arbiter("workers")
+    os.kill(worker["pid"], signal.SIGKILL)
+    eventually(lambda: proxy.log.read_text().count("WARNING pgsplit.worker: cluster replicas: could not connect") == 2)
+    assert f"cluster replicas: {cluster.standbys[0].address}" not in proxy.log.read_text()
