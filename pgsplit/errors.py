@@ -46,6 +46,10 @@ class ProtocolViolation(ServerError):
         super().__init__("08P01", message, severity="FATAL")
 
 
+class Unanswered(PgSplitError):
+    """Bytes for which PostgreSQL closes the connection without a word: who sent them may not speak its protocol."""
+
+
 class ConnectionLost(PgSplitError):
     """A peer went away; ``where`` says which (``client``, or an upstream's host)."""
 

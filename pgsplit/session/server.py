@@ -15,7 +15,7 @@ import gevent
 from .. import log
 from ..auth.secret import Kind, parse
 from ..config.model import Config, Listener, Process
-from ..errors import ConnectionLost, ServerError
+from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.decision import Upstream
 from ..split.facts import Facts
 from ..split.repeat import Held
@@ -162,6 +162,9 @@ class Server:
             self.stats.logins_failed += 1
             logger.info("%s: login refused: %s", peer, error.message)
             _tell(stream, error)
+        except Unanswered as error:
+            self.stats.logins_failed += 1
+            logger.info("%s: closed without an answer: %s", peer, error)
         except ConnectionLost as lost:
             logger.debug("%s: %s", peer, lost)
         except Exception:

@@ -53,7 +53,7 @@ OWN: Final = (
     Counter("sessions_active", "sessions now", gauge=True),
     Counter("bytes_received", "bytes that clients sent in sessions"),
     Counter("bytes_sent", "bytes that clients were sent in sessions"),
-    Counter("logins_failed", "connections that ended before a session began, with an error for the client"),
+    Counter("logins_failed", "connections that were refused before a session began"),
     Counter("cancels", "CancelRequests"),
     Counter("statements_replica", "CommandComplete messages of a replica"),
     Counter("statements_primary", "CommandComplete messages of the primary"),

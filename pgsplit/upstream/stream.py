@@ -135,6 +135,11 @@ class Stream:
         del self._buffer[:count]
         return data
 
+    @property
+    def unread(self) -> int:
+        """How many bytes have been received and not taken."""
+        return len(self._buffer)
+
     def peek(self) -> bytes:
         """What has been read and not taken; at least one byte."""
         while not self._buffer:

@@ -6,14 +6,15 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import ProtocolViolation, ServerError
+from ..errors import ProtocolViolation, Unanswered
 
 PROTOCOL_3_0: Final = 3 << 16
 CANCEL_REQUEST: Final = 80877102
 SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
 
-MAX_STARTUP_LENGTH: Final = 10_000     # the server's MAX_STARTUP_PACKET_LENGTH
+MAX_KEY: Final = 256                   # bytes of a cancel key, in protocol 3.2
+MAX_STARTUP_LENGTH: Final = 10_000     # the server's MAX_STARTUP_PACKET_LENGTH, behind the length word
 
 _CODE = struct.Struct(">I")
 
@@ -53,19 +54,21 @@ class StartupMessage:
         return self.parameters.get("database") or self.user
 
 
+CODES: Final[dict[type, int]] = {SSLRequest: SSL_REQUEST, GSSENCRequest: GSSENC_REQUEST}
+
 Startup = SSLRequest | GSSENCRequest | CancelRequest | StartupMessage
 
 
 def check_length(length: int) -> None:
-    """:raises ProtocolViolation: when the length word of a startup message is impossible."""
-    if not 8 <= length <= MAX_STARTUP_LENGTH:
-        raise ProtocolViolation("invalid length of startup packet")
+    """:raises Unanswered: when the length word of a startup message is impossible."""
+    if not 8 <= length <= 4 + MAX_STARTUP_LENGTH:
+        raise Unanswered("invalid length of startup packet")
 
 
 def parse(body: bytes) -> Startup:
-    """*body* is what follows the length word.
+    """*body* is what follows the length word. Of a version whose major number is not 3 the rest is not read.
 
-    :raises ProtocolViolation: for a malformed body; ServerError 0A000 for a major version that is not 3.
+    :raises Unanswered: for a CancelRequest of a wrong length; ProtocolViolation for a malformed StartupMessage.
     """
     (code,) = _CODE.unpack_from(body)
     rest = body[4:]
@@ -74,24 +77,17 @@ def parse(body: bytes) -> Startup:
     if code == GSSENC_REQUEST:
         return GSSENCRequest()
     if code == CANCEL_REQUEST:
-        if not 8 <= len(rest) <= 260:
-            raise ProtocolViolation("invalid length of a cancel request")
+        if not 4 < len(rest) <= 4 + MAX_KEY:
+            raise Unanswered("invalid length of cancel request packet")
         return CancelRequest(_CODE.unpack_from(rest)[0], rest[4:])
     major, minor = code >> 16, code & 0xFFFF
-    if major != 3:
-        raise ServerError("0A000", f"unsupported frontend protocol {major}.{minor}: pgsplit supports 3.0",
-                          severity="FATAL")
-    return StartupMessage(major, minor, _parameters(rest))
+    return StartupMessage(major, minor, _parameters(rest) if major == 3 else {})
 
 
 def _parameters(rest: bytes) -> dict[str, str]:
-    if not rest.endswith(b"\0"):
+    """Pairs of zero-terminated name and value; one more zero byte ends them, and the message."""
+    words = rest.split(b"\0")
+    if words[-2:] != [b"", b""] or len(words) % 2 or b"" in words[:-2:2]:
         raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
-    words = rest[:-1].split(b"\0")
-    if words.pop() != b"" or len(words) % 2:
-        raise ProtocolViolation("invalid startup packet layout: expected pairs of name and value")
-    texts = [word.decode(errors="surrogateescape") for word in words]
-    names = texts[0::2]
-    if "" in names:
-        raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
-    return dict(zip(names, texts[1::2], strict=True))
+    texts = [word.decode(errors="surrogateescape") for word in words[:-2]]
+    return dict(zip(texts[0::2], texts[1::2], strict=True))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgsplit.demo.certificates import Authority, KeyPair
-from pgsplit.errors import ConnectionLost, ServerError
+from pgsplit.errors import ConnectionLost, ServerError, Unanswered
 from pgsplit.session.handshake import ALPN, accept_startup
 from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build
@@ -54,7 +54,7 @@ class Client:
     def _accept(self, mode: str, context: ssl.SSLContext | None) -> object:
         try:
             return accept_startup(self.server, mode, context)
-        except (ServerError, ConnectionLost) as error:
+        except (ServerError, Unanswered, ConnectionLost) as error:
             return error
 
     def say(self, data: bytes, reply: bytes = b"") -> None:
@@ -76,6 +76,12 @@ class Client:
     def error(self) -> ServerError:
         assert isinstance(self.result, ServerError), self.result
         return self.result
+
+    @property
+    def silence(self) -> str:
+        """Why the client got no answer."""
+        assert isinstance(self.result, Unanswered), self.result
+        return str(self.result)
 
 
 def test_a_startup_message_in_the_clear():
@@ -113,7 +119,14 @@ def test_no_request_comes_twice(request_: bytes):
     client = Client("DISABLE")
     client.say(request_, b"N")
     client.say(request_)
-    assert "negotiated already" in client.error.message
+    assert client.error.sqlstate == "0A000"
+
+
+@pytest.mark.parametrize("request_", [SSL, GSS])
+def test_nothing_comes_with_a_request_that_is_refused(request_: bytes):
+    client = Client("DISABLE")
+    client.say(request_ + STARTUP, b"N")
+    assert "received unencrypted data after" in client.error.message
 
 
 def test_no_request_comes_inside_tls(context: ssl.SSLContext):
@@ -121,7 +134,8 @@ def test_no_request_comes_inside_tls(context: ssl.SSLContext):
     client.say(SSL, b"S")
     client.start_tls()
     client.say(GSS)
-    assert client.error.sqlstate == "08P01"
+    assert (client.error.sqlstate, client.error.message) == (
+        "0A000", "unsupported frontend protocol 1234.5680: server supports 3.0 to 3.0")
 
 
 def test_clear_bytes_behind_an_ssl_request_are_refused(context: ssl.SSLContext):
@@ -143,15 +157,20 @@ def test_tls_from_the_first_byte(context: ssl.SSLContext):
     client.say(STARTUP)
     assert isinstance(client.result, StartupMessage)
     client = Client("REQUIRE", context)
+    client.start_tls([ALPN])
+    client.say(SSL, b"N")
+    client.say(STARTUP)
+    assert isinstance(client.result, StartupMessage)
+    client = Client("REQUIRE", context)
     client.start_tls()
-    assert "without ALPN" in client.error.message
+    assert "without ALPN" in client.silence
     client = Client("DISABLE", context)
     client.stream.write(b"\x16\3\1\0\5")
-    assert "TLS is not offered" in client.error.message
+    assert "TLS is not offered" in client.silence
 
 
 @pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("key", [b"1234", b"k" * 256])
+@pytest.mark.parametrize("key", [b"1", b"1234", b"k" * 256])
 def test_a_cancel_request_is_handed_back(context: ssl.SSLContext, tls: bool, key: bytes):
     client = Client("ALLOW", context)
     if tls:
@@ -173,20 +192,33 @@ def test_a_newer_minor_version_and_options_are_negotiated_down():
     (build.startup({"user": "app"}, protocol=4 << 16), "0A000"),
     (build.startup({}), "28000"),
     (build.startup({"database": "shop"}), "28000"),
-    ((7).to_bytes(4, "big"), "08P01"),
-    ((10_001).to_bytes(4, "big"), "08P01"),
-    (b"\xff\xff\xff\xff", "08P01"),
     (build.untyped(3 << 16, b"user\0app"), "08P01"),
     (build.untyped(3 << 16, b"user\0app\0\0\0"), "08P01"),
     (build.untyped(3 << 16), "08P01"),
-    (build.untyped(CANCEL_REQUEST, b"1234567"), "08P01"),
-    (build.untyped(CANCEL_REQUEST, b"1" * 261), "08P01"),
-    (b"GET / HTTP/1.1\r\n\r\n", "08P01"),
 ])
 def test_what_makes_no_sense_is_fatal(data: bytes, sqlstate: str):
     client = Client()
     client.say(data)
     assert (client.error.sqlstate, client.error.severity) == (sqlstate, "FATAL")
+
+
+@pytest.mark.parametrize("before", [b"", SSL, GSS])
+@pytest.mark.parametrize("data", [
+    build.TERMINATE,
+    bytes(8),
+    (7).to_bytes(4, "big"),
+    (10_005).to_bytes(4, "big"),
+    b"\xff\xff\xff\xff",
+    b"GET / HTTP/1.1\r\n\r\n",
+    build.untyped(CANCEL_REQUEST, b"1234"),
+    build.untyped(CANCEL_REQUEST, b"1" * 261),
+])
+def test_what_is_no_startup_packet_gets_no_answer(before: bytes, data: bytes):
+    client = Client("DISABLE")
+    if before:
+        client.say(before, b"N")
+    client.say(data)
+    assert "invalid length" in client.silence
 
 
 def test_a_client_that_leaves_is_no_error_of_the_server_s():
@@ -207,4 +239,4 @@ def test_no_bytes_do_worse_than_a_fatal(data: bytes):
     client = Client("DISABLE")
     client.stream.write(data)
     client.stream.close()
-    assert isinstance(client.result, (StartupMessage, CancelRequest, ServerError, ConnectionLost))
+    assert isinstance(client.result, (StartupMessage, CancelRequest, ServerError, Unanswered, ConnectionLost))
