@@ -25,11 +25,12 @@ class ServerError(PgSplitError):
     """What a client is told in an ErrorResponse.
 
     ``severity`` is ``ERROR`` or ``FATAL``; after ``FATAL`` the session ends. ``raw`` holds the body of
-    an upstream's own ErrorResponse when that is to reach the client untouched.
+    an upstream's own ErrorResponse when that is to reach the client untouched. ``for_log`` is what the
+    log says besides, and the client must not learn.
     """
 
     def __init__(self, sqlstate: str, message: str, *, severity: str = "ERROR", detail: str | None = None,
-                 hint: str | None = None, raw: bytes | None = None) -> None:
+                 hint: str | None = None, raw: bytes | None = None, for_log: str = "") -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.message = message
@@ -37,6 +38,7 @@ class ServerError(PgSplitError):
         self.detail = detail
         self.hint = hint
         self.raw = raw
+        self.for_log = for_log
 
 
 class ProtocolViolation(ServerError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from .. import log
+from ..auth import mock as _mock  # noqa: F401 (its nonce is to be the same in all children)
 from ..config.model import Address, Config
 from .board import Board
 from .channel import Channel

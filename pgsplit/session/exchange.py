@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from ..auth import scram
+from ..auth import mock, scram
 from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..upstream import passwords
@@ -24,8 +22,6 @@ CLIENT_MESSAGE: Final = 1 << 16       # bytes: the server's PG_MAX_AUTH_TOKEN_LE
 # The kind of entry that cannot answer a method, even after the client has.
 UNFIT: Final = {MD5: Kind.SCRAM, SASL: Kind.MD5}
 
-_SALT_KEY: Final = os.urandom(32)
-
 
 class Exchange:
     """*binding* is the listener certificate's tls-server-end-point data. *credentials* gain what the exchange shows.
@@ -37,7 +33,7 @@ class Exchange:
         self.asked = False
         self._rest: Callable[[], bool] = self._cannot_end
         self._client = client
-        self._credentials = credentials
+        self.credentials = self._credentials = credentials
         self._binding = binding
 
     def run(self, connection: UpstreamConnection, parameters: Mapping[str, str], *, follows: bool = False) -> None:
@@ -87,7 +83,7 @@ class Exchange:
             self._read_answer()
             return connection.authenticate(self._credentials, (code, data))     # says that pgsplit cannot
         self._ask(code, data)
-        answer = self._read_answer()
+        answer = self._read_proof(code)
         if code == CLEARTEXT:
             text = answer.partition(b"\0")[0].decode(errors="surrogateescape")
             self._credentials.seen_password = Secret(Kind.CLEAR, text)
@@ -127,6 +123,10 @@ class Exchange:
             raise ProtocolViolation(f"expected password response, got message type {kind}")
         return body
 
+    def _read_proof(self, code: int) -> bytes:
+        """What the client answers to *code*, by which it proves that it knows the password."""
+        return self._read_answer()
+
     # --- SCRAM --------------------------------------------------------------------------------------------
 
     def _sasl(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
@@ -145,6 +145,9 @@ class Exchange:
             if error.sqlstate == "28P01" and secret.verifier is not None:
                 with suppress(ConnectionLost):
                     connection.check_verifier(secret.verifier, data)      # a stale one says so
+            elif error.sqlstate == "28P01":
+                with suppress(ConnectionLost, ServerError):
+                    connection.server_salt(data)        # so that a refusal takes as long, whatever the list has
             raise
         if secret.kind is Kind.SCRAM:
             self._credentials.keys = keys
@@ -154,7 +157,8 @@ class Exchange:
 
         :raises ScramError: 28P01 when it does not.
         """
-        server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), self._binding)
+        binding = self._binding if self._client.tls is not None else None
+        server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), binding)
         self._ask(SASL, _mechanisms(name.encode() for name in server.mechanisms))
         return self._prove_from(server, self._read_answer())
 
@@ -174,9 +178,7 @@ class Exchange:
         return keys
 
     def _derived_verifier(self, secret: Secret) -> Verifier:
-        salt = hashlib.blake2b(self._credentials.user.encode(errors="surrogateescape"), key=_SALT_KEY,
-                               digest_size=16).digest()
-        return _verifier(secret, salt, scram.ITERATIONS)
+        return _verifier(secret, mock.salt(self._credentials.user), scram.ITERATIONS)
 
     def _relay_scram(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
         """The server's own exchange with the client. -PLUS is taken out of the offer: it binds to one TLS leg."""
@@ -200,7 +202,7 @@ class Exchange:
         if observer:
             observer.server_first(challenge)
         self._ask(code, challenge)
-        final = self._read_answer()
+        final = self._read_proof(code)
         if observer:
             self._credentials.keys = observer.client_final(final)
         self._rest = partial(self._end_relayed, initial, challenge, final)

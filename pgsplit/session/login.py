@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from .. import log
 from ..auth.secret import parse
@@ -21,11 +21,13 @@ from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import StartupMessage
 from .exchange import Exchange
+from .refusal import Refusal
 
 logger = log.get("pgsplit.login")
 
 AUTHENTICATION_OK: Final = build.authentication(OK)
 READY: Final = build.ready_for_query(ord("I"))
+UNLISTED: Final = "not in the user_list"
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 # What no SET can make equal.
@@ -80,11 +82,15 @@ class Login:
         self._manager = manager
         self._fresh_replica = fresh_replica
         self._began_ns = began_ns
-        self._replication = is_replication(startup.parameters)
         entry = next((user for user in listener.users if user.username == startup.user), None)
-        self._credentials = Credentials(startup.user, parse(entry.secret) if entry else None)
-        self._exchange = Exchange(client, self._credentials, binding)
-        self._read_only = listener.split_rw and entry is None
+        unlisted = listener.split_rw and entry is None
+        self._replication = is_replication(startup.parameters)
+        self._refusal = (Refusal(client, startup.user, binding)
+                         if unlisted and (listener.unlisted_users == "reject" or self._replication) else None)
+        self._exchange = self._refusal or Exchange(
+            client, Credentials(startup.user, parse(entry.secret) if entry else None), binding)
+        self._credentials = self._exchange.credentials
+        self._read_only = unlisted and self._refusal is None
         self._proved = False        # to pgsplit, in the place of a replica that was lost
 
     def run(self) -> LoggedIn:
@@ -93,11 +99,21 @@ class Login:
         :raises ServerError: what the client is to be told; `raw` holds a server's own words.
         :raises ConnectionLost: when the client goes away.
         """
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        return self._run()
+
+    def _refuse(self, refusal: Refusal) -> NoReturn:
+        try:
+            self._run().close()
+        except ServerError as error:
+            error.for_log = UNLISTED
+            raise
+        refusal.refuse(UNLISTED)
+
+    def _run(self) -> LoggedIn:
         if not self._listener.split_rw:
             return LoggedIn(self._credentials, self._parameters, self._on_primary(), None)
-        if self._read_only and (self._listener.unlisted_users == "reject" or self._replication):
-            raise ServerError("28000", f'user "{self._credentials.user}" is not in the user_list of pgsplit',
-                              severity="FATAL")
         host = None if self._replication else self._fresh_replica(True)
         if host is not None and (replica := self._on_replica(host)) is not None:
             return self._alone(replica) if self._read_only else self._primary_behind(replica)

@@ -40,6 +40,7 @@ from .limits import Key as LimitKey
 from .limits import Limits
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
 from .pyrelay import PyRelay
+from .refusal import Refusal
 from .registry import Key, Registry
 from .routes import CONSISTENCY, Context, FlowTable
 from .session import RECONNECT_AFTER, Session
@@ -160,7 +161,7 @@ class Server:
                 logged_in.run()
         except ServerError as error:
             self.stats.logins_failed += 1
-            logger.info("%s: login refused: %s", peer, error.message)
+            logger.info("%s: login refused: %s%s", peer, error.message, f" ({error.for_log})" if error.for_log else "")
             _tell(stream, error)
         except Unanswered as error:
             self.stats.logins_failed += 1
@@ -211,11 +212,12 @@ class Server:
         process, user = config.process, request.user
         entry = next((entry for entry in self.listener.users if entry.username == user), None)
         secret = parse(entry.secret) if entry is not None else None
-        if user not in (*process.admin_users, *process.stats_users) or secret is None or secret.kind is Kind.MD5:
+        if secret is None or secret.kind is Kind.MD5:
+            Refusal(stream, user, self.binding).refuse("no password or SCRAM verifier for the console in the user_list")
+        Exchange(stream, Credentials(user, secret), self.binding).prove(secret)
+        if user not in (*process.admin_users, *process.stats_users):
             raise ServerError("28000", f'user "{user}" may not use the console', severity="FATAL",
-                              detail="It must be in admin_users or stats_users, and in the list of users with a "
-                                     "password or a SCRAM verifier.")
-        Exchange(stream, Credentials(user, secret), self.binding if stream.tls else None).prove(secret)
+                              detail="It is neither in admin_users nor in stats_users.")
         stream.write(build.authentication(OK) + b"".join(
             build.parameter_status(name, value) for name, value in CONSOLE_PARAMETERS.items()))
         reload = self.shared.reload if user in process.admin_users else None

@@ -155,8 +155,9 @@ def test_a_password_is_changed_without_touching_an_open_session(cluster, proxy, 
                 connect(cluster, proxy, role, "first")
     assert "is deleted" in save(page, role, "", action="delete")
     assert proxy.file.read_text() == before
-    with pytest.raises(psycopg.OperationalError, match="not in the user_list"):
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         connect(cluster, proxy, role, "second")
+    assert f'password authentication failed for user "{role}" (not in the user_list)' in proxy.log.read_text()
 
 
 def test_a_verifier_is_made_with_the_servers_salt(cluster, proxy, page, role):

@@ -70,7 +70,7 @@ def test_cell(cell: Cell, cluster: PrimaryAndStandbys):
     manager = Manager.of(cluster)
     with Front(manager, config, cluster) as front:
         try:
-            got = outcome(front.log_in(user=user, password=cluster.roles[user].password,
+            got = outcome(front.log_in(user=user, password=cluster.roles[user].password or "guess",
                                        sslmode="require" if client_tls else "disable"))
         except psycopg.OperationalError as error:
             got = str(error)

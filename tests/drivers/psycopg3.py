@@ -563,13 +563,12 @@ def startup_options(connect):
 
 @script
 def login_refused(connect):
-    """An unknown user is left out: PostgreSQL asks it for a password, pgsplit says that it is not in the user_list."""
-
     def words(**arguments):
         return str(connect.refused(lambda: connect(**arguments).__enter__())[1]).rpartition("failed: ")[2]
 
     return [
         words(password="wrong"),
+        words(user="nobody_here", password="wrong"),
         words(dbname="nothing"),
         words(options="-c nothing=1"),
         words(options="-c work_mem=x"),

@@ -1,0 +1,45 @@
+"""The challenge to a user of whom nothing is known (mock_scram_secret in auth-scram.c), and answers that are wrong."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from typing import Final
+
+from .scram import ITERATIONS
+from .secret import Verifier
+
+NONCE: Final = secrets.token_bytes(32)
+"""The server's mock_authentication_nonce. The arbiter imports this before it forks: all its workers have the same, over
+reloads too, so that a name's salt changes no more than that of a password that is in the list.
+"""
+
+
+def salt(user: str) -> bytes:
+    return hmac.digest(NONCE, user.encode(errors="surrogateescape"), "sha256")[:16]
+
+
+def verifier(user: str) -> Verifier:
+    """One that no password fits."""
+    return Verifier(ITERATIONS, salt(user), secrets.token_bytes(32), secrets.token_bytes(32))
+
+
+def cleartext(_answer: bytes) -> bytes:
+    """In the place of a client's PasswordMessage."""
+    return secrets.token_hex(16).encode() + b"\0"
+
+
+def md5(_answer: bytes) -> bytes:
+    return b"md5" + secrets.token_hex(16).encode() + b"\0"
+
+
+def client_final(message: bytes) -> bytes:
+    """SCRAM's client-final-message with another proof. One that is malformed stays so: the server has words for it."""
+    without_proof, found, proof = message.rpartition(b",p=")
+    try:
+        size = len(base64.b64decode(proof, validate=True))
+    except (binascii.Error, ValueError):
+        return message
+    return without_proof + found + base64.b64encode(secrets.token_bytes(size)) if found else message
