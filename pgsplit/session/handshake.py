@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from typing import Final
 
 from ..config.model import TlsMode
 from ..errors import ProtocolViolation, ServerError, Unanswered
 from ..upstream.stream import Stream
 from ..wire import build, startup
-from ..wire.startup import CancelRequest, GSSENCRequest, SSLRequest, StartupMessage
+from ..wire.startup import PROTOCOL_3_0, CancelRequest, GSSENCRequest, SSLRequest, StartupMessage
 
 TLS_HANDSHAKE: Final = 0x16       # the first byte of a TLS ClientHello: PostgreSQL 17's direct negotiation
 ALPN: Final = "postgresql"
 WORDS: Final[dict[type, str]] = {SSLRequest: "SSL", GSSENCRequest: "GSSAPI encryption"}
 
 
-def accept_startup(stream: Stream, mode: TlsMode, context: ssl.SSLContext | None) -> StartupMessage | CancelRequest:
+def accept_startup(stream: Stream, mode: TlsMode, context: ssl.SSLContext | None,
+                   newest: int = PROTOCOL_3_0) -> StartupMessage | CancelRequest:
     """Answer SSLRequest and GSSENCRequest as they come, until the client says what it wants.
+
+    *newest* is the version of the protocol up to which clients are taken at their word.
 
     What is told and what is met with silence is as in the server's ProcessSSLStartup and ProcessStartupPacket.
 
@@ -32,11 +36,13 @@ def accept_startup(stream: Stream, mode: TlsMode, context: ssl.SSLContext | None
         if isinstance(request, CancelRequest):
             return request
         if isinstance(request, StartupMessage):
+            if request.major != 3:
+                raise _unsupported(request.protocol, newest)
+            request = _negotiate(stream, request, newest)
             _check(request, stream, mode)
-            _negotiate(stream, request)
             return request
         if type(request) in done:
-            raise _unsupported(*divmod(startup.CODES[type(request)], 1 << 16))
+            raise _unsupported(startup.CODES[type(request)], newest)
         done = {SSLRequest, GSSENCRequest} if _encrypt(stream, request, mode, context) else {type(request)}
 
 
@@ -67,14 +73,16 @@ def _direct_tls(stream: Stream, mode: TlsMode, context: ssl.SSLContext | None) -
         raise Unanswered("received direct SSL connection request without ALPN protocol negotiation extension")
 
 
-def _unsupported(major: int, minor: int) -> ServerError:
-    return ServerError("0A000", f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0",
-                       severity="FATAL")
+def _unsupported(asked: int, newest: int) -> ServerError:
+    return ServerError("0A000", f"unsupported frontend protocol {_words(asked)}: server supports 3.0 to "
+                       f"{_words(newest)}", severity="FATAL")
+
+
+def _words(protocol: int) -> str:
+    return f"{protocol >> 16}.{protocol & 0xFFFF}"
 
 
 def _check(request: StartupMessage, stream: Stream, mode: TlsMode) -> None:
-    if request.major != 3:
-        raise _unsupported(request.major, request.minor)
     if not request.user:
         raise ServerError("28000", "no PostgreSQL user name specified in startup packet", severity="FATAL")
     if mode == "REQUIRE" and stream.tls is None:
@@ -82,10 +90,11 @@ def _check(request: StartupMessage, stream: Stream, mode: TlsMode) -> None:
                           hint="Use sslmode=require.")
 
 
-def _negotiate(stream: Stream, request: StartupMessage) -> None:
-    """A newer minor version, and protocol options, are answered with what is supported: 3.0 without any."""
+def _negotiate(stream: Stream, request: StartupMessage, newest: int) -> StartupMessage:
+    """A newer version, and protocol options, are answered by what is supported, ahead of what is said next."""
+    agreed = min(request.protocol, newest)
     options = [name for name in request.parameters if name.startswith("_pq_.")]
-    if request.minor > 0 or options:
-        stream.write(build.negotiate_protocol_version(0, options))
-    for name in options:
-        del request.parameters[name]
+    if agreed < request.protocol or options:
+        stream.queue(build.negotiate_protocol_version(agreed, options))
+    return replace(request, minor=agreed & 0xFFFF,
+                   parameters={name: value for name, value in request.parameters.items() if name not in options})

@@ -78,6 +78,7 @@ class Login:
     def __init__(self, client: Stream, startup: StartupMessage, listener: Listener, manager: ClusterManagerLike,
                  fresh_replica: FreshReplica, binding: bytes | None, began_ns: int = 0) -> None:
         self._parameters = dict(startup.parameters)
+        self._protocol = startup.protocol
         self._listener = listener
         self._manager = manager
         self._fresh_replica = fresh_replica
@@ -255,7 +256,7 @@ class Login:
 
     def _connection(self, cluster: str) -> UpstreamConnection:
         return UpstreamConnection(self._manager, cluster, tls=self._listener.upstream_ssl == "REQUIRE",
-                                  asks=not self._replication)
+                                  asks=not self._replication, protocol=self._protocol)
 
 
 def connect_replica(manager: ClusterManagerLike, listener: Listener, session: LoggedIn, host: Judged,
@@ -267,7 +268,7 @@ def connect_replica(manager: ClusterManagerLike, listener: Listener, session: Lo
     """
     for _ in range(TRIES if host.balanced else 1):
         connection = UpstreamConnection(manager, listener.read_cluster, tls=listener.upstream_ssl == "REQUIRE",
-                                        asks=True)
+                                        asks=True, protocol=session.main.protocol)
         try:
             connection.connect(host)
             with connection.logging_in():

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
+
+from ..wire.startup import PROTOCOL_3_2
+
+SECRET: Final = 4           # bytes
+LONG_SECRET: Final = 32     # the server's, where the session speaks 3.2
 
 
 class Cancellable(Protocol):
@@ -20,7 +25,7 @@ Key = tuple[int, bytes]
 
 class Registry:
     """Keys are (process id, secret): the process id is the primary's, so that it means the same to SQL; the
-    secret is 32 random bits of our own (DESIGN section 4, Identity).
+    secret is random and our own, 4 bytes long or, where the client takes longer ones, 32.
     """
 
     def __init__(self) -> None:
@@ -32,8 +37,9 @@ class Registry:
     def __iter__(self) -> Iterator[Cancellable]:
         return iter(list(self._sessions.values()))
 
-    def new_key(self, pid: int) -> Key:
-        while (key := (pid, secrets.token_bytes(4))) in self._sessions:
+    def new_key(self, pid: int, protocol: int) -> Key:
+        size = LONG_SECRET if protocol >= PROTOCOL_3_2 else SECRET
+        while (key := (pid, secrets.token_bytes(size))) in self._sessions:
             pass
         return key
 

@@ -29,7 +29,7 @@ from ..upstream.login import OK, Credentials
 from ..upstream.sampler import Sampler
 from ..upstream.stream import Stream
 from ..wire import build
-from ..wire.startup import CancelRequest, StartupMessage
+from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
 from .cancel import cancel_upstream
 from .console import Console
 from .console_tables import Known
@@ -184,7 +184,7 @@ class Server:
 
     def _log_in(self, stream: Stream, held: list[LimitKey]) -> LoggedIn | Console | None:
         """None when the client only wanted to cancel."""
-        request = accept_startup(stream, self.listener.downstream_ssl, self.tls)
+        request = accept_startup(stream, self.listener.downstream_ssl, self.tls, self._newest_protocol())
         if isinstance(request, CancelRequest):
             self._cancel(request)
             return None
@@ -206,6 +206,12 @@ class Server:
             logged_in.close()
             raise
         return logged_in
+
+    def _newest_protocol(self) -> int:
+        """What every host that a session may be given now is known to speak."""
+        clusters = {self.listener.read_cluster, self.listener.write_cluster}
+        return min((host.protocol for name in clusters for host in self.shared.manager.cluster(name).usable()),
+                   default=PROTOCOL_3_0)
 
     def _console(self, stream: Stream, request: StartupMessage, config: Config) -> Console:
         """The SQL console, instead of a session: pgsplit itself asks for SCRAM."""
@@ -265,7 +271,7 @@ class ActiveSession:
         self.number = next(self.shared.numbers)
         self.counter = SessionCounter(server.stats, self.shared.digests)
         self._since_ns = time.monotonic_ns()
-        self.key = self.shared.registry.new_key(logged_in.main.session.pid)
+        self.key = self.shared.registry.new_key(logged_in.main.session.pid, logged_in.main.protocol)
         self._stream = stream
         self._configurations: Configurations | None = None
         self._over = False

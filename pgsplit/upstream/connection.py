@@ -9,8 +9,10 @@ from typing import Protocol
 
 from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
-from ..wire import build
+from ..wire import build, parse
+from ..wire.startup import PROTOCOL_3_0
 from .login import (
+    NEGOTIATE_PROTOCOL_VERSION,
     Credentials,
     ServerSession,
     authenticate,
@@ -41,6 +43,7 @@ class HostLike(Protocol):
     def connected(self) -> None: ...
     def closed(self) -> None: ...
     def connect_failed(self, why: str) -> None: ...
+    def logged_in(self, server_version: str, asked: int, agreed: int) -> None: ...
 
 
 class Judged(HostLike, Protocol):
@@ -72,13 +75,14 @@ class ClusterManagerLike(Protocol):
 class UpstreamConnection:
     """One connection to a host of *cluster_name*. *callback* gets what the upstream sends once the session runs.
 
-    *counts*: it is one of the host's connections; a monitor's is not. *asks*: find out at the login which server it is
-    that was reached.
+    *counts*: it is one of the host's connections; a monitor's is not. *protocol* is the version that it asks for; a
+    server that negotiates down is as good: what differs in 3.2, the cancel key, is between pgsplit and each side.
+    *asks*: find out at the login which server it is that was reached.
     """
 
     def __init__(self, cluster_manager: ClusterManagerLike, cluster_name: str,
                  callback: AdditionalConnCallback | None = None, *, tls: bool, counts: bool = True,
-                 asks: bool = False) -> None:
+                 protocol: int = PROTOCOL_3_0, asks: bool = False) -> None:
         self._manager = cluster_manager
         self.cluster_name = cluster_name
         self.callback = callback
@@ -88,6 +92,8 @@ class UpstreamConnection:
         self.session = ServerSession()
         self.reached: Reached | None = None        # the server, where it was asked and has said
         self._asks = asks
+        self.protocol = protocol
+        self._agreed = protocol
         self._counts = counts
         self._counted = False
 
@@ -135,7 +141,10 @@ class UpstreamConnection:
 
         :raises ConnectionLost: also when the server is silent for `connect_timeout`, as in all that follows.
         """
-        self._connected.write(build.startup(parameters))
+        stream = self._connected
+        stream.write(build.startup(parameters, self.protocol))
+        if stream.peek()[0] == NEGOTIATE_PROTOCOL_VERSION:
+            self._agreed = min(self.protocol, parse.negotiate_protocol_version(stream.read_message()[1]))
         return self.next_request()
 
     def log_in(self, credentials: Credentials, first: tuple[int, bytes]) -> None:
@@ -173,6 +182,8 @@ class UpstreamConnection:
         self.session = finish(self._connected)
         if self._asks:
             self.reached = take(self._connected)
+        if self.host is not None:
+            self.host.logged_in(self.session.parameters.get("server_version", ""), self.protocol, self._agreed)
         self._connected.be_patient(None)
 
     def belongs_to(self, host: HostLike) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..split.fence import NEVER
+from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
 from .terms import UNKNOWN
 
+FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
 # What an operator may order, and what it means for who would use the host.
 DRAIN: Final = "drain"
@@ -115,6 +118,8 @@ class Host:
         self.lag_ns: int | None = None     # since when not everything is known to be replayed
         self.lagging = False               # out for that
         self.removed = False               # its name resolves to it no more
+        self.protocol = PROTOCOL_3_0       # the newest that it is known to speak
+        self._declined = False             # it has answered a newer one with an older
         self.cx_total = 0
         self.cx_active = 0
         self.cx_connect_fail = 0
@@ -151,6 +156,15 @@ class Host:
 
     def closed(self) -> None:
         self.cx_active -= 1
+
+    def logged_in(self, server_version: str, asked: int, agreed: int) -> None:
+        """A login has shown what the server calls itself, and which version of the protocol came of that asked for.
+
+        The version of the server decides until it has been asked: a pooler between may speak an older protocol.
+        """
+        self._declined = self._declined or agreed < asked
+        major = int(found[0]) if (found := re.match(r"\d+", server_version)) else 0
+        self.protocol = PROTOCOL_3_2 if major >= FIRST_WITH_3_2 and not self._declined else PROTOCOL_3_0
 
     def connect_failed(self, why: str) -> None:
         self.cx_connect_fail += 1

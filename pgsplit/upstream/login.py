@@ -24,6 +24,7 @@ SASL_CONTINUE: Final = 11
 SASL_FINAL: Final = 12
 
 AUTHENTICATION: Final = ord("R")
+NEGOTIATE_PROTOCOL_VERSION: Final = ord("v")
 BACKEND_KEY_DATA: Final = ord("K")
 ERROR_RESPONSE: Final = ord("E")
 PARAMETER_STATUS: Final = ord("S")

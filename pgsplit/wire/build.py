@@ -106,6 +106,7 @@ def _fields(severity: str, sqlstate: str, primary: str, detail: str | None, hint
     return b"".join(present) + b"\0"
 
 
-def negotiate_protocol_version(minor: int, unrecognised: Sequence[str]) -> bytes:
-    body = _U32.pack(minor) + _U32.pack(len(unrecognised)) + b"".join(map(cstring, unrecognised))
+def negotiate_protocol_version(newest: int, unrecognised: Sequence[str]) -> bytes:
+    """*newest* is a whole version (196608 is 3.0), as servers send it; the manual calls it the minor version."""
+    body = _U32.pack(newest) + _U32.pack(len(unrecognised)) + b"".join(map(cstring, unrecognised))
     return message(b"v", body)

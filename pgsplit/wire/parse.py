@@ -82,6 +82,16 @@ def backend_key_data(body: bytes) -> tuple[int, bytes]:
     return _U32.unpack_from(body)[0], body[4:]
 
 
+def negotiate_protocol_version(body: bytes) -> int:
+    """The newest version that the server speaks, of those not newer than what it was asked for.
+
+    :raises ProtocolViolation: when the message is cut off.
+    """
+    if len(body) < 8:
+        raise ProtocolViolation("invalid NegotiateProtocolVersion message")
+    return int(_U32.unpack_from(body)[0])
+
+
 def cstring(body: bytes, start: int) -> tuple[str, int]:
     """The zero-terminated string at *start* and the position behind it.
 

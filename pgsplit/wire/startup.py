@@ -9,6 +9,7 @@ from typing import Final
 from ..errors import ProtocolViolation, Unanswered
 
 PROTOCOL_3_0: Final = 3 << 16
+PROTOCOL_3_2: Final = PROTOCOL_3_0 + 2     # PostgreSQL 18: cancel keys are longer than 4 bytes
 CANCEL_REQUEST: Final = 80877102
 SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
@@ -39,11 +40,15 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartupMessage:
-    """*parameters* in the order given; *major* and *minor* are the version the client asked for."""
+    """*parameters* in the order given; *major* and *minor*: the version asked for, later the one agreed on."""
 
     major: int
     minor: int
     parameters: dict[str, str]
+
+    @property
+    def protocol(self) -> int:
+        return self.major << 16 | self.minor
 
     @property
     def user(self) -> str:

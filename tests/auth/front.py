@@ -29,12 +29,16 @@ class Host:
     address: tuple[str, int]
     active: int = 0
     failures: list[str] = field(default_factory=list)
+    logins: list[tuple[str, int, int]] = field(default_factory=list)
 
     def connected(self) -> None:
         self.active += 1
 
     def closed(self) -> None:
         self.active -= 1
+
+    def logged_in(self, server_version: str, asked: int, agreed: int) -> None:
+        self.logins.append((server_version, asked, agreed))
 
     def connect_failed(self, why: str) -> None:
         self.failures.append(why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import struct
 from collections.abc import Iterator
 
 import gevent
@@ -16,7 +17,15 @@ from pgsplit.errors import ConnectionLost, ServerError, Unanswered
 from pgsplit.session.handshake import ALPN, accept_startup
 from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build
-from pgsplit.wire.startup import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, CancelRequest, StartupMessage
+from pgsplit.wire.startup import (
+    CANCEL_REQUEST,
+    GSSENC_REQUEST,
+    PROTOCOL_3_0,
+    PROTOCOL_3_2,
+    SSL_REQUEST,
+    CancelRequest,
+    StartupMessage,
+)
 
 STARTUP = build.startup({"user": "app", "database": "shop", "application_name": "é"})
 SSL = build.untyped(SSL_REQUEST)
@@ -45,15 +54,16 @@ def deadline() -> Iterator[None]:
 class Client:
     """The other end of a handshake that runs in a greenlet."""
 
-    def __init__(self, mode: str = "ALLOW", context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, mode: str = "ALLOW", context: ssl.SSLContext | None = None,
+                 newest: int = PROTOCOL_3_0) -> None:
         near, far = socket.socketpair()
         self.stream = Stream(near, "server")
         self.server = Stream(far, "client")
-        self.greenlet = gevent.spawn(self._accept, mode, context)
+        self.greenlet = gevent.spawn(self._accept, mode, context, newest)
 
-    def _accept(self, mode: str, context: ssl.SSLContext | None) -> object:
+    def _accept(self, mode: str, context: ssl.SSLContext | None, newest: int) -> object:
         try:
-            return accept_startup(self.server, mode, context)
+            return accept_startup(self.server, mode, context, newest)
         except (ServerError, Unanswered, ConnectionLost) as error:
             return error
 
@@ -180,11 +190,24 @@ def test_a_cancel_request_is_handed_back(context: ssl.SSLContext, tls: bool, key
     assert client.result == CancelRequest(4711, key)
 
 
-def test_a_newer_minor_version_and_options_are_negotiated_down():
-    client = Client()
-    client.say(build.startup({"user": "app", "_pq_.compression": "on"}, protocol=(3 << 16) + 2),
-               build.negotiate_protocol_version(0, ["_pq_.compression"]))
-    assert client.result == StartupMessage(3, 2, {"user": "app"})
+@pytest.mark.parametrize("newest, asked, agreed", [
+    (PROTOCOL_3_0, PROTOCOL_3_0, PROTOCOL_3_0),
+    (PROTOCOL_3_0, PROTOCOL_3_0 + 1, PROTOCOL_3_0),
+    (PROTOCOL_3_0, PROTOCOL_3_2, PROTOCOL_3_0),
+    (PROTOCOL_3_2, PROTOCOL_3_0, PROTOCOL_3_0),
+    (PROTOCOL_3_2, PROTOCOL_3_2, PROTOCOL_3_2),
+    (PROTOCOL_3_2, PROTOCOL_3_0 + 9999, PROTOCOL_3_2),
+])
+@pytest.mark.parametrize("options", [[], ["_pq_.compression", "_pq_.x"]])
+def test_versions_and_options_are_negotiated(newest: int, asked: int, agreed: int, options: list[str]):
+    client = Client(newest=newest)
+    client.stream.write(build.startup({"user": "app"} | dict.fromkeys(options, "on"), protocol=asked))
+    assert client.result == StartupMessage(3, agreed & 0xFFFF, {"user": "app"})
+    client.server.write(b"what comes next")
+    if agreed < asked or options:
+        assert client.stream.read_message() == (ord("v"), struct.pack("!II", agreed, len(options)) + b"".join(
+            f"{option}\0".encode() for option in options))
+    assert client.stream.read_exact(15) == b"what comes next"
 
 
 @pytest.mark.parametrize("data, sqlstate", [
