@@ -100,6 +100,7 @@ class _Loader:
         self._bind(raw_listeners)
         listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
         clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
+        self._direct_tls(listeners, clusters)
         process = self._process(raw_listeners)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
         admin = self._admin()
@@ -252,6 +253,15 @@ class _Loader:
             return None
         return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
                        connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls, **settings)
+
+    def _direct_tls(self, listeners: list[Listener], clusters: list[Cluster]) -> None:
+        direct = {cluster.name for cluster in clusters if cluster.sslnegotiation == "direct"}
+        for listener in listeners:
+            if listener.upstream_ssl == "DISABLE" and (names := direct & {listener.read_cluster,
+                                                                          listener.write_cluster}):
+                path = f"pgsplit.clusters.{min(names)}.sslnegotiation"
+                self._notes.problems.append(f"{self.sources[path]}: {path}: direct is TLS, and listener "
+                                            f"{listener.name!r} has none to its upstreams")
 
     def _admin(self) -> Admin | None:
         block = self._own.mapping("admin", ADMIN)

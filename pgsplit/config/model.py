@@ -102,6 +102,7 @@ class Cluster(Model):
     dns_refresh: float
     health_interval: float
     health_timeout: float
+    sslnegotiation: Literal["postgres", "direct"]
 
 
 class Monitor(Model):

@@ -98,6 +98,9 @@ SETTINGS: Final = (
             least=0.05),
     Setting("health_timeout", units.duration, "3s", "cluster", True, "a health check that takes longer has failed",
             least=0.05),
+    Setting("sslnegotiation", units.text, "postgres", "cluster", True,
+            "how TLS to a host begins: asked for by SSLRequest, or direct, with the first byte (PostgreSQL 17)",
+            choices=("postgres", "direct")),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 

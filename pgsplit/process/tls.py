@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 
 from ..config.model import Listener, ServerTls
-from ..session.handshake import ALPN
 from ..upstream.certificate import end_point
+from ..upstream.stream import ALPN
 
 
 def server_context(tls: ServerTls) -> ssl.SSLContext:

@@ -8,12 +8,11 @@ from typing import Final
 
 from ..config.model import TlsMode
 from ..errors import ProtocolViolation, ServerError, Unanswered
-from ..upstream.stream import Stream
+from ..upstream.stream import ALPN, Stream
 from ..wire import build, startup
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, GSSENCRequest, SSLRequest, StartupMessage
 
 TLS_HANDSHAKE: Final = 0x16       # the first byte of a TLS ClientHello: PostgreSQL 17's direct negotiation
-ALPN: Final = "postgresql"
 WORDS: Final[dict[type, str]] = {SSLRequest: "SSL", GSSENCRequest: "GSSAPI encryption"}
 
 

@@ -20,6 +20,7 @@ from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
+from .stream import ALPN
 from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Cluster:
     def server_hostname(self) -> str | None:
         return self.config.tls.sni or (self.config.tls.san[0] if self.config.tls.san else None)
 
+    @property
+    def direct_tls(self) -> bool:
+        return self.config.sslnegotiation == "direct"
+
     def ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = client_context(self.config)
@@ -111,6 +116,7 @@ def client_context(config: ClusterConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
+    context.set_alpn_protocols([ALPN])
     if config.tls.ca is None:
         context.verify_mode = ssl.CERT_NONE
     else:

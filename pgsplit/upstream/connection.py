@@ -17,6 +17,7 @@ from .login import (
     ServerSession,
     authenticate,
     check_verifier,
+    direct_tls,
     finish,
     read_request,
     server_salt,
@@ -62,6 +63,8 @@ class ClusterLike(Protocol):
     def connect_timeout(self) -> float: ...
     @property
     def server_hostname(self) -> str | None: ...
+    @property
+    def direct_tls(self) -> bool: ...
     def ssl_context(self) -> ssl.SSLContext: ...
 
 
@@ -108,7 +111,8 @@ class UpstreamConnection:
         try:
             self.stream = Stream.to(self.host.address, self.host.name, patience)
             if self.tls:
-                start_tls(self.stream, cluster.ssl_context(), cluster.server_hostname)
+                begin = direct_tls if cluster.direct_tls else start_tls
+                begin(self.stream, cluster.ssl_context(), cluster.server_hostname)
         except (OSError, ConnectionLost, ServerError) as error:
             if isinstance(error, ConnectionLost) and error.where != self.host.name:
                 self.close()        # somebody else's deadline

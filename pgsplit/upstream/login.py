@@ -10,11 +10,11 @@ from typing import Final
 from ..auth import scram
 from ..auth.scram import SCRAM
 from ..auth.secret import Kind, Secret, Verifier, md5_response
-from ..errors import ProtocolViolation, ServerError
+from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..wire import build, parse
 from ..wire.parse import ParameterStatuses, parameter_statuses
 from . import certificate, passwords
-from .stream import Stream
+from .stream import ALPN, Stream
 
 OK: Final = 0
 CLEARTEXT: Final = 3
@@ -83,6 +83,20 @@ def start_tls(stream: Stream, context: ssl.SSLContext, server_hostname: str | No
                           severity="FATAL")
     else:
         raise ProtocolViolation(f"{stream.name} answered SSLRequest with {answer!r}")
+
+
+def direct_tls(stream: Stream, context: ssl.SSLContext, server_hostname: str | None) -> None:
+    """The handshake at once, as PostgreSQL 17 takes it: *context* offers ALPN, which the server must choose.
+
+    :raises ServerError: 08001 when it does not; ConnectionLost when it is older and takes the first bytes for a length.
+    """
+    try:
+        stream.start_tls(context, server_side=False, server_hostname=server_hostname)
+    except ConnectionLost as lost:
+        raise ConnectionLost(lost.where, f"{lost.why} (sslnegotiation: direct takes PostgreSQL 17)") from None
+    if stream.tls is None or stream.tls.ssl.selected_alpn_protocol() != ALPN:
+        raise ServerError("08001", f"{stream.name} does direct TLS without ALPN: it may speak another protocol",
+                          severity="FATAL")
 
 
 def log_in(stream: Stream, parameters: Mapping[str, str], credentials: Credentials) -> ServerSession:

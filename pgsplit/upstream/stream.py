@@ -19,6 +19,7 @@ from gevent.socket import cancel_wait, getaddrinfo
 
 from ..errors import ConnectionLost, ProtocolViolation
 
+ALPN: Final = "postgresql"       # the protocol's name inside TLS (RFC 7301), which PostgreSQL 17 insists on
 CHUNK: Final = 16384
 READ: Final = 1                  # what a watcher of gevent's loop looks for
 WRITE: Final = 2

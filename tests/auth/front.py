@@ -14,11 +14,11 @@ from gevent.event import AsyncResult
 from pgsplit.config.model import Address, Listener, User
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ServerError
-from pgsplit.session.handshake import ALPN, accept_startup
+from pgsplit.session.handshake import accept_startup
 from pgsplit.session.login import LoggedIn, Login, welcome
 from pgsplit.upstream.certificate import end_point
 from pgsplit.upstream.connection import UpstreamConnection
-from pgsplit.upstream.stream import Stream
+from pgsplit.upstream.stream import ALPN, Stream
 from pgsplit.wire import build
 from pgsplit.wire.startup import CancelRequest
 
@@ -49,11 +49,13 @@ class Cluster:
     host: Host
     connect_timeout: float = 10.0
     server_hostname: str | None = None
+    direct_tls: bool = False
 
     def ssl_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols([ALPN])
         return context
 
 

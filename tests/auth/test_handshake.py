@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pgsplit.demo.certificates import Authority, KeyPair
 from pgsplit.errors import ConnectionLost, ServerError, Unanswered
-from pgsplit.session.handshake import ALPN, accept_startup
-from pgsplit.upstream.stream import Stream
+from pgsplit.session.handshake import accept_startup
+from pgsplit.upstream.stream import ALPN, Stream
 from pgsplit.wire import build
 from pgsplit.wire.startup import (
     CANCEL_REQUEST,

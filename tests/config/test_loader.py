@@ -59,6 +59,16 @@ def test_the_sample_is_read_unchanged():
     assert config.admin is not None and config.admin.address == Address(host="127.0.0.1", port=8432)
 
 
+def test_tls_to_a_cluster_may_be_direct():
+    for text, name in ((SAMPLE, "pg_cluster_read"), (SHORT.replace("consistency: session", ""), "replicas")):
+        assert {cluster.sslnegotiation for cluster in loaded(text).config.clusters} == {"postgres"}
+        own = f"  clusters: {{{name}: {{sslnegotiation: direct}}}}\n"
+        head, _, rest = text.partition("\npgsplit:\n")
+        text = f"{head}\npgsplit:\n{own}{rest}"
+        found = {cluster.name: cluster.sslnegotiation for cluster in loaded(text).config.clusters}
+        assert found.pop(name) == "direct" and set(found.values()) == {"postgres"}
+
+
 def test_a_bare_envoy_file_works_with_the_defaults():
     bare = SAMPLE[:SAMPLE.index("\npgsplit:")]
     config = loaded(bare).config
@@ -120,6 +130,11 @@ pgsplit:
     (("consistency: session", "consistency: session\nconsistency: global"), "stands twice, first in line 9"),
     (("consistency: session", "pgsplit: {workers: 0}"), "'0' is less than 1"),
     (("consistency: session", "pgsplit: {reask_hold: 5}"), "'5' is not a duration"),
+    (("consistency: session", "pgsplit: {sslnegotiation: directly}"), "'directly' is not one of postgres, direct"),
+    (("upstream_tls: require", "pgsplit: {sslnegotiation: direct}"),
+     "7: pgsplit.clusters.primary.sslnegotiation: direct is TLS, and listener 'postgres' has none to its upstreams"),
+    (("upstream_tls: require", "pgsplit: {clusters: {replicas: {sslnegotiation: direct}}}"),
+     "7: pgsplit.clusters.replicas.sslnegotiation: direct is TLS"),
     (("consistency: session", "pgsplit: {listeners: {other: {}}}"), "pgsplit.listeners.other: unknown field"),
     (("consistency: session", "pgsplit: {fence_wiat: 5ms}"), "did you mean fence_wait?"),
     (("consistency: session", "x: [unclosed"), "expected"),
