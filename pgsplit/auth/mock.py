@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import secrets
 from typing import Final
 
@@ -26,13 +27,11 @@ def verifier(user: str) -> Verifier:
     return Verifier(ITERATIONS, salt(user), secrets.token_bytes(32), secrets.token_bytes(32))
 
 
-def cleartext(_answer: bytes) -> bytes:
-    """In the place of a client's PasswordMessage."""
-    return secrets.token_hex(16).encode() + b"\0"
-
-
-def md5(_answer: bytes) -> bytes:
-    return b"md5" + secrets.token_hex(16).encode() + b"\0"
+def password(answer: bytes) -> bytes:
+    """In the place of a client's PasswordMessage, in clear or md5. One that is empty or malformed is so still."""
+    if answer.find(b"\0") == len(answer) - 1 > 0:
+        return secrets.token_hex(16).encode() + b"\0"
+    return re.sub(rb"[^\0]", b"x", answer)
 
 
 def client_final(message: bytes) -> bytes:

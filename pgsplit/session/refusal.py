@@ -16,7 +16,7 @@ from .exchange import Exchange
 # In the place of the client's answer to these requests. A server that let a guess pass, and pgsplit that refused it
 # then, would together be a way to try passwords of users who are not let in here.
 WRONG: Final[dict[int, Callable[[bytes], bytes]]] = {
-    CLEARTEXT: mock.cleartext, MD5: mock.md5, SASL_CONTINUE: mock.client_final,
+    CLEARTEXT: mock.password, MD5: mock.password, SASL_CONTINUE: mock.client_final,
 }
 
 

@@ -153,10 +153,38 @@ def test_a_name_has_one_salt_in_all_workers_and_over_a_reload(
     assert salts() == before
 
 
+MALFORMED = {
+    "md5_user": [b"", b"\0", b"abc", b"abc\0def\0", b"abc\0\0", b"\0abc\0"],
+    "scram_user": [b"", b"\0", b"SCRAM-SHA-1\0" + bytes(4), b"SCRAM-SHA-256\0", b"SCRAM-SHA-256\0" + bytes(4)],
+}
+
+
+def first_answer(port: int, user: str, answer: bytes, *, tls: bool) -> bytes:
+    """What a client is told that answers the first request by *answer*."""
+    with connect(port, tls=tls) as sock, sock.makefile("rb") as file:
+        sock.sendall(build.startup({"user": user, "database": "postgres"}))
+        file.read(int.from_bytes(file.read(5)[1:], "big") - 4)
+        sock.sendall(build.message(b"p", answer))
+        return file.read()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_malformed_answers_show_no_more(cluster: PrimaryAndStandbys, pgsplit_server: Callable[..., Proxy], tls: bool):
+    patient = {"workers": 1, "fence_wait": "10s"}       # so that every login is at the replica
+    listed = pgsplit_server(pgsplit=patient)
+    stranger = pgsplit_server(pgsplit=patient, users={"postgres": "postgres-secret"})
+    for user, answers in {**MALFORMED, "password_user": MALFORMED["md5_user"]}.items():
+        for answer in answers:
+            told = [first_answer(proxy.port, user, answer, tls=tls) for proxy in (listed, stranger)]
+            assert told[0] == told[1], (user, answer)
+
+
 def test_a_wrong_answer_keeps_the_shape_of_the_client_s():
     message = b"c=biws,r=nonce,p=" + b"A" * 43 + b"="
     wrong = mock.client_final(message)
     assert wrong[:17] == message[:17] and len(wrong) == len(message) and wrong != mock.client_final(message)
     for malformed in (b"c=biws,r=nonce", b"c=biws,r=nonce,p=?", b""):
         assert mock.client_final(malformed) == malformed
-    assert len(mock.md5(b"")) == 36
+    assert mock.password(b"guess\0") != mock.password(b"guess\0")
+    for malformed, wrong in ((b"", b""), (b"\0", b"\0"), (b"abc", b"xxx"), (b"a\0bc\0", b"x\0xx\0")):
+        assert mock.password(malformed) == wrong
