@@ -35,6 +35,9 @@ FUNCTIONS: Final = frozenset([
     "pg_timezone_names", "pg_total_relation_size", "pg_trigger_depth", "pg_xact_status", "txid_current",
     "txid_current_if_assigned", "txid_current_snapshot", "txid_status", "version",
 ])
+# What they do is seen from other sessions while they do it: who looks into pg_stat_activity for one that sleeps, and
+# ends it there, looks on the primary.
+SLEEPING: Final = frozenset({"pg_sleep", "pg_sleep_for", "pg_sleep_until"})
 _FUNCTION_PREFIXES: Final = ("pg_stat_get_", "pg_event_trigger_", "pg_relation_filepath", "pg_get_wal_")
 
 # System views over shared memory, files or the session; pg_stats and pg_stats_ext read replicated tables.
@@ -50,7 +53,7 @@ SEQUENCE_COLUMNS: Final = frozenset({"last_value", "log_cnt", "is_called"})
 
 
 def is_local_function(name: str) -> bool:
-    return name in CLOCK or name in FUNCTIONS or name.startswith(_FUNCTION_PREFIXES)
+    return name in CLOCK or name in FUNCTIONS or name in SLEEPING or name.startswith(_FUNCTION_PREFIXES)
 
 
 def is_clock_string(text: str) -> bool:

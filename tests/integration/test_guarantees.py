@@ -151,7 +151,8 @@ def test_a_replica_that_dies_is_not_noticed_and_is_taken_back(cluster, connect, 
 
 @PATIENT
 @pytest.mark.parametrize("where, sql", [("replica", "select count(*) from generate_series(1, 10000000000) g"),
-                                        ("replica", "select pg_sleep(600)"),
+                                        ("replica", "/* pgsplit: replica */ select pg_sleep(600)"),
+                                        ("primary", "select pg_sleep(600)"),
                                         ("primary", "select pg_sleep(600) for update")])
 def test_a_cancel_reaches_the_statement_wherever_it_runs(connect, cluster, where, sql):
     sessions = [connect() for _ in range(6)]       # on both workers
@@ -178,6 +179,27 @@ def test_a_cancel_reaches_the_statement_wherever_it_runs(connect, cluster, where
         assert isinstance(result[0], psycopg.errors.QueryCanceled), result
         assert value(session, "select 2") == 2
     assert not cluster.standbys[0].query("select 1 from pg_stat_activity where state = 'active' and query = %s", [sql])
+
+
+def test_who_sleeps_is_seen_and_ended_on_the_primary(connect, cluster):
+    """As tests do, and people: by what pg_stat_activity shows of it."""
+    session, other = connect(), connect()
+    for sql in ("select pg_sleep(600)", "select pg_sleep_for('10 minutes')", "select pg_sleep_until('tomorrow')"):
+        result: list[Any] = []
+
+        def run(sql=sql, result=result) -> None:
+            with contextlib.suppress(psycopg.Error):
+                session.execute(sql)
+            result.append(True)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        pid = eventually(lambda sql=sql: value(other, "select pid from pg_stat_activity where state = 'active' and "
+                                                      f"query = $q${sql}$q$"))
+        assert pid == session.info.backend_pid
+        assert value(other, f"select pg_cancel_backend({pid})")
+        thread.join(30)
+        assert result == [True]
 
 
 def test_a_wrong_key_cancels_nothing(connect, proxy):

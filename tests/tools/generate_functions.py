@@ -24,7 +24,7 @@ group by 1
 
 # Volatile, and yet the same on a replica: they have no effect, and no server can say what they will answer.
 HARMLESS = ("array_sample", "array_shuffle", "gen_random_uuid", "pg_partition_ancestors", "pg_partition_tree",
-            "pg_sleep", "pg_sleep_for", "random", "random_normal")
+            "random", "random_normal")
 
 
 def main(dsns: list[str]) -> None:
