@@ -6,7 +6,7 @@ timeline is a former primary, whatever it says itself.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from typing import Final, Protocol
 
 UNKNOWN: Final = 0        # a timeline that could not be found out: real ones begin at 1
@@ -42,10 +42,11 @@ class Terms:
 
     @staticmethod
     def cluster(system_identifier: str, write_cluster: str) -> int:
-        """The PostgreSQL cluster as a number; of a server that keeps its identifier to itself that of the write
-        cluster for which it is configured.
+        """The PostgreSQL cluster as a number of 64 bits: a copy of it (staging, made from a backup) that serves another
+        write cluster has the same identifier and goes its own ways.
         """
-        return int(system_identifier) if system_identifier.isdecimal() else -1 - zlib.crc32(write_cluster.encode())
+        name = f"{system_identifier}/{write_cluster}".encode()
+        return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
     def seen(self, cluster: int, timeline: int) -> None:
         if timeline > self._timelines.timeline(cluster):

@@ -44,7 +44,9 @@ def test_what_another_worker_has_seen_is_news_once(timelines):
     assert not here.news()
 
 
-def test_a_server_that_keeps_its_identifier_to_itself_is_of_its_write_cluster():
-    assert Terms.cluster("7300000000000000001", "a") == 7300000000000000001
-    assert Terms.cluster("", "a") == Terms.cluster("", "a") != Terms.cluster("", "b")
-    assert Terms.cluster("", "a") < 0
+def test_a_copy_that_serves_another_write_cluster_is_no_successor():
+    identifier = "7300000000000000001"
+    live = Terms.cluster(identifier, "live")
+    assert Terms.cluster(identifier, "live") == live
+    assert live not in (Terms.cluster(identifier, "staging"), Terms.cluster("", "live"))
+    assert all(-2**63 <= Terms.cluster("", name) < 2**63 for name in map(str, range(1000)))      # a word of the board
