@@ -30,6 +30,9 @@ class Host:
     active: int = 0
     failures: list[str] = field(default_factory=list)
     logins: list[tuple[str, int, int]] = field(default_factory=list)
+    balanced: bool = False
+    why_not: str = ""
+    fresh_ns: int = 0
 
     def connected(self) -> None:
         self.active += 1
@@ -81,6 +84,13 @@ class Manager:
 
     def pick(self, cluster_name: str) -> Host:
         return self.clusters[cluster_name].host
+
+    def server_of(self, connection: UpstreamConnection) -> Any:
+        """Every server is the one that is expected at its address."""
+        return connection.host
+
+    def why_not_write(self, cluster_name: str, reached: Any) -> str:
+        return ""
 
 
 def listener(users: dict[str, str], **over: Any) -> Listener:
@@ -147,7 +157,7 @@ class Front:
             startup = accept_startup(stream, self._listener.downstream_ssl, self._context)
             assert not isinstance(startup, CancelRequest)
             login = Login(stream, startup, self._listener, self.manager,
-                          lambda: self.manager.replica if self.fresh else None, self._binding)
+                          lambda alone: self.manager.replica if self.fresh else None, self._binding)
             logged_in = login.run()
             welcome(stream, logged_in.main.session.statuses.messages, logged_in.main.session.pid, b"\1\2\3\4")
             served.set(logged_in)

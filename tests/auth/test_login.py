@@ -28,11 +28,12 @@ from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build
 from pgsplit.wire.startup import StartupMessage
 from tests.auth.front import Front, Manager, ask, close, listen, listener, outcome
+from tests.hostile.health import SAYS_WHICH
 
 SECRET = "scram-secret"
 OK = build.authentication(0)
 SESSION = b"".join((build.parameter_status("TimeZone", "UTC"), build.parameter_status("server_version", "15.0"),
-                    build.backend_key_data(99, b"keys"), build.ready_for_query(ord("I"))))
+                    build.backend_key_data(99, b"keys"), build.ready_for_query(ord("I")), SAYS_WHICH))
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +89,7 @@ def straight(manager: Manager, users: dict[str, str], *, fresh: bool = True, use
     try:
         far.sendall(says)
         return Login(Stream(near, "client"), StartupMessage(3, 0, {"user": user}), listener(users, **over), manager,
-                     lambda: manager.replica if fresh else None, None).run()
+                     lambda alone: manager.replica if fresh else None, None).run()
     finally:
         near.close()
         far.close()
@@ -303,7 +304,7 @@ def test_a_client_s_time_may_be_over_at_any_point_of_its_login():
             answers = iter((fresh, True))           # by the second question the replica has become fresh
             near, far = socket.socketpair()
             attempt = Login(Stream(near, "client"), StartupMessage(3, 0, {"user": "app"}), listener({"app": "secret"}),
-                            manager, lambda: manager.replica if next(answers) else None, None)
+                            manager, lambda alone: manager.replica if next(answers) else None, None)
             with pytest.raises(ConnectionLost, match="client: late"):
                 with gevent.Timeout(0.2, ConnectionLost("client", "late")):
                     attempt.run()
@@ -541,7 +542,7 @@ def test_no_answer_of_a_client_does_worse_than_a_fatal(request_: bytes, answers:
         far.close()
         with pytest.raises((ServerError, ConnectionLost)) as ended:
             Login(Stream(near, "client"), StartupMessage(3, 0, {"user": "app"}), listener({"app": "secret"}), manager,
-                  lambda: manager.replica, None).run()
+                  lambda alone: manager.replica, None).run()
         assert isinstance(ended.value, ConnectionLost) or ended.value.severity == "FATAL"
         assert (manager.replica.active, manager.primary.active) == (0, 0)
     near.close()

@@ -23,6 +23,7 @@ from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build, parse, startup
 from pgsplit.wire.startup import PROTOCOL_3_0, PROTOCOL_3_2, CancelRequest, StartupMessage
 from tests.auth.front import Manager, close, listen, listener
+from tests.hostile.health import SAYS_WHICH
 from tests.integration.raw import send_cancel
 from tests.needs import missing
 
@@ -144,7 +145,7 @@ class Newer:
                     stream.queue(build.negotiate_protocol_version(agreed, []))
                 stream.write(build.authentication(0) + build.parameter_status("server_version", self._version)
                              + build.backend_key_data(7, self.KEY if agreed >= PROTOCOL_3_2 else b"four")
-                             + build.ready_for_query(ord("I")))
+                             + build.ready_for_query(ord("I")) + SAYS_WHICH)
             else:
                 stream.close()
 
@@ -161,7 +162,7 @@ def test_servers_are_asked_for_what_the_client_has_asked_for(protocol: int, fres
         manager = Manager(replica.port, primary.port)
         logged_in = Login(Stream(near, "client"), StartupMessage(3, protocol & 0xFFFF, {"user": "app"}),
                           listener({"app": "secret"}), manager,
-                          lambda: manager.replica if fresh else None, None).run()
+                          lambda alone: manager.replica if fresh else None, None).run()
         assert primary.protocols == [protocol]
         assert replica.protocols == [protocol] * fresh
         assert logged_in.main.protocol == protocol
