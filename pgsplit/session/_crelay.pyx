@@ -907,6 +907,10 @@ cdef class CRelay:
         self.patience_ns = until
         return 0
 
+    def waits(self, Flow flow):
+        """Whether a read of the flow waits here for its replica."""
+        return flow.pending
+
     def fresher(self):
         """Replicas are fresher than they were: let go what has waited for that."""
         cdef Flow flow

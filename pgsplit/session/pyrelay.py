@@ -135,6 +135,10 @@ class PyRelay:
         """Repeat no more: what has been done since `release`, or None when that has been told already."""
         return flow.repeater.hold(flow) if flow.repeater is not None else None
 
+    def waits(self, flow: Flow) -> bool:
+        """Whether a read of the flow waits here for its replica: only the compiled relay has them do so."""
+        return False
+
     def _repeated(self, flow: Flow, leg: Leg, data: bytes) -> bool:
         """Whether *data*, which has just come, is done with."""
         repeater = flow.repeater

@@ -26,7 +26,7 @@ from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.host import GROUND, Configurations, Host, differing_values
 from ..upstream.login import OK, Credentials
-from ..upstream.sampler import Sampler
+from ..upstream.sampler import Sampler, Waiter
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
@@ -43,7 +43,7 @@ from .pyrelay import PyRelay
 from .refusal import Refusal
 from .registry import Key, Registry
 from .routes import CONSISTENCY, Context, FlowTable
-from .session import RECONNECT_AFTER, Session
+from .session import CANCELLED, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
 
@@ -274,6 +274,7 @@ class ActiveSession:
         self.key = self.shared.registry.new_key(logged_in.main.session.pid, logged_in.main.protocol)
         self._stream = stream
         self._configurations: Configurations | None = None
+        self._at_fence: Waiter | None = None        # while a read of the session waits there
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
         board = self.shared.board
@@ -407,8 +408,14 @@ class ActiveSession:
         else:
             self.server.stats.fence_waits += 1
             with self.shared.hurry:
-                if sampler.wait_fresh(host, fence_ns, self.listener.fence_wait):
-                    return ""
+                waiter = self._at_fence = Waiter(fence_ns, host)
+                try:
+                    if sampler.wait(waiter, self.listener.fence_wait):
+                        return ""
+                finally:
+                    self._at_fence = None
+                if waiter.given_up:
+                    return CANCELLED
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
@@ -481,7 +488,12 @@ class ActiveSession:
     # --- cancel ---------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        self.session.hold()
+        """End the statement that runs now, wherever it runs or waits."""
+        if self._at_fence is not None:
+            self._at_fence.give_up()
+            return
+        if self.session.cancel_waiting():
+            return
         running = self.session.splitter.running
         if running is None:
             return

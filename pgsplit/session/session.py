@@ -21,6 +21,7 @@ from .routes import Context
 logger = log.get("pgsplit.session")
 
 RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
+CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
 
 
@@ -28,7 +29,8 @@ class Freshness(Protocol):
     """Answers the fence's question (DESIGN section 6) for this session's replica."""
 
     def why_not(self, fence_ns: int) -> str:
-        """Empty when the replica is fresh as of a moment later than *fence_ns*; else the rule that says why not.
+        """Empty when the replica is fresh as of a moment later than *fence_ns*; else the rule that says why not, or
+        CANCELLED.
 
         May sleep for as long as `fence_wait`.
         """
@@ -101,6 +103,16 @@ class Session:
         """End now, also in the midst of a batch: the server that it runs on is not to be written to any more."""
         self._cut = why
         self.relay.raise_(self.flow)
+
+    def cancel_waiting(self) -> bool:
+        """The client's cancel: whether it was for a statement that waits in the relay, or for a question of ours."""
+        waits = self.relay.waits(self.flow)
+        self.hold()
+        if not (waits or self.splitter.waits_for_an_answer):
+            return False
+        self.splitter.cancelled_waiting()
+        self.relay.raise_(self.flow)
+        return True
 
     def leave_replica(self, why: str) -> None:
         """Give up the replica's connection as soon as nothing runs there."""
@@ -327,6 +339,9 @@ class Session:
     def _ask(self, step: Step) -> None:
         assert step.batch is not None
         why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns)
+        if why_not == CANCELLED:
+            self.splitter.cancelled_waiting()
+            return
         replica = self.flow.default
         if why_not or replica is None or replica.eof is not None or replica.congested:
             self.splitter.refuse(why_not or "no_replica")

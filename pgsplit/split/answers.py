@@ -472,6 +472,8 @@ class Answers:
         if head is None:
             return MORE
         if not head.passing:
+            state.cancelled_waiting |= self.cancelled
+            self.cancelled = False
             self._observer.reasked("08006")
             head.sqlstate = "08006"
             return Step(Action.RETRY, batch=head)

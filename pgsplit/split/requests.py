@@ -119,8 +119,8 @@ class Requests:
 
     def _route(self, draft: Draft) -> Step:
         state = self._state
-        if state.cancelled_inquiry:
-            state.cancelled_inquiry = False
+        if state.cancelled_waiting:
+            state.cancelled_waiting = False
             return self._refuse(draft, CANCELLED_ERROR)
         if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:
             return self._inquire(state.state_inquiry())

@@ -170,7 +170,15 @@ class Splitter:
     def cancelled(self) -> None:
         """The client has cancelled what runs: its error is the client's, also a replica's."""
         self._answers.cancelled = bool(self._state.replica)
-        self._state.cancelled_inquiry = bool(self._state.inquiries)
+
+    @property
+    def waits_for_an_answer(self) -> bool:
+        """Whether a statement waits here, and not at a server: for a question to the primary, or to be asked again."""
+        return bool(self._state.inquiries or self._state.redirecting)
+
+    def cancelled_waiting(self) -> None:
+        """The client has cancelled the statement that waits to be routed: it gets the error, and no server is asked."""
+        self._state.cancelled_waiting = True
 
     def configurations_differ(self, names: Iterable[str]) -> None:
         """The replica's configuration has other values than the primary's for the settings *names*."""

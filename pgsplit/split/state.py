@@ -32,7 +32,7 @@ class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
     __slots__ = (
-        "_classify", "_user", "application_name", "applied", "asked", "cancelled_inquiry",
+        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting",
         "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
         "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_unnamed", "read_only",
         "redirecting", "refused", "replica", "route", "segment", "settings", "sole", "statements", "taken_back",
@@ -74,7 +74,7 @@ class State:
         self.route = ""                        # pgsplit.route
         self.own_unsettled = False             # one of those two may have changed
         self.inquiries = 0                     # pgsplit's own questions at the primary
-        self.cancelled_inquiry = False         # the client has cancelled the statement that waits for one
+        self.cancelled_waiting = False         # the client has cancelled the statement that is to be routed next
         self.plain_strings = True              # standard_conforming_strings
         self.unsafe_encoding = False
         self.last = Decision(Upstream.ADDITIONAL, "login")
@@ -103,7 +103,7 @@ class State:
                 and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
-                    or self.asked or self.inquiries or self.cancelled_inquiry or self.copying or self.copy_ends
+                    or self.asked or self.inquiries or self.cancelled_waiting or self.copying or self.copy_ends
                     or self.segment or self.trace or self.route or self.unsafe_encoding
                     or self.opaque or self.read_only or self.statements.coming or self.statements.to_close))
 

@@ -34,6 +34,12 @@ class Waiter:
     ready: Event = field(default_factory=Event)
     found: Host | None = None
     until: float = inf           # monotonic: when nobody waits any more
+    given_up: bool = False
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self.given_up = True
+        self.ready.set()
 
 
 class Sampler:
@@ -60,11 +66,11 @@ class Sampler:
 
     def wait_fresh(self, host: Host, fence_ns: int, timeout: float) -> bool:
         """Whether *host* shows all that was acknowledged up to *fence_ns*; waits at most *timeout* seconds."""
-        return host.fresh_ns > fence_ns or self._wait(Waiter(fence_ns, host), timeout) is not None
+        return host.fresh_ns > fence_ns or self.wait(Waiter(fence_ns, host), timeout) is not None
 
     def pick_fresh(self, as_of_ns: int, timeout: float) -> Host | None:
         """The next host, by the cluster's policy, that is fresh as of *as_of_ns*."""
-        return self._fresh_host(as_of_ns) or self._wait(Waiter(as_of_ns, None), timeout)
+        return self._fresh_host(as_of_ns) or self.wait(Waiter(as_of_ns, None), timeout)
 
     def want(self, host: Host, fence_ns: int, timeout: float) -> None:
         """Take samples until *host* is fresh as of later than *fence_ns*, or for *timeout* seconds."""
@@ -77,7 +83,8 @@ class Sampler:
             waiter.fence_ns, waiter.until = max(waiter.fence_ns, fence_ns), until
         self._wanted.set()
 
-    def _wait(self, waiter: Waiter, timeout: float) -> Host | None:
+    def wait(self, waiter: Waiter, timeout: float) -> Host | None:
+        """The host that has become fresh for *waiter*, within *timeout* seconds and before it gives up."""
         self._waiters.append(waiter)
         self._wanted.set()
         try:

@@ -38,7 +38,7 @@ SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000", "00000001"
            False: message(b"2") + rows(("t", "0/1000000", None, "00000001"))}
 # What a session's own connection is told when it asks which server it has reached.
 REACHED = {True: rows((STARTED, "f", "00000001", "1")), False: rows((STARTED, "t", None, "1"))}
-SAYS_WHICH = REACHED[True] + build.ready_for_query(ord("I"))        # behind a login, whether it was asked already or not
+SAYS_WHICH = REACHED[True] + build.ready_for_query(ord("I"))        # behind a login, asked or not
 
 
 def answer_monitor(sock: socket.socket, primary: bool) -> None:

@@ -132,7 +132,7 @@ def test_a_primary_that_will_not_say_keeps_the_session():
 def test_a_cancel_while_the_primary_is_asked_cancels_the_statement():
     talk = Talk()
     talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1"))
-    talk.do(lambda: talk.session.splitter.cancelled()).primary(error("57014"), I)
+    talk.do(lambda: talk.session.splitter.cancelled_waiting()).primary(error("57014"), I)
     talk.expect_replica()
     talk.run()
     assert b"57014" in talk.sides.client.heard and talk.sides.client.heard.endswith(I)
