@@ -56,7 +56,7 @@ cdef extern from "unistd.h" nogil:
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
 
 cdef extern from "sys/socket.h" nogil:
-    int MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET, SO_RCVLOWAT
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SOL_SOCKET, SO_RCVLOWAT
     int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t send(int fd, const void *buffer, size_t size, int flags)
@@ -1107,6 +1107,8 @@ cdef class CRelay:
             return False
         now = now_ns()
         on_replica = leg is flow.default
+        if on_replica and flow.additional is not None and self._says_more(flow.additional):
+            return False
         if not on_replica:
             flow.fence_ns = now
             if (not flow.writes_nothing and (flow.tx == IDLE or route.commits)
@@ -1118,6 +1120,17 @@ cdef class CRelay:
         flow.route = None
         self._done(flow, route, on_replica, now, status, messages)
         return True
+
+    cdef bint _says_more(self, Leg leg) noexcept:
+        """Whether there is something to receive, or an end: who was ended on the primary gets no replica's answer."""
+        cdef char byte
+        return recv(leg.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0
+
+    def receive_now(self, Leg leg):
+        """Take in what has come, without waiting to be told of it."""
+        if not leg.closed and leg.eof is None:
+            leg.readable = True
+            self._read(leg)
 
     cdef int _publish(self, int64_t now) except -1:
         """`Slot.publish_write`."""

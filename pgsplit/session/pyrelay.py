@@ -285,6 +285,19 @@ class PyRelay:
         if flow is not None:
             self._happened(flow, Event.DATA if leg.eof is None else Event.DATA | Event.CLOSED)
 
+    def receive_now(self, leg: Leg) -> None:
+        """Take in what has come, without waiting to be told of it."""
+        if not leg.closed and leg.eof is None and leg.reader.active:
+            self._readable(leg)
+
+    def says_more(self, leg: Leg) -> bool:
+        """Whether there is something to receive, or an end."""
+        try:
+            leg.sock.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return error.errno not in _AGAIN
+        return True
+
     def _writable(self, leg: Leg) -> None:
         congested = leg.congested
         del leg.outbox[:self._try_send(leg, leg.outbox)]

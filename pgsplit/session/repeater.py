@@ -223,6 +223,8 @@ class Repeater:
             return False
         now = monotonic_ns()
         on_replica = leg is flow.default
+        if on_replica and flow.additional is not None and relay.says_more(flow.additional):
+            return False        # who was ended on the primary gets no replica's answer
         if not on_replica:
             self.fence_ns = now
             ends = route.commits

@@ -250,6 +250,8 @@ class Session:
         leg, client, splitter = self.flow.default, self.flow.client, self.splitter
         if leg is None:
             return
+        if leg.inbox and not splitter.mid_answer and self._ended_at_primary():
+            return
         while leg.inbox and not client.congested:
             late = self._hold_until is not None and time.monotonic() >= self._hold_until
             step = splitter.replica(leg.inbox, late or len(leg.inbox) >= self._reask_buffer)
@@ -274,6 +276,17 @@ class Session:
             self.drop_replica(f"the replica {leg.eof}")
         elif splitter.promoted and not splitter.in_flight:
             self.drop_replica("the host is no replica any more")
+
+    def _ended_at_primary(self) -> bool:
+        """Whether the primary has ended the session: then no replica's answer is passed on any more, as behind
+        pg_terminate_backend(). Nobody may have been told of it yet.
+        """
+        primary = self.flow.additional
+        if primary is not None and primary is not self.flow.default:
+            self.relay.receive_now(primary)
+            if primary.inbox or primary.eof is not None:
+                self._pump_primary()
+        return self._ended or self.splitter.primary_said_goodbye
 
     def _done(self, upstream: Upstream, batch: Batch, now: int) -> None:
         self._answered(upstream, batch, now, self.splitter.tx)

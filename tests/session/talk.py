@@ -160,6 +160,7 @@ class Talk:
             self._all["default"] = self.sides.default
         self._steps = iter(self.script)
         self._now: Callable[[], bool] | None = None
+        self._unread: dict[str, bytes] = {}
         self._rows: tuple[Side, int] | None = None
         self.rows = 0             # that passed without the session
         self.messages = 0         # of servers
@@ -179,6 +180,10 @@ class Talk:
         for cut in sizes:
             self.run(cut)
 
+    def unread(self, name: str, *messages: bytes) -> Talk:
+        """*name* has sent these, and nobody has been told yet."""
+        return self.do(lambda: self._unread.update({name: b"".join(messages)}))
+
     # --- the relay's stand-in -------------------------------------------------------------------------------
 
     def wait(self, flow: Sides, timeout: float | None = None) -> None:
@@ -189,6 +194,12 @@ class Talk:
                 return
         if self._now():
             self._now = None
+
+    def receive_now(self, leg: Side) -> None:
+        leg.inbox += self._unread.pop("primary" if leg is self.sides.additional else "replica", b"")
+
+    def waits(self, flow: Sides) -> bool:
+        return False
 
     def pass_rows(self, flow: Sides, leg: Side, left: int) -> None:
         self._rows = leg, left

@@ -425,3 +425,13 @@ def test_a_client_that_vanishes_leaves_the_primary_to_finish_and_says_goodbye():
     talk.expect_primary(Q("copy t from stdin"), Q("insert into t values (1)"), X)
     talk.primary(error("08P01"), I).ends("additional")
     talk.run()
+
+
+def test_who_is_ended_on_the_primary_gets_no_answer_of_a_replica():
+    """As behind pg_terminate_backend(), also when the primary's last words are there and nobody has looked."""
+    fatal = error("57P01", "FATAL")
+    talk = Talk()
+    talk.client(Q("select a from t")).expect_replica(Q("select a from t")).unread("primary", fatal)
+    talk.replica(ROW, done("SELECT 1"), I).expect_client(fatal).ends("additional")
+    for cut in (0, 1, 7):
+        talk.run(cut)

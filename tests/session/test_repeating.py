@@ -435,3 +435,22 @@ def readable(sock: gsocket.socket) -> bool:
 def test_which_texts_are_repeated(sql: str, tag: bytes) -> None:
     repeat: Repeat | None = repeat_of(classified(sql))
     assert (repeat.tag if repeat is not None else b"") == tag
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("last_words", [error("57P01", "FATAL"), b""])
+def test_an_answer_of_a_replica_is_the_session_s_once_the_primary_has_spoken(form: str, last_words: bytes) -> None:
+    line = Line(form)
+    try:
+        line.release()
+        line.repeats(Q(READ), "replica", ROWS + I)
+        line.says("client", Q(READ))
+        line.hears("replica", Q(READ))
+        line.far["replica"].sendall(ROWS + I)               # both before the relay has its turn
+        if last_words:
+            line.far["primary"].sendall(last_words)
+        else:
+            line.far["primary"].close()
+        assert line.wakes() and line.heard("client") == b""
+    finally:
+        line.close()
