@@ -144,11 +144,13 @@ class Login:
             return None
         server = self._manager.server_of(connection)
         if host is not None and server is not host:
-            connection.close()
-            if self._exchange.asked:
-                raise ServerError("57P03", "another server than expected has answered the login; try again",
-                                  severity="FATAL")
-            return None
+            server = self._manager.await_server(connection, self._began_ns) if self._exchange.asked else None
+            if server is None:
+                connection.close()
+                if self._exchange.asked:
+                    raise ServerError("57P03", "another server than expected has answered the login; try again",
+                                      severity="FATAL")
+                return None
         if server is not None:
             connection.belongs_to(server)
         return connection

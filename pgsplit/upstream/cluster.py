@@ -326,6 +326,18 @@ class ClusterManager:
             self.found_behind(cluster, host.address, Identity(reached.system_identifier, reached.started))
         return None
 
+    def await_server(self, connection: UpstreamConnection, as_of_ns: int) -> Host | None:
+        """The same once it is known, and fresh as of *as_of_ns*; None when that takes too long."""
+        deadline = time.monotonic() + FINDING
+        while True:
+            server = self.server_of(connection)
+            if server is not None and not server.why_not and server.fresh_ns > as_of_ns:
+                return server
+            left = deadline - time.monotonic()
+            if left <= 0 or connection.reached is None:
+                return None
+            self._changed.wait(min(left, POLL))
+
     def found_behind(self, cluster: Cluster, address: tuple[str, int], identity: Identity) -> None:
         """Another server than those that are known has answered at *address*: check and sample it by itself."""
         first, there = cluster.hosts.get(address), (*address, identity.started)
@@ -426,6 +438,7 @@ class ClusterManager:
 
 
 POLL: Final = 0.1
+FINDING: Final = 3.0           # seconds that a login waits for a server that has just been found behind a balancer
 BEHIND: Final = 32             # servers at most behind one address
 FORGET: Final = 60.0           # seconds that one of them may be away
 WATCH: Final = 0.1           # seconds between two looks at what other workers know of timelines

@@ -217,7 +217,7 @@ class MonitorConnection:
 BLIND: Final = ("the monitor's role may not see which timeline this standby receives, so that one which follows another"
                 " primary is found out later than it could be: GRANT pg_monitor TO {user}")
 TRIES: Final = 12         # connections to a balancer, until one reaches the server that is meant
-PROBES: Final = 2         # connections beside the first one that show whether an address is a balancer's
+PROBES: Final = 4         # connections beside the first one that show whether an address is a balancer's
 SLOWLY: Final = 5.0       # seconds between two attempts to find a server that is not there
 
 
@@ -351,14 +351,14 @@ class HealthCheck:
         host.configuration = self.connection.configuration(host.configuration)
         t_ns = time.monotonic_ns()
         position = self.connection.sample()
-        host.checked = True
         host.silent = False
         self._note(position)
         self._unseen = ""
         self._manager.seen(host, position, t_ns)
-        self._manager.changed()
         if anew and host.behind is None and host.identity is not None:
             self._look_behind(host.identity)
+        host.checked = True
+        self._manager.changed()
 
 
 def _ends_one_connection(error: Exception) -> bool:

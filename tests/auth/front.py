@@ -89,6 +89,9 @@ class Manager:
         """Every server is the one that is expected at its address."""
         return connection.host
 
+    def await_server(self, connection: UpstreamConnection, as_of_ns: int) -> Any:
+        return connection.host
+
     def why_not_write(self, cluster_name: str, reached: Any) -> str:
         return ""
 
