@@ -81,11 +81,14 @@ def play_servers(proxy: Proxy, count: int) -> None:
     pool.join()
 
 
-def recording(dice: random.Random, primary: bool) -> tuple[bytes, ...]:
-    """A server's part of a conversation; behind the login it says which server it is."""
+def gone_wrong(dice: random.Random, primary: bool) -> bytes:
+    """A server's part of a conversation; behind the login it says which server it is. Half go wrong only then."""
     messages = dice.choice(SERVER)
     logged_in = messages.index(AUTHENTICATED[-1]) + 1 if AUTHENTICATED[-1] in messages else len(messages)
-    return (*messages[:logged_in], REACHED[primary], AUTHENTICATED[-1], *messages[logged_in:])
+    login = (*messages[:logged_in], REACHED[primary], AUTHENTICATED[-1])
+    if dice.random() < 0.5 and messages[logged_in:]:
+        return b"".join(login) + mutate(dice, messages[logged_in:])
+    return mutate(dice, (*login, *messages[logged_in:]))
 
 
 @contextmanager
@@ -98,7 +101,7 @@ def fake_server(dice: random.Random, *, primary: bool) -> Iterator[int]:
                 if is_monitor(first):
                     answer_monitor(sock, primary)
                     return
-                data = mutate(dice, recording(dice, primary))
+                data = gone_wrong(dice, primary)
                 cut = dice.randint(0, len(data))
                 sock.sendall(data[:cut])
                 gevent.sleep(0)
