@@ -11,6 +11,7 @@ from . import units
 from .model import Address, ServerTls, UpstreamTls, User
 from .nodes import Node
 from .reader import Fields, Notes
+from .tls import read_params
 from .users import read_list
 
 POSTGRES: Final = "envoy.filters.network.postgres_proxy"
@@ -46,9 +47,13 @@ class RawCluster:
 
 
 class EnvoyReader:
-    """*directory*: what relative file names in the configuration are relative to."""
+    """*directory*: what relative file names in the configuration are relative to.
+
+    `marks`: where that stands of which only OpenSSL can say whether it is right, under ``listener NAME field``.
+    """
 
     def __init__(self, notes: Notes, directory: str) -> None:
+        self.marks: dict[str, str] = {}
         self._notes = notes
         self._directory = directory
 
@@ -72,8 +77,8 @@ class EnvoyReader:
         node, path = chains[0] if chains else (None, fields.at("filter_chains"))
         chain = Fields(self._notes, node, path, kinds.FILTER_CHAIN)
         proxy, tcp = self._filters(chain)
-        raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain), tcp.required("cluster"),
-                          places=places)
+        raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain, f"listener {name}"),
+                          tcp.required("cluster"), places=places)
         raw.users = read_list(self._notes, proxy.items.get("user_list"), proxy.at("user_list"))
         raw.users_file = self.file(proxy.text("user_list_file"))
         return raw
@@ -121,7 +126,7 @@ class EnvoyReader:
             self._notes.wrong(chain.where("filters"), chain.at("filters"), f"{POSTGRES} must stand before {TCP}")
         return found[POSTGRES], found[TCP]
 
-    def _start_tls(self, chain: Fields) -> ServerTls | None:
+    def _start_tls(self, chain: Fields, owner: str) -> ServerTls | None:
         if not chain.has("transport_socket"):
             return None
         context = self._tls_context(chain, kinds.DOWNSTREAM_TLS)
@@ -136,7 +141,8 @@ class EnvoyReader:
             return None
         certificate = self._data_source(certificates[0], "certificate_chain")
         key = self._data_source(certificates[0], "private_key")
-        return ServerTls(certificate=certificate, key=key) if certificate and key else None
+        params = read_params(common, owner, self.marks)
+        return ServerTls(certificate=certificate, key=key, params=params) if certificate and key else None
 
     def _tls_context(self, fields: Fields, kind: kinds.Kind) -> Fields:
         """Of a transport socket: what stands in starttls, or directly in tls."""
@@ -176,10 +182,10 @@ class EnvoyReader:
                               f"cluster {name!r} has no endpoint")
         fields.choice("lb_policy", ("ROUND_ROBIN",), "ROUND_ROBIN")
         return RawCluster(fields, name, fields.choice("type", CLUSTER_TYPES, "STATIC"),
-                          fields.scalar("connect_timeout", units.duration, 5.0), endpoints, self._upstream_tls(fields),
-                          places)
+                          fields.scalar("connect_timeout", units.duration, 5.0), endpoints,
+                          self._upstream_tls(fields, f"cluster {name}"), places)
 
-    def _upstream_tls(self, fields: Fields) -> UpstreamTls:
+    def _upstream_tls(self, fields: Fields, owner: str) -> UpstreamTls:
         if not fields.has("transport_socket"):
             return UpstreamTls()
         context = self._tls_context(fields, kinds.UPSTREAM_TLS)
@@ -192,7 +198,8 @@ class EnvoyReader:
         names = self._exact_names(validation)
         if names and not ca:
             self._notes.wrong(validation.node, validation.path, "names are matched only with a trusted_ca")
-        return UpstreamTls(ca=ca or None, san=tuple(names), sni=context.text("sni") or None)
+        return UpstreamTls(ca=ca or None, san=tuple(names), sni=context.text("sni") or None,
+                           params=read_params(common, owner, self.marks))
 
     def _exact_names(self, validation: Fields) -> list[str]:
         matcher, typed = kinds.STRING_MATCHER, kinds.SAN_MATCHER

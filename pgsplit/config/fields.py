@@ -65,10 +65,13 @@ DOWNSTREAM_TLS: Final = Kind(
 UPSTREAM_TLS: Final = Kind("upstream tls context", ("@type", "common_tls_context", "sni"),
                            ("allow_renegotiation", "max_session_keys", "enforce_rsa_key_usage", "auto_host_sni"))
 COMMON_TLS: Final = Kind(
-    "common_tls_context", ("tls_certificates", "validation_context"), ("alpn_protocols", "tls_params", "key_log"),
+    "common_tls_context", ("tls_certificates", "validation_context", "tls_params"), ("alpn_protocols", "key_log"),
     {"tls_certificate_sds_secret_configs": "give the certificate as files",
      "validation_context_sds_secret_config": "give the CA as a file",
      "combined_validation_context": "give validation_context"})
+TLS_PARAMS: Final = Kind(
+    "tls_params", ("tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves"), (),
+    {"signature_algorithms": "they would not be obeyed", "compliance_policies": "they would not be obeyed"})
 TLS_CERTIFICATE: Final = Kind("tls certificate", ("certificate_chain", "private_key"), ("ocsp_staple",),
                               {"password": "encrypted keys are not read"})
 VALIDATION: Final = Kind(

@@ -97,6 +97,7 @@ class _Loader:
             self._notes.wrong(static.node, static.at("listeners"), "there is no listener")
         self._unique("listener", raw_listeners)
         self._unique("cluster", raw_clusters)
+        self.marks |= self._envoy.marks
         self._bind(raw_listeners)
         listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
         clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
@@ -201,7 +202,7 @@ class _Loader:
                 self._notes.wrong(proxy.where(field_name), proxy.at(field_name),
                                   f"there is no cluster {name!r}; there are {', '.join(sorted(names)) or 'none'}")
         raw.users = self._users(raw)
-        self.marks[f"listener {raw.name}"] = _mark(raw.chain, "transport_socket")
+        self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")
         mode = self._downstream_ssl(raw)
         if self._notes.problems:
             return None
@@ -248,7 +249,7 @@ class _Loader:
         return mode
 
     def _cluster(self, raw: RawCluster, settings: dict[str, Any]) -> Cluster | None:
-        self.marks[f"cluster {raw.name}"] = _mark(raw.fields, "transport_socket")
+        self.marks[f"cluster {raw.name}"] = raw.fields.mark("transport_socket")
         if self._notes.problems:
             return None
         return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
@@ -270,7 +271,7 @@ class _Loader:
                 self._notes.wrong(block.node, "admin", "is missing: the address on which the admin page listens")
             return None
         address = self._envoy.address(self._top.mapping("admin", kinds.ADMIN))
-        self.marks["admin"] = _mark(block, "tls")
+        self.marks["admin"] = block.mark("tls")
         return read_admin(address, self._top.where("admin"), block) if address is not None else None
 
     def _monitor(self, users: list[User]) -> Monitor | None:
@@ -288,11 +289,6 @@ class _Loader:
                               else f"health checks need a user: none in {self._user_list} has a clear password")
             return None
         return Monitor(username=chosen.username, database=database, secret=chosen.secret)
-
-
-def _mark(fields: Fields, name: str) -> str:
-    where = fields.where(name)
-    return f"{where.file}:{where.line}: {fields.at(name)}"
 
 
 _SCOPES: Final[tuple[Scope, ...]] = ("process", "listener", "cluster")

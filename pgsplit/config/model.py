@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 Consistency = Literal["eventual", "session", "global"]
 TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
+TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 Role = Literal["viewer", "admin"]
 
 
@@ -44,11 +45,21 @@ class User(Model):
     __str__ = __repr__
 
 
+class TlsParams(Model):
+    """Envoy's ``tls_params``. ``cipher_suites`` are those of TLS 1.2; empty: OpenSSL's own, as with ``ecdh_curves``."""
+
+    minimum: TlsVersion = "TLSv1.2"
+    maximum: TlsVersion | None = None
+    cipher_suites: tuple[str, ...] = ()
+    ecdh_curves: tuple[str, ...] = ()
+
+
 class ServerTls(Model):
     """Certificate chain and key that listeners show to clients (PEM file names)."""
 
     certificate: str
     key: str
+    params: TlsParams = TlsParams()
 
 
 class UpstreamTls(Model):
@@ -57,6 +68,7 @@ class UpstreamTls(Model):
     ca: str | None = None
     san: tuple[str, ...] = ()      # exact names, one of which the certificate must carry
     sni: str | None = None
+    params: TlsParams = TlsParams()
 
 
 class Listener(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -54,6 +55,11 @@ class Fields:
     def where(self, name: str) -> Node:
         """A node to report a mistake at: the field's, or the mapping's when it is absent."""
         return Node(self.node.file, self._lines.get(name, self.node.line))
+
+    def mark(self, name: str) -> str:
+        """Where a field stands, for a mistake that shows later."""
+        where = self.where(name)
+        return f"{where.file}:{where.line}: {self.at(name)}"
 
     def _check(self) -> None:
         kind = self._kind
@@ -115,6 +121,20 @@ class Fields:
             return value
 
         return self.scalar(name, parse, default)
+
+    def words(self, name: str) -> list[str]:
+        """A list of words, or one text with colons or commas between them, as OpenSSL takes lists."""
+        node = self.items.get(name)
+        texts = [self.text(name)] if isinstance(node, Scalar) else []
+        for item, path in self.sequence(name) if not isinstance(node, Scalar) else []:
+            if isinstance(item, Scalar):
+                texts.append(item.value)
+            else:
+                self.notes.wrong(item, path, "is one value, not a mapping or a list")
+        found = [word for text in texts for word in re.split(r"[:,\s]+", text) if word]
+        if node is not None and not found and isinstance(node, (Scalar, Sequence)):
+            self.notes.wrong(self.where(name), self.at(name), "is empty")
+        return found
 
     def mapping(self, name: str, kind: Kind) -> Fields:
         return Fields(self.notes, self.items.get(name), self.at(name), kind)

@@ -14,7 +14,13 @@ PROXY = "type.googleapis.com/envoy.extensions.filters.network.postgres_proxy.v3a
 TCP = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 READ, WRITE = "replicas", "primary"
 FORM = Kind(SHORT.name, tuple(dict.fromkeys((*SHORT.read, *BY_NAME))))
-TLS = Kind("tls block", ("certificate", "key"))
+PARAMS = {"min_protocol_version": "tls_minimum_protocol_version",
+          "max_protocol_version": "tls_maximum_protocol_version", "ciphers": "cipher_suites",
+          "ecdh_curves": "ecdh_curves"}
+PAIR = ("certificate", "key")
+TLS = Kind("tls block", (*PAIR, *PARAMS))
+UPSTREAM_TLS = Kind("upstream_tls block", ("mode", *PARAMS))
+MODES = ("disable", "require", "verify")
 
 
 def is_short(root: Mapping) -> bool:
@@ -39,13 +45,14 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
         notes.wrong(root, "users", "is missing: give users or users_file")
     tls = root.items.get("upstream_tls")
     verify = tls is not None and fields.has("ca")       # most likely meant, where it is something else
-    mode = fields.choice("upstream_tls", ("disable", "require", "verify"), "verify" if verify else "disable")
+    block, mode = _upstream_tls(fields, tls, "verify" if verify else "disable")
     if mode == "verify" and not fields.has("ca"):
         notes.wrong(tls or root, "upstream_tls", "verify needs ca: the file of the CA's certificate")
     if fields.has("ca") and mode != "verify":
         notes.wrong(fields.where("ca"), "ca", "is used with upstream_tls: verify only")
+    context = _upstream_context(root, block, mode == "verify")
     static = _map(root, listeners=_seq(root, _listener(fields, root, mode)),
-                  clusters=_seq(root, *(_cluster(fields, root, name, field, mode == "verify")
+                  clusters=_seq(root, *(_cluster(fields, root, name, field, context)
                                         for name, field in ((READ, "replicas"), (WRITE, "primary")))))
     top: dict[str, Node] = {"static_resources": static}
     if "admin" in root.items:
@@ -83,28 +90,55 @@ def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
 def _start_tls(fields: Fields, tls: Node) -> Mapping | None:
     block = Fields(fields.notes, tls, "tls", TLS)
     items = block.items
-    given = [block.required(name) for name in TLS.read]
+    given = [block.required(name) for name in PAIR]
     if not all(given):
         return None
     certificate = _map(tls, certificate_chain=_map(items["certificate"], filename=items["certificate"]),
                        private_key=_map(items["key"], filename=items["key"]))
-    context = _map(tls, common_tls_context=_map(tls, tls_certificates=_seq(tls, certificate)))
+    context = _map(tls, common_tls_context=_map(tls, tls_certificates=_seq(tls, certificate), **_params(block)))
     return _map(tls, name=_text(tls, "starttls"), typed_config=_map(tls, tls_socket_config=context))
 
 
-def _cluster(fields: Fields, root: Mapping, name: str, field: str, verify: bool) -> Mapping:
+def _params(block: Fields) -> dict[str, Node]:
+    for name, node in block.items.items():
+        node.path = f"{block.path}.{name}"
+    given = {long: block.items[name] for name, long in PARAMS.items() if block.has(name)}
+    return {"tls_params": _map(block.node, **given)} if given else {}
+
+
+def _upstream_tls(fields: Fields, tls: Node | None, default: str) -> tuple[Fields | None, str]:
+    """The mode stands alone, or in a mapping with what else there is to say."""
+    if not isinstance(tls, Mapping):
+        return None, fields.choice("upstream_tls", MODES, default)
+    block = Fields(fields.notes, tls, "upstream_tls", UPSTREAM_TLS)
+    block.required("mode")
+    mode = block.choice("mode", MODES, default) if block.text("mode") else default
+    if mode == "disable" and len(block.items) > 1:
+        fields.notes.wrong(block.where("mode"), block.at("mode"), "disable leaves nothing for the rest to say")
+    return block, mode
+
+
+def _upstream_context(root: Mapping, block: Fields | None, verify: bool) -> Mapping | None:
+    common = _params(block) if block is not None else {}
+    where: Node | None = block.node if block is not None else None
+    if verify and "ca" in root.items:
+        where = root.items["ca"]
+        common["validation_context"] = _map(where, trusted_ca=_map(where, filename=where))
+    if not common or where is None:
+        return None
+    return _map(where, name=_text(where, "starttls"), typed_config=_map(
+        where, tls_socket_config=_map(where, common_tls_context=_map(where, **common))))
+
+
+def _cluster(fields: Fields, root: Mapping, name: str, field: str, context: Mapping | None) -> Mapping:
     hosts = root.items.get(field, root)
     endpoints = [_map(address, endpoint=_map(address, address=address)) for address in _addresses(fields, field, 5432)]
     cluster: dict[str, Node] = {
         "name": _text(hosts, name), "type": _text(hosts, "STRICT_DNS"),
         "load_assignment": _map(hosts, cluster_name=_text(hosts, name), endpoints=_seq(
             hosts, _map(hosts, lb_endpoints=_seq(hosts, *endpoints))))}
-    if verify and "ca" in root.items:
-        ca = root.items["ca"]
-        context: dict[str, Node] = {"common_tls_context": _map(ca, validation_context=_map(
-            ca, trusted_ca=_map(ca, filename=ca)))}
-        cluster["transport_socket"] = _map(ca, name=_text(ca, "starttls"), typed_config=_map(
-            ca, tls_socket_config=_map(ca, **context)))
+    if context is not None:
+        cluster["transport_socket"] = context
     return _map(hosts, **cluster)
 
 

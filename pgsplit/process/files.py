@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.loader import Loaded, load
 from ..errors import ConfigError
-from .tls_files import wrong_with_certificates, wrong_with_pair
+from .tls_files import wrong_with_certificates, wrong_with_pair, wrong_with_params
 
 
 def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None,
@@ -58,6 +58,10 @@ def check_files(loaded: Loaded) -> list[str]:
     for cluster in config.clusters:
         if cluster.tls.ca is not None and (wrong := wrong_with_certificates(cluster.tls.ca)):
             problems.append(f"{loaded.marks[f'cluster {cluster.name}']}: {wrong}")
+    given = {f"listener {listener.name}": listener.tls.params for listener in config.listeners if listener.tls}
+    given |= {f"cluster {cluster.name}": cluster.tls.params for cluster in config.clusters}
+    for owner, params in given.items():
+        problems += [f"{loaded.marks[f'{owner} {field}']}: {why}" for field, why in wrong_with_params(params).items()]
     return list(dict.fromkeys(problems))
 
 

@@ -25,10 +25,11 @@ from ..split.classifier import Classifier
 from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
-from ..upstream.cluster import ClusterManager, client_context
+from ..upstream.cluster import ClusterManager
 from ..upstream.host import MAINTENANCE, Host, ground_moved
 from ..upstream.sampler import Sampler
 from ..upstream.snapshot import host_snapshot
+from ..upstream.tls import client_context
 from . import findings
 from .acceptor import Acceptor
 from .board import Slot
@@ -87,7 +88,7 @@ class ProxyService:
         """
         tls = {listener.name: for_listener(listener) for listener in config.listeners}
         for cluster in config.clusters:
-            client_context(cluster)
+            client_context(cluster.tls)
         self._prepared = config, tls
 
     def commit(self) -> None:

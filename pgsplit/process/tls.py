@@ -7,12 +7,13 @@ import ssl
 from ..config.model import Listener, ServerTls
 from ..upstream.certificate import end_point
 from ..upstream.stream import ALPN
+from ..upstream.tls_params import apply
 
 
 def server_context(tls: ServerTls) -> ssl.SSLContext:
     """:raises OSError: (ssl.SSLError among them) when the files cannot be used together."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    apply(context, tls.params)
     context.load_cert_chain(tls.certificate, tls.key)
     context.set_alpn_protocols([ALPN])
     return context

@@ -6,7 +6,8 @@ import re
 import ssl
 from typing import Final
 
-from ..config.model import ServerTls
+from ..config.model import ServerTls, TlsParams
+from ..upstream.tls_params import CURVES
 
 CERTIFICATE: Final = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
 KEY: Final = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
@@ -41,6 +42,35 @@ def wrong_with_certificates(path: str) -> str | None:
             return REASONS[error.reason].format(certificate=path)
         return f"{path}: a certificate in it is damaged ({error.reason or error})"
     return None
+
+
+def wrong_with_params(params: TlsParams) -> dict[str, str]:
+    """With cipher suites and curves: field of tls_params -> why. OpenSSL itself says so only when none is good."""
+    found, context = {}, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for word in params.cipher_suites:
+        if word.startswith("@"):
+            found["cipher_suites"] = f"{word} is no cipher suite"
+        elif not _selects(context, word.lstrip("!+-")):
+            found["cipher_suites"] = (f"{word} is no cipher suite that OpenSSL has for TLS 1.2 (those of TLS 1.3 are "
+                                      "its own choice)")
+    if params.cipher_suites and not found and not _selects(context, ":".join(params.cipher_suites)):
+        found["cipher_suites"] = "no cipher suite is left"
+    if len(params.ecdh_curves) > 1:
+        found["ecdh_curves"] = "only one curve can be set"
+    for curve in params.ecdh_curves:
+        try:
+            context.set_ecdh_curve(CURVES.get(curve, curve))
+        except ValueError:
+            found["ecdh_curves"] = f"{curve} is no curve that OpenSSL has"
+    return found
+
+
+def _selects(context: ssl.SSLContext, words: str) -> bool:
+    try:
+        context.set_ciphers(words)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _wrong_with_key(path: str) -> str | None:

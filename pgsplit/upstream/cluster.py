@@ -20,8 +20,8 @@ from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
-from .stream import ALPN
 from .terms import OwnTimelines, Terms, Timelines
+from .tls import client_context
 
 if TYPE_CHECKING:
     from .connection import UpstreamConnection
@@ -82,7 +82,7 @@ class Cluster:
 
     def ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = client_context(self.config)
+            self._context = client_context(self.config.tls)
         return self._context
 
     def read_context_again(self) -> None:
@@ -106,23 +106,6 @@ class Cluster:
 
     def reasons(self) -> str:
         return "; ".join(f"{host.name}: {host.why_not}" for host in self.hosts.values() if host.why_not) or "no host"
-
-
-def client_context(config: ClusterConfig) -> ssl.SSLContext:
-    """For upstreams: without a CA the certificate is not checked, as with libpq's sslmode=require.
-
-    :raises OSError: (ssl.SSLError among them) when the CA file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.set_alpn_protocols([ALPN])
-    if config.tls.ca is None:
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.load_verify_locations(config.tls.ca)
-        context.check_hostname = bool(config.tls.san)
-    return context
 
 
 class ClusterManager:

@@ -1,0 +1,26 @@
+"""TLS towards upstreams."""
+
+from __future__ import annotations
+
+import ssl
+
+from ..config.model import UpstreamTls
+from .stream import ALPN
+from .tls_params import apply
+
+
+def client_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """For upstreams: without a CA the certificate is not checked, as with libpq's sslmode=require.
+
+    :raises OSError: (ssl.SSLError among them) when the CA file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    apply(context, tls.params)
+    context.check_hostname = False
+    context.set_alpn_protocols([ALPN])
+    if tls.ca is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(tls.ca)
+        context.check_hostname = bool(tls.san)
+    return context
