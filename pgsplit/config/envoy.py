@@ -131,9 +131,6 @@ class EnvoyReader:
             return None
         context = self._tls_context(chain, kinds.DOWNSTREAM_TLS)
         common = context.mapping("common_tls_context", kinds.COMMON_TLS)
-        if common.has("validation_context"):
-            self._notes.wrong(common.where("validation_context"), common.at("validation_context"),
-                              "is not supported, and cannot be ignored: client certificates are not checked")
         certificates = common.mappings("tls_certificates", kinds.TLS_CERTIFICATE)
         if len(certificates) != 1:
             self._notes.wrong(common.where("tls_certificates"), common.at("tls_certificates"),
@@ -142,7 +139,33 @@ class EnvoyReader:
         certificate = self._data_source(certificates[0], "certificate_chain")
         key = self._data_source(certificates[0], "private_key")
         params = read_params(common, owner, self.marks)
-        return ServerTls(certificate=certificate, key=key, params=params) if certificate and key else None
+        ca, crl, required = self._client_certificates(context, common, owner)
+        if not certificate or not key:
+            return None
+        return ServerTls(certificate=certificate, key=key, params=params, client_ca=ca or None, crl=crl or None,
+                         require_client_certificate=required)
+
+    def _client_certificates(self, context: Fields, common: Fields, owner: str) -> tuple[str, str, bool]:
+        """The CA's file, that of what it has revoked, and whether there must be one."""
+        validation = common.mapping("validation_context", kinds.CLIENT_VALIDATION)
+        ca, crl = self._trusted(validation, owner)
+        required = context.scalar("require_client_certificate", units.boolean, False)
+        if required and not ca:
+            self._notes.wrong(context.where("require_client_certificate"), context.at("require_client_certificate"),
+                              "needs the CA's certificate, by which clients' are checked")
+        return ca, crl, required
+
+    def _trusted(self, validation: Fields, owner: str) -> tuple[str, str]:
+        """The files of the CA and of its revocation lists."""
+        found = []
+        for name in ("trusted_ca", "crl"):
+            source = validation.mapping(name, kinds.DATA_SOURCE)
+            found.append(self.file(source.required("filename")) if validation.has(name) else "")
+            self.marks[f"{owner} {name}"] = validation.mark(name)
+        ca, crl = found
+        if crl and not ca:
+            self._notes.wrong(validation.where("crl"), validation.at("crl"), "is looked at with a CA only")
+        return ca, crl
 
     def _tls_context(self, fields: Fields, kind: kinds.Kind) -> Fields:
         """Of a transport socket: what stands in starttls, or directly in tls."""

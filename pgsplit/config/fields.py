@@ -59,9 +59,9 @@ TCP_PROXY: Final = Kind(
 TRANSPORT_SOCKET: Final = Kind("transport socket", ("name", "typed_config"))
 START_TLS: Final = Kind("starttls", ("@type", "tls_socket_config", "cleartext_socket_config"))
 DOWNSTREAM_TLS: Final = Kind(
-    "downstream tls context", ("@type", "common_tls_context"),
+    "downstream tls context", ("@type", "common_tls_context", "require_client_certificate"),
     ("session_ticket_keys", "disable_stateless_session_resumption", "session_timeout", "ocsp_staple_policy"),
-    {"require_client_certificate": "client certificates are not checked", "require_sni": "SNI is not checked"})
+    {"require_sni": "SNI is not checked"})
 UPSTREAM_TLS: Final = Kind("upstream tls context", ("@type", "common_tls_context", "sni"),
                            ("allow_renegotiation", "max_session_keys", "enforce_rsa_key_usage", "auto_host_sni"))
 COMMON_TLS: Final = Kind(
@@ -74,10 +74,16 @@ TLS_PARAMS: Final = Kind(
     {"signature_algorithms": "they would not be obeyed", "compliance_policies": "they would not be obeyed"})
 TLS_CERTIFICATE: Final = Kind("tls certificate", ("certificate_chain", "private_key"), ("ocsp_staple",),
                               {"password": "encrypted keys are not read"})
+_NOT_CHECKED: Final = {
+    "verify_certificate_hash": "it would not be checked", "verify_certificate_spki": "it would not be checked",
+    "custom_validator_config": "it would not be used"}
 VALIDATION: Final = Kind(
     "validation_context", ("trusted_ca", "match_typed_subject_alt_names", "match_subject_alt_names"), (),
-    {"verify_certificate_hash": "it would not be checked", "verify_certificate_spki": "it would not be checked",
-     "crl": "it would not be checked", "custom_validator_config": "it would not be used"})
+    _NOT_CHECKED | {"crl": "it would not be checked"})
+CLIENT_VALIDATION: Final = Kind(
+    "validation_context of a listener", ("trusted_ca", "crl"), (),
+    _NOT_CHECKED | dict.fromkeys(("match_typed_subject_alt_names", "match_subject_alt_names"),
+                                 "names of clients are not checked"))
 CLUSTER: Final = Kind(
     "cluster", ("name", "connect_timeout", "type", "lb_policy", "load_assignment", "transport_socket"),
     ("dns_lookup_family", "dns_refresh_rate", "respect_dns_ttl", "alt_stat_name", "circuit_breakers",

@@ -55,11 +55,17 @@ class TlsParams(Model):
 
 
 class ServerTls(Model):
-    """Certificate chain and key that listeners show to clients (PEM file names)."""
+    """Certificate chain and key that listeners show to clients (PEM file names), and how clients' are checked.
+
+    Without ``client_ca`` no client is asked for one; ``crl``: lists of what has been revoked, one for each CA.
+    """
 
     certificate: str
     key: str
     params: TlsParams = TlsParams()
+    client_ca: str | None = None
+    crl: str | None = None
+    require_client_certificate: bool = False
 
 
 class UpstreamTls(Model):

@@ -18,7 +18,9 @@ PARAMS = {"min_protocol_version": "tls_minimum_protocol_version",
           "max_protocol_version": "tls_maximum_protocol_version", "ciphers": "cipher_suites",
           "ecdh_curves": "ecdh_curves"}
 PAIR = ("certificate", "key")
-TLS = Kind("tls block", (*PAIR, *PARAMS))
+CLIENTS = {"client_ca": "trusted_ca", "client_crl": "crl"}
+REQUIRED = "require_client_certificate"
+TLS = Kind("tls block", (*PAIR, *CLIENTS, REQUIRED, *PARAMS))
 UPSTREAM_TLS = Kind("upstream_tls block", ("mode", *PARAMS))
 MODES = ("disable", "require", "verify")
 
@@ -95,8 +97,17 @@ def _start_tls(fields: Fields, tls: Node) -> Mapping | None:
         return None
     certificate = _map(tls, certificate_chain=_map(items["certificate"], filename=items["certificate"]),
                        private_key=_map(items["key"], filename=items["key"]))
-    context = _map(tls, common_tls_context=_map(tls, tls_certificates=_seq(tls, certificate), **_params(block)))
-    return _map(tls, name=_text(tls, "starttls"), typed_config=_map(tls, tls_socket_config=context))
+    common = {"tls_certificates": _seq(tls, certificate), **_params(block), **_validation(block, CLIENTS)}
+    context: dict[str, Node] = {"common_tls_context": _map(tls, **common)}
+    if block.has(REQUIRED):
+        context[REQUIRED] = block.items[REQUIRED]
+    return _map(tls, name=_text(tls, "starttls"), typed_config=_map(tls, tls_socket_config=_map(tls, **context)))
+
+
+def _validation(block: Fields, names: dict[str, str]) -> dict[str, Node]:
+    given = {long: block.items[name] for name, long in names.items() if block.has(name)}
+    sources = {name: _map(node, filename=node) for name, node in given.items()}
+    return {"validation_context": _map(block.node, **sources)} if sources else {}
 
 
 def _params(block: Fields) -> dict[str, Node]:

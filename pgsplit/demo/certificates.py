@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Authority:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._lists = 0
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("pgsplit demo authority")
         certificate = (_builder(self._name, self._name, self._key.public_key())
@@ -44,13 +46,33 @@ class Authority:
 
     def issue(self, name: str, hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")) -> KeyPair:
         """A key pair in ``<name>.crt`` and ``<name>.key``, good for *hosts* (names and addresses)."""
+        return self._issue(name, name, [_general_name(host) for host in hosts])
+
+    def issue_client(self, common_name: str, emails: Sequence[str] = (), file: str = "") -> KeyPair:
+        """A client's key pair in ``<file>.crt`` and ``<file>.key``; *file* is the common name by default."""
+        return self._issue(file or common_name, common_name, [x509.RFC822Name(email) for email in emails])
+
+    def crl(self, *revoked: KeyPair, next_update: datetime.timedelta = LIFETIME) -> Path:
+        """The file of a list of revoked certificates, ``<number>.crl``."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (x509.CertificateRevocationListBuilder().issuer_name(self._name)
+                   .last_update(now - datetime.timedelta(days=1)).next_update(now + next_update))
+        for pair in revoked:
+            serial = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build())
+        self._lists += 1
+        path = self._directory / f"{self._lists}.crl"
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
+
+    def _issue(self, name: str, common_name: str, names: list[x509.GeneralName]) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        certificate = (_builder(_name(name), self._name, key.public_key())
-                       .add_extension(names, critical=False)
-                       .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                                      critical=False)
-                       .sign(self._key, hashes.SHA256()))
+        builder = _builder(_name(common_name), self._name, key.public_key()).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         pair = KeyPair(self._directory / f"{name}.crt", self._directory / f"{name}.key")
         pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         with open(pair.key, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.loader import Loaded, load
 from ..errors import ConfigError
-from .tls_files import wrong_with_certificates, wrong_with_pair, wrong_with_params
+from .tls_files import wrong_with_certificates, wrong_with_pair, wrong_with_params, wrong_with_trust
 
 
 def load_config(path: str, generation: int = 1, overrides: Mapping[str, Any] | None = None,
@@ -58,10 +58,13 @@ def check_files(loaded: Loaded) -> list[str]:
     for cluster in config.clusters:
         if cluster.tls.ca is not None and (wrong := wrong_with_certificates(cluster.tls.ca)):
             problems.append(f"{loaded.marks[f'cluster {cluster.name}']}: {wrong}")
-    given = {f"listener {listener.name}": listener.tls.params for listener in config.listeners if listener.tls}
-    given |= {f"cluster {cluster.name}": cluster.tls.params for cluster in config.clusters}
-    for owner, params in given.items():
-        problems += [f"{loaded.marks[f'{owner} {field}']}: {why}" for field, why in wrong_with_params(params).items()]
+    for listener in config.listeners:
+        if listener.tls is not None:
+            bad = wrong_with_params(listener.tls.params) | wrong_with_trust(listener.tls.client_ca, listener.tls.crl)
+            problems += [f"{loaded.marks[f'listener {listener.name} {field}']}: {why}" for field, why in bad.items()]
+    for cluster in config.clusters:
+        problems += [f"{loaded.marks[f'cluster {cluster.name} {field}']}: {why}"
+                     for field, why in wrong_with_params(cluster.tls.params).items()]
     return list(dict.fromkeys(problems))
 
 

@@ -7,7 +7,7 @@ import ssl
 from ..config.model import Listener, ServerTls
 from ..upstream.certificate import end_point
 from ..upstream.stream import ALPN
-from ..upstream.tls_params import apply
+from ..upstream.tls_params import apply, trust
 
 
 def server_context(tls: ServerTls) -> ssl.SSLContext:
@@ -16,6 +16,9 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
     apply(context, tls.params)
     context.load_cert_chain(tls.certificate, tls.key)
     context.set_alpn_protocols([ALPN])
+    if tls.client_ca is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL         # a bad one ends the handshake, that of others shows later
+        trust(context, tls.client_ca, tls.crl)
     return context
 
 

@@ -10,6 +10,7 @@ from ..config.model import ServerTls, TlsParams
 from ..upstream.tls_params import CURVES
 
 CERTIFICATE: Final = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
+LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----")
 KEY: Final = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
 ENCRYPTED: Final = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
 DER: Final = b"\x30\x82"           # how a certificate or a key of more than 255 bytes begins without PEM around it
@@ -41,6 +42,29 @@ def wrong_with_certificates(path: str) -> str | None:
         if error.reason in REASONS:
             return REASONS[error.reason].format(certificate=path)
         return f"{path}: a certificate in it is damaged ({error.reason or error})"
+    return None
+
+
+def wrong_with_trust(ca: str | None, crl: str | None) -> dict[str, str]:
+    """With the files of a validation_context: field -> why."""
+    found = {"trusted_ca": wrong_with_certificates(ca) if ca else None, "crl": wrong_with_crl(crl) if crl else None}
+    return {field: why for field, why in found.items() if why}
+
+
+def wrong_with_crl(path: str) -> str | None:
+    """With a file of revocation lists."""
+    content, why = _content(path)
+    if why:
+        return why
+    if not LIST.search(content):
+        found = _what_else(content, CERTIFICATE, "a certificate")
+        return f"{path}: {found}, no revocation list in PEM (-----BEGIN X509 CRL-----)"
+    if CERTIFICATE.search(content):
+        return f"{path}: holds a certificate, too, which would be trusted: give revocation lists only"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        return f"{path}: a revocation list in it is damaged ({error.reason or error})"
     return None
 
 

@@ -30,6 +30,7 @@ from ..upstream.sampler import Sampler, Waiter
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
+from . import client_certificate
 from .cancel import cancel_upstream
 from .console import Console
 from .console_tables import Known
@@ -188,6 +189,7 @@ class Server:
         if isinstance(request, CancelRequest):
             self._cancel(request)
             return None
+        client_certificate.insist(stream, self.listener)
         config = self.shared.config()
         if config is not None and is_console(config.process, request):
             return self._console(stream, request, config)

@@ -1,4 +1,4 @@
-"""Envoy's tls_params on a TLS context, a listener's or a cluster's."""
+"""What the TLS contexts of listeners and of clusters have in common: Envoy's tls_params, and whom they trust."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def apply(context: ssl.SSLContext, params: TlsParams) -> None:
         context.set_ciphers(":".join(params.cipher_suites))
     for curve in params.ecdh_curves:
         context.set_ecdh_curve(CURVES.get(curve, curve))
+
+
+def trust(context: ssl.SSLContext, ca: str, crl: str | None) -> None:
+    """Certificates that the CAs in *ca* have signed. With *crl* none of a chain may be revoked, and each of its CAs
+    must have a list there that has not run out, as with PostgreSQL's ssl_crl_file.
+
+    :raises OSError: (ssl.SSLError among them) when a file cannot be used.
+    """
+    context.load_verify_locations(ca)
+    if crl is not None:
+        context.load_verify_locations(crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN

@@ -155,7 +155,12 @@ def test_mistakes_in_the_short_form(change, expected):
     (("terminate_ssl: true", "terminate_ssl: true\n          downstream_ssl: DISABLE"), "contradicts downstream_ssl"),
     (("upstream_ssl: REQUIRE", "upstream_ssl: PREFER"), "'PREFER' is not one of DISABLE, REQUIRE"),
     (("common_tls_context:", "require_client_certificate: true\n            common_tls_context:"),
-     "client certificates are not checked"),
+     "require_client_certificate: needs the CA's certificate, by which clients' are checked"),
+    (("common_tls_context:", "common_tls_context:\n              validation_context: {crl: {filename: a.crl}}"),
+     "validation_context.crl: is looked at with a CA only"),
+    (("common_tls_context:",
+      "common_tls_context:\n              validation_context: {match_typed_subject_alt_names: []}"),
+     "match_typed_subject_alt_names: is not supported, and cannot be ignored: names of clients are not checked"),
     (('username: "postgres"', 'username: "app"'), "user 'app' stands twice"),
     (("connect_timeout: 5s", "connect_timeout: soon"), "'soon' is not a duration"),
 ])
