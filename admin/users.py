@@ -21,7 +21,7 @@ STORED: Final = {
     "clear": ("password as it is", "whoever can read the file knows it; needed for the monitor user"),
     "hash": ("this is a hash", "what was given is itself an md5 hash or a SCRAM verifier, from pg_authid"),
 }
-KINDS: Final = {"scram": "SCRAM verifier", "md5": "md5 hash", "clear": "clear password"}
+KINDS: Final = {"scram": "SCRAM verifier", "md5": "md5 hash", "clear": "clear password", "cert": "certificate"}
 
 
 @blueprint.get("/users")

@@ -1,4 +1,4 @@
-"""A secret of the user list: a clear password, an md5 hash or a SCRAM verifier."""
+"""A secret of the user list: a clear password, an md5 hash or a SCRAM verifier; or `cert`, in the place of one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Kind(Enum):
     CLEAR = "a clear password"
     MD5 = "an md5 hash"
     SCRAM = "a SCRAM verifier"
+    CERT = "cert and no upstream_password"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,7 +47,12 @@ class Secret:
 
 
 def parse(text: str) -> Secret:
-    """Which kind *text* is. Never fails: what has not the full shape of a hash or verifier is a clear password."""
+    """Which kind *text* is. Never fails: what has not the full shape of a hash or verifier is a clear password.
+
+    But for ``cert``, which is none: the client shows a certificate.
+    """
+    if text == "cert":
+        return Secret(Kind.CERT, "")
     if _IS_MD5(text):
         return Secret(Kind.MD5, text)
     verifier = parse_verifier(text)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from .loader import Loaded
 
 MASKED: Final = "***"
-SECRET: Final = ("secret", "password", "sha256")
+SECRET: Final = ("secret", "upstream_secret", "password", "sha256")
 
 
 def described(loaded: Loaded) -> str:

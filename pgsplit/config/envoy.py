@@ -12,6 +12,7 @@ from .model import Address, ServerTls, UpstreamTls, User
 from .nodes import Node
 from .reader import Fields, Notes
 from .tls import read_params
+from .user_maps import UserMaps
 from .users import read_list
 
 POSTGRES: Final = "envoy.filters.network.postgres_proxy"
@@ -52,10 +53,11 @@ class EnvoyReader:
     `marks`: where that stands of which only OpenSSL can say whether it is right, under ``listener NAME field``.
     """
 
-    def __init__(self, notes: Notes, directory: str) -> None:
+    def __init__(self, notes: Notes, directory: str, maps: UserMaps) -> None:
         self.marks: dict[str, str] = {}
         self._notes = notes
         self._directory = directory
+        self._maps = maps
 
     def file(self, name: str) -> str:
         return posixpath.join(self._directory, name) if name else ""
@@ -79,7 +81,7 @@ class EnvoyReader:
         proxy, tcp = self._filters(chain)
         raw = RawListener(fields, name, addresses, chain, proxy, self._start_tls(chain, f"listener {name}"),
                           tcp.required("cluster"), places=places)
-        raw.users = read_list(self._notes, proxy.items.get("user_list"), proxy.at("user_list"))
+        raw.users = read_list(self._notes, proxy.items.get("user_list"), proxy.at("user_list"), self._maps)
         raw.users_file = self.file(proxy.text("user_list_file"))
         return raw
 

@@ -20,7 +20,8 @@ from .reader import Fields, Notes
 from .settings import Scope, Setting, of_scope
 from .short import is_short, rewrite
 from .together import Place, check_addresses, check_roles
-from .users import is_clear, read_list
+from .user_maps import read_maps
+from .users import CERT, is_clear, read_list
 
 Read = Callable[[str], str]
 """The text of a file that the configuration names. :raises OSError: when it cannot be read."""
@@ -82,9 +83,10 @@ class _Loader:
         self._user_list = user_list       # what the file's form calls it
         self._top = Fields(notes, root, "", kinds.BOOTSTRAP)
         own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
-        self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "admin",
-                                                                                "listeners", "clusters")))
-        self._envoy = EnvoyReader(notes, posixpath.dirname(filename))
+        self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "admin", "listeners",
+                                                                                "clusters", "user_maps")))
+        self._maps = read_maps(self._own)
+        self._envoy = EnvoyReader(notes, posixpath.dirname(filename), self._maps)
 
     def config(self, generation: int) -> Config | None:
         """None when mistakes were noted that leave nothing to build."""
@@ -202,6 +204,11 @@ class _Loader:
                 self._notes.wrong(proxy.where(field_name), proxy.at(field_name),
                                   f"there is no cluster {name!r}; there are {', '.join(sorted(names)) or 'none'}")
         raw.users = self._users(raw)
+        by_certificate = next((user.username for user in raw.users if user.secret == CERT), None)
+        if by_certificate is not None and (raw.tls is None or raw.tls.client_ca is None):
+            field_name = "user_list_file" if raw.users_file else "user_list"
+            self._notes.wrong(proxy.where(field_name), proxy.at(field_name), f"user {by_certificate!r} is let in by a "
+                              "certificate, but there is no CA for those of clients")
         self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")
         mode = self._downstream_ssl(raw)
         if self._notes.problems:
@@ -232,7 +239,7 @@ class _Loader:
         self.files.append(raw.users_file)
         self.user_lists[raw.name] = raw.users_file, ()
         node = compose(text, raw.users_file, self._notes.problems)
-        return read_list(self._notes, node, "users")
+        return read_list(self._notes, node, "users", self._maps)
 
     def _downstream_ssl(self, raw: RawListener) -> Any:
         proxy = raw.proxy

@@ -34,10 +34,17 @@ class Address(Model):
 
 
 class User(Model):
-    """An item of ``user_list``: ``secret`` is a clear password, ``md5<32 hex>`` or a ``SCRAM-SHA-256$…`` verifier."""
+    """An item of ``user_list``: ``secret`` is a clear password, ``md5<32 hex>`` or a ``SCRAM-SHA-256$…`` verifier.
+
+    Or it is ``cert``: a certificate lets the client in, one of whose names is the user's, or is mapped to the user by a
+    line of ``map``. ``upstream_secret``, which may be empty, is then what pgsplit logs in with.
+    """
 
     username: str
     secret: str
+    clientname: Literal["CN", "SAN"] = "CN"
+    map: tuple[tuple[str, str], ...] | None = None      # (name of a certificate, user) as in pg_ident.conf
+    upstream_secret: str = ""
 
     def __repr__(self) -> str:
         return f"User(username={self.username!r}, secret='***')"

@@ -165,11 +165,11 @@ def _own(notes: Notes, root: Mapping) -> Node:
     if not isinstance(block, Mapping):
         return block
     own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines), path="pgsplit")
-    for name in (*BY_NAME, "monitor"):
+    for name in (*BY_NAME, "monitor", "user_maps"):
         if name in root.items and name in block.items:
             notes.wrong(Node(root.file, root.key_lines[name]), name,
                         f"stands in pgsplit, too, in line {block.key_lines[name]}")
-        elif name in root.items and name in BY_NAME:
+        elif name in root.items and name != "monitor":
             own.items[name], own.key_lines[name] = root.items[name], root.key_lines[name]
     admin = root.items.get("admin")
     if isinstance(admin, Mapping):

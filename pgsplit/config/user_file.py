@@ -47,6 +47,7 @@ class _Entry:
     end: int
     secret: tuple[int, int]
     block_scalar: bool
+    upstream: tuple[int, int] | None = None
 
 
 def edited(text: str, path: Path, changes: Sequence[Change]) -> str:
@@ -95,10 +96,13 @@ def masked(text: str, paths: Sequence[Path], before: str) -> str:
     """*text* with no secret of the lists at *paths*; one that *before* did not have for its user is called new."""
     spans = []
     for path in paths:
-        known = {user.username: user.secret for user in users_at(before, path)}
-        secrets = {user.username: user.secret for user in users_at(text, path)}
-        spans += [(entry.secret, entry.name in known and known[entry.name] == secrets[entry.name])
-                  for entry in _entries(_node(text, path))]
+        known = {user.username: user for user in users_at(before, path)}
+        users = {user.username: user for user in users_at(text, path)}
+        for entry in _entries(_node(text, path)):
+            was, user = known.get(entry.name), users[entry.name]
+            spans.append((entry.secret, was is not None and was.secret == user.secret))
+            if entry.upstream is not None:
+                spans.append((entry.upstream, was is not None and was.upstream_secret == user.upstream_secret))
     for (start, end), old in sorted(set(spans), reverse=True):
         text = text[:start] + ('"***"' if old else '"*** (new)"') + text[end:]
     return text
@@ -147,13 +151,15 @@ def _entries(node: yaml.CollectionNode) -> list[_Entry]:
             fields = {str(key.value): value for key, value in item.value}
             ends = [value.end_mark.index for _, value in item.value]
             end = item.end_mark.index if item.flow_style else max(ends)
-            found.append(_entry(str(fields["username"].value), item.start_mark.index, end, fields["password"]))
+            found.append(_entry(str(fields["username"].value), item.start_mark.index, end, fields["password"],
+                                fields.get("upstream_password")))
     return found
 
 
-def _entry(name: str, start: int, end: int, secret: yaml.Node) -> _Entry:
+def _entry(name: str, start: int, end: int, secret: yaml.Node, upstream: yaml.Node | None = None) -> _Entry:
     return _Entry(name, start, end, (secret.start_mark.index, secret.end_mark.index),
-                  getattr(secret, "style", None) in ("|", ">"))
+                  getattr(secret, "style", None) in ("|", ">"),
+                  (upstream.start_mark.index, upstream.end_mark.index) if upstream is not None else None)
 
 
 # --- changing -------------------------------------------------------------------------------------------------------

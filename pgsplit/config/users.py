@@ -5,42 +5,81 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from .fields import USER
 from .model import User
 from .nodes import Mapping, Node, Scalar, Sequence
 from .reader import Fields, Notes
+from .user_maps import UserMaps
+
+CERT: Final = "cert"            # in a password's place: as pg_hba.conf calls the method
+CERTIFICATE_ONLY: Final = ("clientname", "map", "upstream_password")
 
 
-def read_list(notes: Notes, node: Node | None, path: str) -> list[User]:
-    """Items ``{username, password}``, or the short form's mapping of names to secrets."""
-    found: list[tuple[Node, str, str, str]] = []
+@dataclass(frozen=True)
+class _Item:
+    node: Node
+    path: str
+    name: str
+    secret: str
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def read_list(notes: Notes, node: Node | None, path: str, maps: UserMaps | None = None) -> list[User]:
+    """Items ``{username, password, …}``, or the short form's mapping of names to secrets.
+
+    *maps*: those that an item may name; None: any, which are then not looked at.
+    """
+    found: list[_Item] = []
     path = (node.path if node is not None else "") or path
     if isinstance(node, Mapping):
         for name, value in node.items.items():
             if isinstance(value, Scalar):
-                found.append((Node(node.file, node.key_lines[name]), f"{path}.{name}", name, value.value))
+                found.append(_Item(Node(node.file, node.key_lines[name]), f"{path}.{name}", name, value.value))
             else:
                 notes.wrong(value, f"{path}.{name}", "is one value: the user's secret")
     elif isinstance(node, Sequence):
         for index, item in enumerate(node.items):
             fields = Fields(notes, item, f"{path}[{index}]", USER)
-            found.append((item, fields.path, fields.required("username"), fields.required("password")))
+            name, secret = fields.required("username"), fields.required("password")
+            found.append(_Item(item, fields.path, name, secret, _certificate(fields, secret, maps)))
     elif node is not None:
         notes.wrong(node, path, "is a list of users")
     return _checked(notes, found)
 
 
-def _checked(notes: Notes, found: list[tuple[Node, str, str, str]]) -> list[User]:
+def _certificate(fields: Fields, secret: str, maps: UserMaps | None) -> dict[str, Any]:
+    """What an item says of its certificate, and of what pgsplit logs in with behind it."""
+    notes, given = fields.notes, [name for name in CERTIFICATE_ONLY if fields.has(name)]
+    if secret != CERT:
+        for name in given:
+            notes.wrong(fields.where(name), fields.at(name), f"is for a user whose password is {CERT}")
+        return {}
+    upstream, name = fields.text("upstream_password"), fields.text("map")
+    if problem := _problem(upstream):
+        notes.wrong(fields.where("upstream_password"), fields.at("upstream_password"), problem)
+    elif _is_verifier(upstream) or upstream == CERT:
+        notes.wrong(fields.where("upstream_password"), fields.at("upstream_password"),
+                    "is what pgsplit logs in with: a password, or its md5 hash")
+    if maps is not None and name and name not in maps:
+        notes.wrong(fields.where("map"), fields.at("map"),
+                    f"there is no map {name!r} in user_maps; there are {', '.join(sorted(maps)) or 'none'}")
+    lines = None if not fields.has("map") else (maps or {}).get(name, ())
+    return {"clientname": fields.choice("clientname", ("CN", "SAN"), "CN"), "map": lines, "upstream_secret": upstream}
+
+
+def _checked(notes: Notes, found: list[_Item]) -> list[User]:
     users: dict[str, User] = {}
-    for node, path, name, secret in found:
-        problem = _problem(secret)
+    for item in found:
+        problem = _problem(item.secret)
         if problem:
-            notes.wrong(node, path, problem)
-        if name in users:
-            notes.wrong(node, path, f"user {name!r} stands twice")
-        elif name:
-            users[name] = User(username=name, secret=secret)
+            notes.wrong(item.node, item.path, problem)
+        if item.name in users:
+            notes.wrong(item.node, item.path, f"user {item.name!r} stands twice")
+        elif item.name:
+            users[item.name] = User(username=item.name, secret=item.secret, **item.more)
     return list(users.values())
 
 
@@ -65,4 +104,4 @@ def _is_verifier(secret: str) -> bool:
 
 
 def is_clear(secret: str) -> bool:
-    return not _is_verifier(secret) and not re.fullmatch(r"md5[0-9a-fA-F]{32}", secret)
+    return secret != CERT and not _is_verifier(secret) and not re.fullmatch(r"md5[0-9a-fA-F]{32}", secret)

@@ -16,7 +16,7 @@ from ..config.user_file import CannotEdit, Change, edited, masked, users_at
 from ..errors import PgSplitError
 from . import files
 
-KINDS: Final = {Kind.CLEAR: "clear", Kind.MD5: "md5", Kind.SCRAM: "scram"}
+KINDS: Final = {Kind.CLEAR: "clear", Kind.MD5: "md5", Kind.SCRAM: "scram", Kind.CERT: "cert"}
 MOST: Final = 5000              # changes at once
 LONGEST: Final = 1000           # characters of a password
 
@@ -89,7 +89,7 @@ def _secret(name: str, password: str, stored: str, given: Mapping[str, Any]) -> 
             raise PgSplitError(f"{name}: this password looks like a hash; as such it can be stored, not as a password")
         return password
     if stored == "hash":
-        if parse(password).kind is Kind.CLEAR:
+        if parse(password).kind not in (Kind.MD5, Kind.SCRAM):
             raise PgSplitError(f"{name}: is neither an md5 hash nor a SCRAM-SHA-256 verifier")
         return password
     if stored == "md5":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from .. import log
-from ..auth.secret import parse
+from ..auth.secret import Kind, parse
 from ..config.model import Listener
 from ..errors import ServerError
 from ..split.settings import RESULT_SETTINGS
@@ -20,6 +20,7 @@ from ..upstream.login import OK, Credentials
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import StartupMessage
+from . import client_certificate
 from .exchange import Exchange
 from .refusal import Refusal
 
@@ -89,10 +90,12 @@ class Login:
         self._refusal = (Refusal(client, startup.user, binding)
                          if unlisted and (listener.unlisted_users == "reject" or self._replication) else None)
         self._exchange = self._refusal or Exchange(
-            client, Credentials(startup.user, parse(entry.secret) if entry else None), binding)
+            client, Credentials(startup.user, client_certificate.own_secret(entry) if entry else None), binding)
         self._credentials = self._exchange.credentials
         self._read_only = unlisted and self._refusal is None
-        self._proved = False        # to pgsplit, in the place of a replica that was lost
+        self._client = client
+        self._cert = entry if entry is not None and parse(entry.secret).kind is Kind.CERT else None
+        self._proved = False        # to pgsplit: by a certificate, or in the place of a replica that was lost
 
     def run(self) -> LoggedIn:
         """Log the client in.
@@ -102,6 +105,9 @@ class Login:
         """
         if self._refusal is not None:
             self._refuse(self._refusal)
+        if self._cert is not None:
+            client_certificate.prove(self._client, self._cert)
+            self._proved = True
         return self._run()
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
@@ -115,7 +121,7 @@ class Login:
     def _run(self) -> LoggedIn:
         if not self._listener.split_rw:
             return LoggedIn(self._credentials, self._parameters, self._on_primary(), None)
-        host = None if self._replication else self._fresh_replica(True)
+        host = None if self._replication or self._proved else self._fresh_replica(True)
         if host is not None and (replica := self._on_replica(host)) is not None:
             return self._alone(replica) if self._read_only else self._primary_behind(replica)
         if self._read_only:
@@ -135,8 +141,12 @@ class Login:
         connection = self._connection(self._listener.read_cluster)
         try:
             connection.connect(host)
-            self._exchange.run(connection, read_only(self._parameters),
-                               follows=host is not None and not self._read_only)
+            if self._proved:
+                with connection.logging_in():
+                    connection.log_in(self._credentials, connection.start(read_only(self._parameters)))
+            else:
+                self._exchange.run(connection, read_only(self._parameters),
+                                   follows=host is not None and not self._read_only)
         except ServerError as error:
             if self._exchange.asked:
                 self._end_without(error)

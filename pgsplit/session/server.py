@@ -220,9 +220,12 @@ class Server:
         process, user = config.process, request.user
         entry = next((entry for entry in self.listener.users if entry.username == user), None)
         secret = parse(entry.secret) if entry is not None else None
-        if secret is None or secret.kind is Kind.MD5:
+        if entry is None or secret is None or secret.kind is Kind.MD5:
             Refusal(stream, user, self.binding).refuse("no password or SCRAM verifier for the console in the user_list")
-        Exchange(stream, Credentials(user, secret), self.binding).prove(secret)
+        if secret.kind is Kind.CERT:
+            client_certificate.prove(stream, entry)
+        else:
+            Exchange(stream, Credentials(user, secret), self.binding).prove(secret)
         if user not in (*process.admin_users, *process.stats_users):
             raise ServerError("28000", f'user "{user}" may not use the console', severity="FATAL",
                               detail="It is neither in admin_users nor in stats_users.")

@@ -10,6 +10,7 @@ from ..errors import ConnectionLost, ServerError
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import SASL, Credentials
+from .client_certificate import own_secret
 
 Found = dict[str, str | int]
 
@@ -19,7 +20,7 @@ def test_login(manager: ClusterManager, listener: Listener, user: str, password:
     if password is not None:
         secret = parse(password)
     elif (entry := next((entry for entry in listener.users if entry.username == user), None)) is not None:
-        secret = parse(entry.secret)
+        secret = own_secret(entry)
     if secret is None:
         return f"{user} is not in the list of users"
     connection = _connection(manager, listener)
