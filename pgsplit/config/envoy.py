@@ -133,19 +133,24 @@ class EnvoyReader:
             return None
         context = self._tls_context(chain, kinds.DOWNSTREAM_TLS)
         common = context.mapping("common_tls_context", kinds.COMMON_TLS)
-        certificates = common.mappings("tls_certificates", kinds.TLS_CERTIFICATE)
-        if len(certificates) != 1:
-            self._notes.wrong(common.where("tls_certificates"), common.at("tls_certificates"),
-                              "one certificate is needed, and no more than one is supported")
-            return None
-        certificate = self._data_source(certificates[0], "certificate_chain")
-        key = self._data_source(certificates[0], "private_key")
+        certificate, key = self._pair(common, owner)
         params = read_params(common, owner, self.marks)
         ca, crl, required = self._client_certificates(context, common, owner)
         if not certificate or not key:
             return None
         return ServerTls(certificate=certificate, key=key, params=params, client_ca=ca or None, crl=crl or None,
                          require_client_certificate=required)
+
+    def _pair(self, common: Fields, owner: str) -> tuple[str, str]:
+        """The files of the certificate and of its key; empty ones where that is not there, which is noted."""
+        certificates = common.mappings("tls_certificates", kinds.TLS_CERTIFICATE)
+        self.marks[f"{owner} tls_certificates"] = common.mark("tls_certificates")
+        if len(certificates) != 1:
+            self._notes.wrong(common.where("tls_certificates"), common.at("tls_certificates"),
+                              "one certificate is needed, and no more than one is supported")
+            return "", ""
+        return (self._data_source(certificates[0], "certificate_chain"),
+                self._data_source(certificates[0], "private_key"))
 
     def _client_certificates(self, context: Fields, common: Fields, owner: str) -> tuple[str, str, bool]:
         """The CA's file, that of what it has revoked, and whether there must be one."""
@@ -215,16 +220,15 @@ class EnvoyReader:
             return UpstreamTls()
         context = self._tls_context(fields, kinds.UPSTREAM_TLS)
         common = context.mapping("common_tls_context", kinds.COMMON_TLS)
-        if common.has("tls_certificates"):
-            self._notes.wrong(common.where("tls_certificates"), common.at("tls_certificates"),
-                              "is not supported: pgsplit shows no certificate to an upstream")
+        certificate, key = self._pair(common, owner) if common.has("tls_certificates") else ("", "")
         validation = common.mapping("validation_context", kinds.VALIDATION)
-        ca = self._data_source(validation, "trusted_ca") if validation.has("trusted_ca") else ""
+        ca, crl = self._trusted(validation, owner)
         names = self._exact_names(validation)
         if names and not ca:
             self._notes.wrong(validation.node, validation.path, "names are matched only with a trusted_ca")
         return UpstreamTls(ca=ca or None, san=tuple(names), sni=context.text("sni") or None,
-                           params=read_params(common, owner, self.marks))
+                           params=read_params(common, owner, self.marks), crl=crl or None,
+                           certificate=certificate or None, key=key or None)
 
     def _exact_names(self, validation: Fields) -> list[str]:
         matcher, typed = kinds.STRING_MATCHER, kinds.SAN_MATCHER

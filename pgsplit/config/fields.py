@@ -78,8 +78,8 @@ _NOT_CHECKED: Final = {
     "verify_certificate_hash": "it would not be checked", "verify_certificate_spki": "it would not be checked",
     "custom_validator_config": "it would not be used"}
 VALIDATION: Final = Kind(
-    "validation_context", ("trusted_ca", "match_typed_subject_alt_names", "match_subject_alt_names"), (),
-    _NOT_CHECKED | {"crl": "it would not be checked"})
+    "validation_context", ("trusted_ca", "crl", "match_typed_subject_alt_names", "match_subject_alt_names"), (),
+    _NOT_CHECKED)
 CLIENT_VALIDATION: Final = Kind(
     "validation_context of a listener", ("trusted_ca", "crl"), (),
     _NOT_CHECKED | dict.fromkeys(("match_typed_subject_alt_names", "match_subject_alt_names"),

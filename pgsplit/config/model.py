@@ -76,12 +76,18 @@ class ServerTls(Model):
 
 
 class UpstreamTls(Model):
-    """How an upstream's certificate is checked; without ``ca`` it is not (libpq's ``sslmode=require``)."""
+    """How an upstream's certificate is checked; without ``ca`` it is not (libpq's ``sslmode=require``).
+
+    ``certificate`` and ``key`` are what pgsplit shows to it, both or none.
+    """
 
     ca: str | None = None
     san: tuple[str, ...] = ()      # exact names, one of which the certificate must carry
     sni: str | None = None
     params: TlsParams = TlsParams()
+    crl: str | None = None         # lists of what has been revoked
+    certificate: str | None = None
+    key: str | None = None
 
 
 class Listener(Model):

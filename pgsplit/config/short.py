@@ -21,7 +21,7 @@ PAIR = ("certificate", "key")
 CLIENTS = {"client_ca": "trusted_ca", "client_crl": "crl"}
 REQUIRED = "require_client_certificate"
 TLS = Kind("tls block", (*PAIR, *CLIENTS, REQUIRED, *PARAMS))
-UPSTREAM_TLS = Kind("upstream_tls block", ("mode", *PARAMS))
+UPSTREAM_TLS = Kind("upstream_tls block", ("mode", *PAIR, "crl", *PARAMS))
 MODES = ("disable", "require", "verify")
 
 
@@ -95,9 +95,7 @@ def _start_tls(fields: Fields, tls: Node) -> Mapping | None:
     given = [block.required(name) for name in PAIR]
     if not all(given):
         return None
-    certificate = _map(tls, certificate_chain=_map(items["certificate"], filename=items["certificate"]),
-                       private_key=_map(items["key"], filename=items["key"]))
-    common = {"tls_certificates": _seq(tls, certificate), **_params(block), **_validation(block, CLIENTS)}
+    common = {"tls_certificates": _certificates(tls, items), **_params(block), **_validation(block, CLIENTS)}
     context: dict[str, Node] = {"common_tls_context": _map(tls, **common)}
     if block.has(REQUIRED):
         context[REQUIRED] = block.items[REQUIRED]
@@ -108,6 +106,11 @@ def _validation(block: Fields, names: dict[str, str]) -> dict[str, Node]:
     given = {long: block.items[name] for name, long in names.items() if block.has(name)}
     sources = {name: _map(node, filename=node) for name, node in given.items()}
     return {"validation_context": _map(block.node, **sources)} if sources else {}
+
+
+def _certificates(where: Node, items: dict[str, Node]) -> Sequence:
+    return _seq(where, _map(where, certificate_chain=_map(items["certificate"], filename=items["certificate"]),
+                            private_key=_map(items["key"], filename=items["key"])))
 
 
 def _params(block: Fields) -> dict[str, Node]:
@@ -126,15 +129,24 @@ def _upstream_tls(fields: Fields, tls: Node | None, default: str) -> tuple[Field
     mode = block.choice("mode", MODES, default) if block.text("mode") else default
     if mode == "disable" and len(block.items) > 1:
         fields.notes.wrong(block.where("mode"), block.at("mode"), "disable leaves nothing for the rest to say")
+    if any(map(block.has, PAIR)):
+        for name in PAIR:
+            block.required(name)
     return block, mode
 
 
 def _upstream_context(root: Mapping, block: Fields | None, verify: bool) -> Mapping | None:
-    common = _params(block) if block is not None else {}
-    where: Node | None = block.node if block is not None else None
+    common: dict[str, Node] = {}
+    where: Node | None = None
+    if block is not None:
+        where, common = block.node, {**_params(block), **_validation(block, {"crl": "crl"})}
+        if all(isinstance(block.items.get(name), Scalar) for name in PAIR):
+            common["tls_certificates"] = _certificates(block.node, block.items)
     if verify and "ca" in root.items:
         where = root.items["ca"]
-        common["validation_context"] = _map(where, trusted_ca=_map(where, filename=where))
+        lists = common.get("validation_context")
+        common["validation_context"] = _map(where, trusted_ca=_map(where, filename=where), **(
+            lists.items if isinstance(lists, Mapping) else {}))
     if not common or where is None:
         return None
     return _map(where, name=_text(where, "starttls"), typed_config=_map(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config.loader import Loaded, load
+from ..config.model import ServerTls
 from ..errors import ConfigError
 from .tls_files import wrong_with_certificates, wrong_with_pair, wrong_with_params, wrong_with_trust
 
@@ -63,8 +64,11 @@ def check_files(loaded: Loaded) -> list[str]:
             bad = wrong_with_params(listener.tls.params) | wrong_with_trust(listener.tls.client_ca, listener.tls.crl)
             problems += [f"{loaded.marks[f'listener {listener.name} {field}']}: {why}" for field, why in bad.items()]
     for cluster in config.clusters:
-        problems += [f"{loaded.marks[f'cluster {cluster.name} {field}']}: {why}"
-                     for field, why in wrong_with_params(cluster.tls.params).items()]
+        bad = wrong_with_params(cluster.tls.params) | wrong_with_trust(None, cluster.tls.crl)
+        if cluster.tls.certificate and cluster.tls.key and (wrong := wrong_with_pair(
+                ServerTls(certificate=cluster.tls.certificate, key=cluster.tls.key))):
+            bad["tls_certificates"] = wrong
+        problems += [f"{loaded.marks[f'cluster {cluster.name} {field}']}: {why}" for field, why in bad.items()]
     return list(dict.fromkeys(problems))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -51,8 +52,26 @@ class Exchange:
                                   "elsewhere", severity="FATAL")
             while code != OK:
                 code, data = self._answer(connection, code, data)
+            if not self.asked and connection.shows_certificate:
+                self._prove_here(connection.name)
             self._rest = self._can_follow
             connection.finish()
+
+    def _prove_here(self, server: str) -> None:
+        """The server may have let in the certificate that pgsplit shows, which proves nothing of the client.
+
+        :raises ServerError: 28P01 when the client's proof does not hold, 28000 when the list has nothing to hold it to.
+        """
+        secret = self._credentials.secret
+        if secret is None or secret.kind is Kind.CERT:
+            raise ServerError("28000", f"{server} lets pgsplit's certificate in, and the user_list has nothing by "
+                              "which the client could prove itself", severity="FATAL")
+        if secret.kind is Kind.MD5:
+            salt = secrets.token_bytes(4)
+            self._ask(MD5, salt)
+            self._end_md5(salt, self._read_proof(MD5))
+        elif (keys := self.prove(secret)) and secret.kind is Kind.SCRAM:
+            self._credentials.keys = keys
 
     def end_alone(self) -> bool:
         """The server that asked is lost: end the client's login by what the user list has.

@@ -80,6 +80,10 @@ class Cluster:
     def direct_tls(self) -> bool:
         return self.config.sslnegotiation == "direct"
 
+    @property
+    def shows_certificate(self) -> bool:
+        return self.config.tls.certificate is not None
+
     def ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
             self._context = client_context(self.config.tls)

@@ -65,6 +65,8 @@ class ClusterLike(Protocol):
     def server_hostname(self) -> str | None: ...
     @property
     def direct_tls(self) -> bool: ...
+    @property
+    def shows_certificate(self) -> bool: ...
     def ssl_context(self) -> ssl.SSLContext: ...
 
 
@@ -199,6 +201,11 @@ class UpstreamConnection:
             self.host.closed()
             host.connected()
         self.host = host
+
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the server may have let pgsplit in, whoever the client is."""
+        return self.tls and self._manager.cluster(self.cluster_name).shows_certificate
 
     @property
     def name(self) -> str:

@@ -53,6 +53,7 @@ class Cluster:
     connect_timeout: float = 10.0
     server_hostname: str | None = None
     direct_tls: bool = False
+    shows_certificate: bool = False
 
     def ssl_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
