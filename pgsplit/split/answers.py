@@ -150,6 +150,14 @@ class Answers:
                     self._left = stop - end
                     position = end
                 break
+            if batch is not None and batch.operations and batch.operations[0].swallowed and (
+                    kind == batch.operations[0].answer):
+                if position:
+                    break
+                own = batch.operations.popleft()
+                state.confirm(own)
+                batch.ahead.extend((answer, None) for answer in own.swallowed)
+                return self._swallow(batch, inbox)
             body = bytes(inbox[position + HEADER:stop])
             position = stop
             ended = self._primary_says(kind, body)

@@ -91,6 +91,7 @@ class Operation(NamedTuple):
     answer: int                    # the type of ParseComplete, CloseComplete or ParameterDescription
     name: bytes | None             # None: a portal's
     statement: Statement | None = None
+    swallowed: bytes = b""         # pgsplit's own, put between the client's: its answers, this one first, are nobody's
 
 
 class Draft:
@@ -101,11 +102,12 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "end", "obstacle", "operations", "parsed", "portals", "query", "requests", "size",
-                 "unnamed", "uses")
+    __slots__ = ("bound", "call", "end", "judged", "obstacle", "operations", "parsed", "portals", "query", "requests",
+                 "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
+        self.judged = 0                          # the size at which it could still be a replica's
         self.requests = 0
         self.end = 0
         self.obstacle = ""

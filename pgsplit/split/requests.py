@@ -6,18 +6,18 @@ from typing import Final
 
 from ..errors import ProtocolViolation
 from ..wire import build
-from ..wire.framing import HEADER, message_end
+from ..wire.framing import message_end
 from ..wire.messages import FRONTEND, IDLE
-from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft
+from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
 from .decision import Decision, Upstream
 from .facts import DOUBT, Facts, Verdict
-from .function_call import facts_of_call
 from .inquiry import Inquiry
 from .observer import Observer
-from .settings import Ahead, give, set_config
+from .settings import Ahead, give
 from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
+from .stream import PIECE, Stream, tells_route
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -33,26 +33,26 @@ NO_REPLICA: Final = frozenset({"no_replica", "no_fresh_replica", "replica_out", 
 
 
 class Requests:
-    """The states are *gathering* (a batch is not complete yet), *streaming* (its beginning has left for the
-    primary, the rest follows as it comes) and *skipping* (it was answered with our own error: nothing counts
-    until its Sync, as on a server).
+    """The states are *gathering* (a batch is not complete yet, and a replica may still get it), *streaming* (its
+    beginning has left for the primary, the rest follows as it comes) and *skipping* (it was answered with our own
+    error: nothing counts until its Sync, as on a server).
     """
 
     def __init__(self, state: State, observer: Observer) -> None:
         self._state = state
         self._observer = observer
         self._draft = Draft()
-        self._left = 0              # bytes still to come of a message whose beginning has left
+        self._stream = Stream(state, observer)
         self._skipping = False
 
     @property
     def between_batches(self) -> bool:
-        return not (self._left or self._draft.size or self._skipping or self._state.segment)
+        return not (self._stream.left or self._draft.size or self._skipping or self._state.segment)
 
     @property
     def mid_batch(self) -> bool:
         """The primary has the beginning of a message, a batch or a COPY, and waits for the client's rest."""
-        return bool(self._left) or self._state.segment is not None or self._state.copying
+        return bool(self._stream.left) or self._state.segment is not None or self._state.copying
 
     def next(self, inbox: bytearray, full: bool) -> Step:
         """What to do with the client's inbox; *full*: no more is read until something leaves it.
@@ -64,8 +64,8 @@ class Requests:
             return Step(Action.FORWARD, len(inbox)) if inbox else MORE
         if state.redirecting or state.inquiries:
             return WAIT
-        if not state.asked and (self._left or state.segment is not None):
-            return self._stream(inbox)
+        if not state.asked and (self._stream.left or state.segment is not None):
+            return self._stream.next(inbox, full)
         if self._skipping:
             return self._skip(inbox)
         if state.taken_back:
@@ -73,9 +73,11 @@ class Requests:
             self._draft = Draft()
         draft = self._draft
         if not draft.size and len(inbox) > state.asked and inbox[state.asked] in COPY_TYPES:
-            return WAIT if state.asked else self._stream(inbox)
+            return WAIT if state.asked else self._stream.next(inbox, full)
         draft.gather(inbox, state.asked)
         if not draft.end:
+            if draft.size > draft.judged and not state.asked and (step := self._route(draft)) is not MORE:
+                return step
             if not full:
                 return MORE
             return WAIT if state.asked else self._too_large(inbox)
@@ -118,15 +120,26 @@ class Requests:
     # --- deciding ---------------------------------------------------------------------------------------
 
     def _route(self, draft: Draft) -> Step:
+        """Of a batch that is complete. The beginning of one leaves when it is the primary's whatever follows, since a
+        server begins with it, and answers an error at once; else MORE: of what a replica may get nothing runs yet.
+        """
         state = self._state
         if state.cancelled_waiting:
             state.cancelled_waiting = False
             return self._refuse(draft, CANCELLED_ERROR)
         if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:
             return self._inquire(state.state_inquiry())
-        bound = state.bound_facts(draft) if draft.end != FUNCTION_CALL else [facts_of_call(draft.call)]
-        parsed = [state.text_facts(statement.sql) for statement in draft.parsed]
-        decision = self._decide(draft, bound, parsed)
+        bound = state.bound_facts(draft)
+        parsed = state.parsed_facts(draft)
+        decision = self._always_primary(draft, bound, parsed)
+        if not draft.end:
+            if decision is None or self._may_be_refused(decision, parsed):
+                draft.judged = draft.size
+                return MORE
+            draft.end = FLUSH
+        if decision is None:
+            decision = (Decision(state.last.upstream, "empty_query") if all(facts.empty for facts in bound)
+                        else Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail))
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.decision = decision
         batch.requests = draft.requests
@@ -175,8 +188,16 @@ class Requests:
         return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
                     decision=decision)
 
-    def _decide(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision:
-        """The first rule that holds. The rule table has the words for each reason."""
+    def _may_be_refused(self, decision: Decision, parsed: list[Facts]) -> bool:
+        """Whether the batch gets an error of pgsplit's own once more of it has come: then none of it runs."""
+        state = self._state
+        return (state.must_read_on_replica and decision.reason in NO_REPLICA) or (
+            state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
+
+    def _always_primary(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision | None:
+        """The first rule that keeps the batch from the replicas, whatever may follow what is there of it. The rule table
+        has the words for each reason.
+        """
         state = self._state
         primary = Upstream.ADDITIONAL
         if state.sole:
@@ -197,19 +218,19 @@ class Requests:
         for pin, cause in state.pins.items():
             if pin not in PASSING or not state.unsettled:
                 return Decision(primary, f"pinned_{pin}", cause)
-        if not bound:
+        if not bound and draft.end:
             return Decision(primary, "nothing_to_run")
         if draft.obstacle:
             return Decision(primary, draft.obstacle)
         if not state.has_replica:
             return Decision(primary, "no_replica")
         if all(facts.empty for facts in bound):
-            return Decision(state.last.upstream, "empty_query")
+            return None
         if state.settings is state.refused and not state.unsettled:
             return Decision(primary, "settings_refused")
         if any(statement.only_primary for statement in state.used(draft, bound)):
             return Decision(primary, "prepared_on_primary")
-        return Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail)
+        return None
 
     # --- sending ----------------------------------------------------------------------------------------
 
@@ -220,21 +241,15 @@ class Requests:
         return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision)
 
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
-        """The unnamed statement, where a replica alone has it, or an end of one that a Query elsewhere has ended; and
-        the last decision, for who asks.
-        """
+        """What the primary lacks, and the last decision, for who asks."""
         state = self._state
-        ahead = []
+        ahead = state.lacks(draft, tells_route(batch))
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
-            if unnamed is not None and not unnamed.additional and unnamed.default:
-                ahead.append(Ahead(unnamed.message, b"1"))
-                unnamed.additional = state.primary_unnamed = True
-            elif unnamed is None and state.primary_unnamed:
-                ahead.append(Ahead(build.close(), b"3"))
+            if unnamed is None:
                 state.primary_unnamed = False
-        if _tells_route(batch):
-            ahead.append(set_config([(b"pgsplit.last_route", str(state.told).encode())]))
+            elif unnamed.default and not unnamed.additional:
+                unnamed.additional = state.primary_unnamed = True
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
         return b"".join(part.data for part in ahead)
 
@@ -250,14 +265,15 @@ class Requests:
             bound.append(DOUBT)
         batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, "batch_too_large")
         decision = Decision(Upstream.ADDITIONAL, batch.reason)
+        ahead = self._ahead_of_primary(draft, batch)
         self._to_primary(draft, batch)
         self._left_for(batch, decision)
         if batch.kind != FLUSH:
-            self._left = message_end(inbox, start, end, FRONTEND) - end
-            return Step(Action.FORWARD, end, batch=batch, decision=decision)
+            self._stream.left = message_end(inbox, start, end, FRONTEND) - end
+            return Step(Action.FORWARD, end, data=ahead, batch=batch, decision=decision)
         if start:
-            return Step(Action.FORWARD, start, batch=batch, decision=decision)
-        return self._stream(inbox)._replace(batch=batch, decision=decision)
+            return Step(Action.FORWARD, start, data=ahead, batch=batch, decision=decision)
+        return self._stream.next(inbox, True)._replace(batch=batch, decision=decision)
 
     def _to_primary(self, draft: Draft, batch: Batch) -> None:
         state = self._state
@@ -272,7 +288,7 @@ class Requests:
         self._draft = Draft()
         self._state.forced = ""
         self._state.last = batch.decision = decision
-        if batch.bound and not _tells_route(batch):
+        if batch.bound and not tells_route(batch):
             self._state.told = decision
         self._observer.decided(decision)
         for facts in batch.texts:
@@ -283,77 +299,12 @@ class Requests:
             if decision.upstream is Upstream.ADDITIONAL:
                 self._state.primary_unnamed = False
 
-    # --- streaming ----------------------------------------------------------------------------------------
-
-    def _stream(self, inbox: bytearray) -> Step:
-        """A batch is open on the primary, or COPY data flows: messages leave as they come, in pieces too."""
-        end = len(inbox)
-        position = min(self._left, end)
-        self._left -= position
-        while not self._left and position < end:
-            stop = message_end(inbox, position, end, FRONTEND)
-            if stop < 0:
-                break
-            kind = inbox[position]
-            if kind == PASSWORD:
-                raise ProtocolViolation("unexpected PasswordMessage: the session is logged in")
-            if kind == TERMINATE:
-                return Step(Action.FORWARD, position) if position else Step(Action.CLOSE)
-            if self._state.segment is None and kind not in COPY_TYPES:
-                break
-            if kind not in COPY_TYPES and stop > end and end - position < PIECE:
-                break
-            self._streamed(kind, inbox, position, min(stop, end))
-            self._left = max(0, stop - end)
-            position = min(stop, end)
-        return Step(Action.FORWARD, position) if position else MORE
-
-    def _streamed(self, kind: int, inbox: bytearray, start: int, end: int) -> None:
-        """Note what a message that is leaving means; the server ignores all but the end of COPY while it copies."""
-        state = self._state
-        self._observer.frontend(1)
-        if kind in _COPY_ENDS:
-            state.copy_ends += not state.copying
-            state.copying = False
-        elif state.copying or kind in COPY_TYPES:
-            pass
-        elif kind == SYNC:
-            assert state.segment is not None
-            state.segment.kind = SYNC
-            state.segment = None
-        elif kind in (QUERY, FUNCTION_CALL):
-            assert state.segment is not None
-            state.segment.kind = kind      # its ReadyForQuery is the one that ends the segment
-            body = bytes(inbox[start + HEADER:end])
-            self._add([state.resolve(state.query_facts(body)) if kind == QUERY else facts_of_call(body)])
-            state.segment = None
-            state.statements.unnamed = None
-            state.primary_unnamed = False
-        else:
-            self._streamed_extended(kind, bytes(inbox[start + HEADER:end]))
-
-    def _streamed_extended(self, kind: int, body: bytes) -> None:
-        draft = Draft()
-        draft.gather(bytearray(build.message(bytes((kind,)), body)), 0)
-        if draft.obstacle == "malformed_message":     # or cut off, since it leaves in pieces
-            self._add([DOUBT])
-            self._state.statements.unnamed = None
-        self._add(self._state.bound_facts(draft))
-        assert self._state.segment is not None
-        self._state.note_operations(draft, self._state.segment)
-
-    def _add(self, bound: list[Facts]) -> None:
-        assert self._state.segment is not None
-        self._state.segment.bound += bound
-        self._state.segment.wrote |= not all(facts.wrote_nothing for facts in bound)
-        self._state.note_effects(bound)
-
     # --- answering for the server -------------------------------------------------------------------------
 
     def _refuse(self, draft: Draft, error: bytes) -> Step:
         self._draft = Draft()
         self._state.forced = ""
-        self._skipping = draft.end == FLUSH
+        self._skipping = draft.end in _OPEN
         data = error if self._skipping else error + build.ready_for_query(IDLE)
         return Step(Action.ANSWER, draft.size, data=data)
 
@@ -370,10 +321,5 @@ class Requests:
         return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(IDLE))
 
 
-def _tells_route(batch: Batch) -> bool:
-    return any(facts.tells_route for facts in (*batch.bound, *batch.texts))
-
-
-PIECE: Final = 16384        # a message of which less than this has come is waited for before it leaves in pieces
-_COPY_ENDS: Final = frozenset(b"cf")
 _NEVER_A_READ: Final = {FUNCTION_CALL: "function_call_message", FLUSH: "flush_without_sync"}
+_OPEN: Final = frozenset({0, FLUSH})        # its Sync is still to come

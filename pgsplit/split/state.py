@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from ..wire import build
 from ..wire.framing import HEADER
 from ..wire.messages import FAILED, IDLE
-from .batch import CLOSE_COMPLETE, Batch, Draft, Operation, Parsed
+from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .facts import DOUBT, HINTABLE, Facts, Tx, Verdict
+from .function_call import facts_of_call
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
-from .settings import LOGIN, Settings
+from .settings import LOGIN, Ahead, Settings, set_config
 from .state_query import CHECKED
 from .statements import Statement, Statements, parse_message
 
@@ -134,10 +136,15 @@ class State:
         return self.text_facts(body[:-1]) if body and body.find(b"\0") == len(body) - 1 else DOUBT
 
     def bound_facts(self, draft: Draft) -> list[Facts]:
-        """The facts of what the draft runs; of a FunctionCall they are doubt."""
+        """The facts of what the draft runs."""
         if draft.query is not None:
             return [self.resolve(self.query_facts(draft.query))]
+        if draft.end == FUNCTION_CALL:
+            return [facts_of_call(draft.call)]
         return [facts for statement in draft.bound for facts in self._statement_facts(statement)]
+
+    def parsed_facts(self, draft: Draft) -> list[Facts]:
+        return [self.text_facts(parsed.sql) for parsed in draft.parsed]
 
     def _statement_facts(self, statement: Parsed | bytes) -> list[Facts]:
         if isinstance(statement, Parsed):
@@ -245,6 +252,21 @@ class State:
         names = [*draft.uses, *(facts.executes for facts in bound if facts.executes)]
         found = [self.statements.get(name) for name in dict.fromkeys(names)]
         return [statement for statement in found if statement is not None]
+
+    def lacks(self, draft: Draft, tells_route: bool) -> list[Ahead]:
+        """What the primary must be given ahead of *draft*: the unnamed statement, where a replica alone has it, or an
+        end of one that a Query elsewhere has ended; and the last decision, where a text asks for it.
+        """
+        ahead = []
+        unnamed = self.statements.unnamed
+        if b"" in draft.uses:
+            if unnamed is not None and not unnamed.additional and unnamed.default:
+                ahead.append(Ahead(unnamed.message, b"1"))
+            elif unnamed is None and self.primary_unnamed:
+                ahead.append(Ahead(build.close(), b"3"))
+        if tells_route:
+            ahead.append(set_config([(b"pgsplit.last_route", str(self.told).encode())]))
+        return ahead
 
     def settled(self, settings: Settings, pins: dict[str, str]) -> None:
         """What the session's state is (see `StateInquiry`)."""

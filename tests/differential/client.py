@@ -61,6 +61,22 @@ class Client:
                 self._socket.sendall(build.message(b"d", COPIED) + build.message(b"c") + build.SYNC)
         return found
 
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def until(self, kind: bytes) -> list[Message]:
+        """The messages up to the first of type *kind*, whatever else the server would send later."""
+        found: list[Message] = []
+        while not found or found[-1][0] != kind:
+            try:
+                message = self._next()
+            except TimeoutError:
+                raise Hung(found) from None
+            if message is None:
+                return [*found, (b"", b"closed")]
+            found.append(message)
+        return found
+
     def _next(self) -> Message | None:
         while len(self._buffer) < 5 or len(self._buffer) < self._length():
             data = self._socket.recv(262144)
