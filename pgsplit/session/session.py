@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from .. import log
 from ..errors import ProtocolViolation, ServerError
-from ..split.batch import Batch
+from ..split.batch import Batch, Draft
 from ..split.decision import Upstream
 from ..split.repeat import Held
 from ..split.splitter import Splitter
@@ -22,6 +22,7 @@ logger = log.get("pgsplit.session")
 
 RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
+SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
 
 
@@ -80,6 +81,9 @@ class Session:
         self._reask_buffer = reask_buffer
         self._reask_hold = reask_hold
         self._hold_until: float | None = None
+        self._gathering: Draft | None = None
+        self._gather_until = 0.0
+        self._late = False        # what gathers has been told of it
         self._ended = False
         self._said_goodbye = False
         self._new_replica: Leg | None = None
@@ -192,9 +196,12 @@ class Session:
             self.fence_ns = max(self.fence_ns, time.monotonic_ns())     # not older than what has been seen elsewhere
 
     def _timeout(self) -> float | None:
+        gathering = self.splitter.gathering
+        if gathering is not self._gathering:
+            self._gathering, self._gather_until, self._late = gathering, time.monotonic() + SYNC_AWAITED, False
         if not self.splitter.holding:
             self._hold_until = None
-            return None
+            return None if gathering is None or self._late else max(0.0, self._gather_until - time.monotonic())
         now = time.monotonic()
         if self._hold_until is None:
             self._hold_until = now + self._reask_hold
@@ -318,8 +325,10 @@ class Session:
     def _pump_client(self) -> None:
         client, primary, splitter = self.flow.client, self.flow.additional, self.splitter
         assert primary is not None
+        late = self._late = self._gathering is not None and time.monotonic() >= self._gather_until
         while client.inbox and not primary.congested and not (self._ended or self._cut):
-            step = splitter.next(client.inbox, client.full)
+            step = splitter.next(client.inbox, client.full, late)
+            late = False        # what is behind it has not waited
             if step.action is Action.FORWARD:
                 if step.batch is not None:
                     step.batch.started = time.monotonic_ns()

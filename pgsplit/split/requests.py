@@ -54,8 +54,15 @@ class Requests:
         """The primary has the beginning of a message, a batch or a COPY, and waits for the client's rest."""
         return bool(self._stream.left) or self._state.segment is not None or self._state.copying
 
-    def next(self, inbox: bytearray, full: bool) -> Step:
-        """What to do with the client's inbox; *full*: no more is read until something leaves it.
+    @property
+    def gathering(self) -> Draft | None:
+        """The batch that waits for its rest, and for nothing else."""
+        draft = self._draft
+        return draft if draft.size and not draft.end and not self._state.asked else None
+
+    def next(self, inbox: bytearray, full: bool, late: bool = False) -> Step:
+        """What to do with the client's inbox; *full*: no more is read until something leaves it. *late*: what is
+        `gathering` has waited for its Sync for long enough.
 
         :raises ProtocolViolation: for bytes the protocol does not allow.
         """
@@ -76,7 +83,8 @@ class Requests:
             return WAIT if state.asked else self._stream.next(inbox, full)
         draft.gather(inbox, state.asked)
         if not draft.end:
-            if draft.size > draft.judged and not state.asked and (step := self._route(draft)) is not MORE:
+            judge = draft.size > draft.judged or (late and draft.size)
+            if judge and not state.asked and (step := self._route(draft, late)) is not MORE:
                 return step
             if not full:
                 return MORE
@@ -119,7 +127,7 @@ class Requests:
 
     # --- deciding ---------------------------------------------------------------------------------------
 
-    def _route(self, draft: Draft) -> Step:
+    def _route(self, draft: Draft, late: bool = False) -> Step:
         """Of a batch that is complete. The beginning of one leaves when it is the primary's whatever follows, since a
         server begins with it, and answers an error at once; else MORE: of what a replica may get nothing runs yet.
         """
@@ -133,6 +141,8 @@ class Requests:
         parsed = state.parsed_facts(draft)
         decision = self._always_primary(draft, bound, parsed)
         if not draft.end:
+            if decision is None and late and not state.must_read_on_replica:
+                decision = Decision(Upstream.ADDITIONAL, "sync_awaited")
             if decision is None or self._may_be_refused(decision, parsed):
                 draft.judged = draft.size
                 return MORE
@@ -195,8 +205,8 @@ class Requests:
             state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
 
     def _always_primary(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision | None:
-        """The first rule that keeps the batch from the replicas, whatever may follow what is there of it. The rule table
-        has the words for each reason.
+        """The first rule that keeps the batch from the replicas, whatever may follow what is there of it. The rule
+        table has the words for each reason.
         """
         state = self._state
         primary = Upstream.ADDITIONAL

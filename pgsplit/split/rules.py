@@ -53,6 +53,7 @@ _TABLE: Final = (
     Rule("unnamed_statement", "primary", "closes the unnamed prepared statement"),
     Rule("portal_elsewhere", "primary", "the portal that it uses was bound before"),
     Rule("flush_without_sync", "primary", "Flush, or another message, before the batch's Sync"),
+    Rule("sync_awaited", "primary", "its Sync has not come for a while, and a server tells an error without one"),
     Rule("function_call_message", "primary", "a FunctionCall message"),
     Rule("malformed_message", "primary", "a message that PostgreSQL will refuse"),
     Rule("batch_too_large", "primary", "larger than what is held back for one client"),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ..wire.messages import IDLE
 from .answers import Answers
-from .batch import Batch
+from .batch import Batch, Draft
 from .decision import Decision, Upstream
 from .observer import Observer
 from .repeat import Held
@@ -78,6 +78,11 @@ class Splitter:
     @property
     def holding(self) -> bool:
         return self._answers.holding
+
+    @property
+    def gathering(self) -> Draft | None:
+        """The batch of which a part has come that waits for its Sync."""
+        return self._requests.gathering
 
     @property
     def mid_answer(self) -> bool:

@@ -77,7 +77,7 @@ class Stream:
         return bound, self._state.parsed_facts(draft)
 
     def _lacking(self, draft: Draft, facts: list[Facts]) -> list[tuple[Operation, bytes]]:
-        """As `Requests` puts ahead of a batch; here between two messages, so that its answers are told by their order."""
+        """As `Requests` puts ahead of a batch; here between two messages: its answers are told by their order."""
         state, segment = self._state, self._open
         if segment.failed:
             return []       # the server skips it, too

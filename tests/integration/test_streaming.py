@@ -87,6 +87,13 @@ def test_an_error_of_a_read_where_only_the_primary_reads(client, ahead):
     assert kinds(client.ask(build.SYNC, 1)) == "Z"
 
 
+def test_an_error_of_a_read_that_a_replica_could_have(client):
+    client.send(run("select 1 / 0"))
+    assert sqlstate(client.until(b"E")) == "22012"
+    assert kinds(client.ask(build.SYNC, 1)) == "Z"
+    assert kinds(client.ask(run("select 1") + build.SYNC, 1)) == "12TDCZ"
+
+
 def test_an_error_by_psycopg_in_a_pipeline_that_is_not_synced(port, table):
     with closing(psycopg.connect(host="127.0.0.1", port=port, user=OWNER, dbname="postgres", sslmode="disable",
                                  autocommit=True)) as session:
@@ -126,8 +133,8 @@ def test_a_session_whose_batch_is_open_is_not_idle_in_its_transaction(cluster, c
     client.ask(build.query("set idle_in_transaction_session_timeout = '2s'; set application_name = 'streamed'"), 1)
     client.ask(build.query("begin"), 1)
     client.send(run(f"insert into {table} values (1)"))
-    eventually(lambda: cluster.primary.query(
-        "select state from pg_stat_activity where application_name = 'streamed' and query like 'insert%'") == [("active",)])
+    state = "select state from pg_stat_activity where application_name = 'streamed' and query like 'insert%'"
+    eventually(lambda: cluster.primary.query(state) == [("active",)])
     time.sleep(3)       # longer than it may be idle
     assert kinds(client.ask(build.SYNC, 1)) == "12nCZ"
     assert kinds(client.ask(build.query("commit"), 1)) == "CZ"

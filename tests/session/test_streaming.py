@@ -244,3 +244,15 @@ def test_an_error_in_an_open_transaction_and_its_end():
     talk.client(open_batch("rollback")).expect_primary(open_batch("rollback")).client(S).expect_primary(S)
     talk.primary(PARSED, BOUND, NO_DATA, done("ROLLBACK"), I).client(Q("select 1")).expect_replica(Q("select 1"))
     talk.cuts()
+
+
+def test_a_read_whose_sync_does_not_come_is_the_primarys(monkeypatch):
+    monkeypatch.setattr("pgsplit.session.session.SYNC_AWAITED", 0.0)
+    read = open_batch("select 1 / 0")
+    talk = Talk()
+    talk.client(read).do(lambda: None).expect_primary(read).expect_replica()
+    talk.primary(PARSED, error("22012")).expect_client(PARSED, error("22012"))
+    talk.client(S).expect_primary(S).primary(I).expect_client(I)
+    talk.client(batch("select 1")).expect_replica(batch("select 1"))
+    talk.run()
+    assert reasons(talk) == ["sync_awaited", "read"]
