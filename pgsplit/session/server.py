@@ -415,12 +415,13 @@ class ActiveSession:
             with self.shared.hurry:
                 waiter = self._at_fence = Waiter(fence_ns, host)
                 try:
-                    if sampler.wait(waiter, self.listener.fence_wait):
-                        return ""
+                    found = sampler.wait(waiter, self.listener.fence_wait)
                 finally:
                     self._at_fence = None
                 if waiter.given_up:
                     return CANCELLED
+                if found is not None:
+                    return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
@@ -494,10 +495,10 @@ class ActiveSession:
 
     def cancel(self) -> None:
         """End the statement that runs now, wherever it runs or waits."""
-        if self._at_fence is not None:
+        if self._at_fence is not None and not self.session.splitter.in_flight:      # else what runs is what is meant
             self._at_fence.give_up()
             return
-        if self.session.cancel_waiting():
+        if self._at_fence is None and self.session.cancel_waiting():
             return
         running = self.session.splitter.running
         if running is None:

@@ -133,6 +133,8 @@ class Requests:
         """
         state = self._state
         if state.cancelled_waiting:
+            if state.asked:
+                return WAIT         # what is ahead of it is answered first
             state.cancelled_waiting = False
             return self._refuse(draft, CANCELLED_ERROR)
         if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:

@@ -179,7 +179,8 @@ class Splitter:
     @property
     def waits_for_an_answer(self) -> bool:
         """Whether a statement waits here, and not at a server: for a question to the primary, or to be asked again."""
-        return bool(self._state.inquiries or self._state.redirecting)
+        state = self._state
+        return bool(state.redirecting or (state.inquiries and not state.replica))
 
     def cancelled_waiting(self) -> None:
         """The client has cancelled the statement that waits to be routed: it gets the error, and no server is asked."""

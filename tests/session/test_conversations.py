@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgsplit.session.session import CANCELLED
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
@@ -435,3 +436,16 @@ def test_who_is_ended_on_the_primary_gets_no_answer_of_a_replica():
     talk.replica(ROW, done("SELECT 1"), I).expect_client(fatal).ends("additional")
     for cut in (0, 1, 7):
         talk.run(cut)
+
+
+def test_a_cancelled_read_that_waits_is_answered_behind_those_that_run():
+    talk = Talk()
+    talk.client(Q("select 1")).expect_replica(Q("select 1")).do(lambda: setattr(talk, "stale", CANCELLED))
+    talk.client(Q("select 22222 from t")).expect_replica().expect_client()
+    talk.do(lambda: setattr(talk, "stale", ""))
+    talk.replica(ROW, done("SELECT 1"), I).client(Q("select 3")).expect_replica(Q("select 3"))
+    talk.replica(ROW, done("SELECT 1"), I).do(
+        lambda: talk.sides.client.heard.__delitem__(slice(0, len(ROW + done("SELECT 1") + I))))
+    talk.run()
+    heard = bytes(talk.sides.client.heard)
+    assert heard.count(b"57014") == 1 and heard.index(b"57014") < heard.index(b"SELECT 1")
