@@ -56,7 +56,7 @@ cdef extern from "unistd.h" nogil:
     ssize_t c_read "read"(int fd, void *buffer, size_t size)
 
 cdef extern from "sys/socket.h" nogil:
-    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, SOL_SOCKET, SO_RCVLOWAT
+    int MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET, SO_RCVLOWAT
     int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
     ssize_t recv(int fd, void *buffer, size_t size, int flags)
     ssize_t send(int fd, const void *buffer, size_t size, int flags)
@@ -561,8 +561,12 @@ cdef class CRelay:
             return INTERRUPTED      # by a signal
         self.looping = True
         try:
+            if count > 1:
+                self._hear_primaries(events, count)
             for at in range(count):
                 what = events[at].data.ptr
+                if what == NULL:
+                    continue
                 if what == &self.tick:
                     found |= TICKED
                 elif what == <void *> self:
@@ -584,6 +588,24 @@ cdef class CRelay:
             self._deliver()
             found |= DELIVERED
         return found
+
+    cdef int _hear_primaries(self, epoll_event *events, int count) except -1:
+        """First what a primary says while a replica has the batch: who was ended there gets no replica's answer."""
+        cdef int at
+        cdef void *what
+        cdef Leg leg
+        cdef Flow flow
+        for at in range(count):
+            what = events[at].data.ptr
+            if what == &self.tick or what == <void *> self:
+                continue
+            leg = <Leg> what
+            flow = leg._flow
+            if flow is not None and leg is flow.additional and flow.leg is not None and flow.leg is flow.default:
+                events[at].data.ptr = NULL
+                self.busy = True
+                self._event(leg, events[at].events)
+        return 0
 
     cdef int _event(self, Leg leg, uint32_t events) except -1:
         if leg.closed:
@@ -1107,8 +1129,6 @@ cdef class CRelay:
             return False
         now = now_ns()
         on_replica = leg is flow.default
-        if on_replica and flow.additional is not None and self._says_more(flow.additional):
-            return False
         if not on_replica:
             flow.fence_ns = now
             if (not flow.writes_nothing and (flow.tx == IDLE or route.commits)
@@ -1120,11 +1140,6 @@ cdef class CRelay:
         flow.route = None
         self._done(flow, route, on_replica, now, status, messages)
         return True
-
-    cdef bint _says_more(self, Leg leg) noexcept:
-        """Whether there is something to receive, or an end: who was ended on the primary gets no replica's answer."""
-        cdef char byte
-        return recv(leg.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0
 
     def receive_now(self, Leg leg):
         """Take in what has come, without waiting to be told of it."""

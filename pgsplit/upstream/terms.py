@@ -7,6 +7,7 @@ timeline is a former primary, whatever it says itself.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final, Protocol
 
 UNKNOWN: Final = 0        # a timeline that could not be found out: real ones begin at 1
@@ -41,6 +42,7 @@ class Terms:
         self.raised = False            # by this process, since the last `news`
 
     @staticmethod
+    @lru_cache
     def cluster(system_identifier: str, write_cluster: str) -> int:
         """The PostgreSQL cluster as a number of 64 bits: a copy of it (staging, made from a backup) that serves another
         write cluster has the same identifier and goes its own ways.
