@@ -48,7 +48,7 @@ class Page:
 @pytest.fixture
 def proxy(pgsplit_server):
     admin = f"{ports.HOST}:{ports.choose()}"
-    return pgsplit_server(admin=admin, consistency="session", pgsplit={"workers": 2, "fence_wait": "10s"})
+    return pgsplit_server(admin=admin, consistency="session", pgsplit={"workers": 2, "fence_wait": "60s"})
 
 
 @pytest.fixture

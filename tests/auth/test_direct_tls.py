@@ -106,7 +106,7 @@ def test_sessions_and_health_checks_over_direct_tls(cluster: PrimaryAndStandbys,
                                                     pgsplit_server: Callable[..., Proxy]):
     if installation.find().major < FIRST_WITH_IT:
         pytest.skip(f"PostgreSQL {installation.find().version} has no direct TLS")
-    proxy = pgsplit_server(pgsplit={"workers": 1, "sslnegotiation": "direct", "fence_wait": "10s"})
+    proxy = pgsplit_server(pgsplit={"workers": 1, "sslnegotiation": "direct", "fence_wait": "60s"})
     with connect(proxy, sslnegotiation="postgres") as connection:
         query = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
         assert connection.execute(query).fetchone() == (True,)

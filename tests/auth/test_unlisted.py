@@ -170,7 +170,7 @@ def first_answer(port: int, user: str, answer: bytes, *, tls: bool) -> bytes:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_malformed_answers_show_no_more(cluster: PrimaryAndStandbys, pgsplit_server: Callable[..., Proxy], tls: bool):
-    patient = {"workers": 1, "fence_wait": "10s"}       # so that every login is at the replica
+    patient = {"workers": 1, "fence_wait": "60s"}       # so that every login is at the replica
     listed = pgsplit_server(pgsplit=patient)
     stranger = pgsplit_server(pgsplit=patient, users={"postgres": "postgres-secret"})
     for user, answers in {**MALFORMED, "password_user": MALFORMED["md5_user"]}.items():

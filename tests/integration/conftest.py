@@ -14,7 +14,7 @@ Connect = Callable[..., psycopg.Connection[Any]]
 
 
 # For a test that says where a read goes: it waits for a fresh replica for as long as that takes.
-PATIENT = pytest.mark.parametrize("fence_wait", ["10s"])
+PATIENT = pytest.mark.parametrize("fence_wait", ["60s"])
 
 
 @pytest.fixture

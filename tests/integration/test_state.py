@@ -24,7 +24,7 @@ def reads_on_replica(session: psycopg.Connection[Any], sql: str = "select 1") ->
 @pytest.fixture
 def proxy(pgsplit_server):
     """One that waits for a fresh replica for as long as it takes, so that only the session decides."""
-    return pgsplit_server(consistency="session", pgsplit={"workers": 2, "fence_wait": "10s"})
+    return pgsplit_server(consistency="session", pgsplit={"workers": 2, "fence_wait": "60s"})
 
 
 @pytest.fixture
