@@ -8,9 +8,9 @@ from typing import Any, Final
 import sqlparse
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 
-from pgsplit.split.classify import NO_LISTS, classify
-from pgsplit.split.function_lists import FunctionLists
-from pgsplit.split.rules import RULES
+from pgsplit.classify.classify import NO_LISTS, classify
+from pgsplit.classify.function_lists import FunctionLists
+from pgsplit.classify.rules import RULES
 
 from .security import audit, changes, instance
 

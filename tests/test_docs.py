@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pgsplit.classify.rules import REASKED, RULES
 from pgsplit.cli import COMMANDS
 from pgsplit.process import arbiter
-from pgsplit.split.rules import REASKED, RULES
 from pgsplit.stats import counters
 from pgsplit.upstream.host import Host
 

@@ -21,11 +21,12 @@ FLOORS = (
     {"session"},
     {"upstream"},
     {"split"},
+    {"classify"},
     {"sql", "auth", "wire", "config", "stats"},
     {"compiled"},
     {"errors", "log", "pgsplit"},
 )
-SANS_IO = FLOORS[-4] | FLOORS[-3]
+SANS_IO = FLOORS[-5] | FLOORS[-4] | FLOORS[-3]
 INPUT_AND_OUTPUT = {
     "asyncio", "fcntl", "flask", "gevent", "http", "mmap", "multiprocessing", "os", "pathlib", "select", "selectors",
     "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",

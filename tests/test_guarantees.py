@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import yaml
 
+from pgsplit.classify.rules import REASKED, RULES
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.process.client import Client
-from pgsplit.split.rules import REASKED, RULES
 from tests.waiting import eventually
 
 USER = "scram_user"

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..classify.classify import NO_LISTS, classify
+from ..classify.facts import Facts
+from ..classify.function_lists import FunctionLists
+from ..classify.rules import RULES
 from ..process import files
-from ..split.classify import NO_LISTS, classify
-from ..split.facts import Facts
-from ..split.function_lists import FunctionLists
-from ..split.rules import RULES
 
 NO_CATALOGUE = ("Without a server no catalogue is known: a function of yours is doubt, and a view, an operator or a "
                 "cast\nthat hides one cannot be seen. Transactions, pins and freshness are the session's own matter.")

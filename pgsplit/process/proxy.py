@@ -13,6 +13,8 @@ from typing import Any, Final
 import gevent
 
 from .. import compiled, log
+from ..classify.classifier import Classifier
+from ..classify.function_lists import FunctionLists
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
 from ..session.limits import Limits
@@ -21,8 +23,6 @@ from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
 from ..session.snapshot import decisions, readable, snapshot, usage_rows
 from ..session.trial import Found, scram_salt, test_login
-from ..split.classifier import Classifier
-from ..split.function_lists import FunctionLists
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..upstream.cluster import ClusterManager

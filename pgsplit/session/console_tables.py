@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import __version__
+from ..classify.rules import RULES
 from ..config.model import Config
 from ..config.settings import of_scope
-from ..split.rules import RULES
 from ..stats.totals import merge
 
 Row = dict[str, Any]

@@ -9,8 +9,8 @@ import struct
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from ..classify.folding import fold
 from ..split.decision import Decision, Upstream
-from ..split.folding import fold
 from ..split.repeat import Held
 from ..stats.histogram import place
 from ..upstream.host import GROUND

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from ..classify.facts import Facts
 from ..split.batch import Batch
-from ..split.facts import Facts
 from ..split.repeat import Repeat, repeat_of
 from ..split.statements import Statement
 from ..stats.counters import ListenerStats

@@ -14,10 +14,10 @@ import gevent
 
 from .. import log
 from ..auth.secret import Kind, parse
+from ..classify.facts import Facts
 from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.decision import Upstream
-from ..split.facts import Facts
 from ..split.repeat import Held
 from ..split.splitter import Splitter
 from ..stats.counters import ListenerStats

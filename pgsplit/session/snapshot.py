@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..split.folding import unfolded
+from ..classify.folding import unfolded
 from ..sql.digest import of_text
 from ..wire.messages import IDLE, IN_TRANSACTION
 

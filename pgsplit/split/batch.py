@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from ..classify.facts import Facts
 from ..errors import ProtocolViolation
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .decision import Decision
-from .facts import Facts
 from .inquiry import Inquiry
 from .settings import Settings
 from .statements import Statement

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from ..classify.facts import Facts, Tx, Verdict
 from .decision import Decision, Upstream
-from .facts import Facts, Tx, Verdict
 
 # The word of the CommandComplete that a statement ends with, by its first word.
 _TAGS: Final = {"SELECT": b"SELECT", "WITH": b"SELECT", "VALUES": b"SELECT", "TABLE": b"SELECT", "INSERT": b"INSERT",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..classify.facts import DOUBT, Facts, Verdict
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import message_end
 from ..wire.messages import FRONTEND, IDLE
 from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
 from .decision import Decision, Upstream
-from .facts import DOUBT, Facts, Verdict
 from .inquiry import Inquiry
 from .observer import Observer
 from .settings import Ahead, give

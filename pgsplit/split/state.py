@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from ..classify.facts import DOUBT, HINTABLE, Facts, Tx, Verdict
+from ..classify.function_call import facts_of_call
 from ..wire import build
 from ..wire.framing import HEADER
 from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
-from .facts import DOUBT, HINTABLE, Facts, Tx, Verdict
-from .function_call import facts_of_call
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
 from .settings import LOGIN, Ahead, Settings, set_config
 from .state_query import CHECKED

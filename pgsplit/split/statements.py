@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from ..classify.facts import EVERY, UNCLEAR, Facts
 from ..wire import build
-from .facts import EVERY, UNCLEAR, Facts
 from .settings import Ahead
 
 MAX_NAMED: Final = 10_000      # named statements of a session that are known; what others do is doubt

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..classify.facts import DOUBT, Facts
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .batch import COPY_TYPES, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft, Operation
-from .facts import DOUBT, Facts
 from .observer import Observer
 from .state import State
 from .step import MORE, Action, Step

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 from gevent import socket as gsocket
 
+from pgsplit.classify.classifier import Classifier
 from pgsplit.session.routes import CONSISTENCY, Context, FlowTable
-from pgsplit.split.classifier import Classifier
 from pgsplit.split.repeat import Held, repeat_of
 from pgsplit.split.statements import Statement
 from pgsplit.stats.counters import ListenerStats

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
 from pgsplit.split.decision import Decision, Upstream
-from pgsplit.split.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.split.splitter import Splitter
 from pgsplit.wire import build
 from pgsplit.wire.build import message

@@ -1,4 +1,4 @@
-"""Makes pgsplit/split/functions.py from the catalogues of the servers whose DSNs are given.
+"""Makes pgsplit/classify/functions.py from the catalogues of the servers whose DSNs are given.
 
 A name is safe when every function of that name, in every version, is immutable, or is stable and not one of
 `server_local.FUNCTIONS` (gone through by hand), or is one of the volatile ones that are named here with the reason.

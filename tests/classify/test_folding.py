@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgsplit.split.classifier import Classifier
-from pgsplit.split.classify import classify
-from pgsplit.split.facts import Verdict
-from pgsplit.split.folding import fold, independent_of_literals
+from pgsplit.classify.classifier import Classifier
+from pgsplit.classify.classify import classify
+from pgsplit.classify.facts import Verdict
+from pgsplit.classify.folding import fold, independent_of_literals
 from tests.session.relays import module
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "statements.jsonl.gz"

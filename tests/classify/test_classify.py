@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgsplit.split.classifier import Classifier
-from pgsplit.split.classify import classify
-from pgsplit.split.facts import Tx, Verdict
-from pgsplit.split.functions import SAFE
-from pgsplit.split.rules import RULES
+from pgsplit.classify.classifier import Classifier
+from pgsplit.classify.classify import classify
+from pgsplit.classify.facts import Tx, Verdict
+from pgsplit.classify.functions import SAFE
+from pgsplit.classify.rules import RULES
 from tests.corpus import statements
 
 READS = [

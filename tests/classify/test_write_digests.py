@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pgsplit.classify.classifier import Classifier
+from pgsplit.classify.facts import Verdict
 from pgsplit.session.snapshot import readable
-from pgsplit.split.classifier import Classifier
-from pgsplit.split.facts import Verdict
 
 
 def test_remembered_seen_and_forgotten():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pgsplit.split.classifier import Classifier
-from pgsplit.split.classify import classify
-from pgsplit.split.facts import Verdict
-from pgsplit.split.function_lists import FunctionLists
+from pgsplit.classify.classifier import Classifier
+from pgsplit.classify.classify import classify
+from pgsplit.classify.facts import Verdict
+from pgsplit.classify.function_lists import FunctionLists
 
 LISTS = FunctionLists(["harmless", "app.is_*"], ["lower", "app.is_late", "slow_*"])
 

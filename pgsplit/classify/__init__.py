@@ -1,0 +1,1 @@
+"""What a text is: the lexer's tokens to facts, and the rules by name. Sans-I/O."""
