@@ -169,7 +169,8 @@ def test_g7_every_decision_has_a_reason_of_the_rule_table(connect: Connect, prox
     with connect() as session:
         eventually(lambda: session.execute("select 1") and counters(proxy).get("decisions.replica.read"))
         for sql in ("select 1", f"insert into {table} values (1)", f"select a from {table} for update", "begin",
-                    "select 1", "commit", "select pg_advisory_lock(1)", "select 1", "select", ""):
+                    "lock table pg_class in access share mode", "select 1", "commit", "begin", "commit",
+                    "select pg_advisory_lock(1)", "select 1", "select", ""):
             session.execute(sql)
     eventually(lambda: counters(proxy)["sessions"] and not counters(proxy)["sessions_active"])
     decided = {name for name in counters(proxy) if name.startswith("decisions.")}
@@ -179,7 +180,8 @@ def test_g7_every_decision_has_a_reason_of_the_rule_table(connect: Connect, prox
         assert reason in RULES or reason.startswith(prefix), reason
         assert RULES.get(reason, REASKED).upstream in (upstream, "either")
     assert {"decisions.replica.read", "decisions.primary.write", "decisions.primary.locking_clause",
-            "decisions.primary.transaction_open", "decisions.primary.pinned_advisory_lock"} <= decided
+            "decisions.pgsplit.begin_held", "decisions.primary.transaction_open",
+            "decisions.primary.pinned_advisory_lock"} <= decided
 
 
 def test_g8_no_secret_is_told(cluster: PrimaryAndStandbys, connect: Connect, proxy: Proxy) -> None:

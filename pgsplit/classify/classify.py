@@ -20,6 +20,7 @@ from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, effects_of, ends_of, 
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
 from .functions import SAFE
+from .transactions import begin_of, end_of
 
 NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
@@ -93,7 +94,7 @@ def _strongest(statements: list[Facts]) -> Facts:
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         releases=all(facts.releases for facts in statements),
-        executes=b"", prepares=None, deallocates=UNCLEAR if prepared else b"",
+        begins=None, ends_as=b"", executes=b"", prepares=None, deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
 
@@ -106,6 +107,8 @@ def _hinted(facts: Facts, hint: str) -> Facts:
     """A comment that is exactly ``/* pgsplit: primary */`` or ``replica`` decides, the latter among reads only."""
     if hint == "primary" and facts.verdict is Verdict.READ and not facts.empty:
         return replace(facts, verdict=Verdict.PRIMARY, reason="hint_primary", hint=hint)
+    if hint == "primary" and facts.begins is not None:
+        return replace(facts, begins=None, hint=hint)
     if hint == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
         return replace(facts, verdict=Verdict.READ, reason="hint_replica", effect_free=False, hint=hint)
     return facts
@@ -164,6 +167,10 @@ def _by_first_word(first: Token, words: list[Token]) -> Facts:
     facts = Facts(Verdict.PRIMARY, command.reason, cause, (word.upper(),), writes=writes,
                   wrote_nothing=not writes and word not in LOADS_CODE, effects=effects, cause=cause, ends=command.ends,
                   settings=settings_of(words) if "session_setting" in effects else (), tx=tx)
+    if tx is Tx.BEGIN:
+        facts = replace(facts, begins=begin_of(words))
+    elif tx is Tx.END and not writes:
+        facts = replace(facts, ends_as=end_of(words))
     if word == "execute" and len(words) > 1 and not _why_not_read(words)[0]:
         facts = replace(facts, executes=_name(words[1]))
     return facts

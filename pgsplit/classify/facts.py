@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from .transactions import Begin
+
 
 class Verdict(Enum):
     READ = "replica"        # a replica gives the same answer, and nothing is changed anywhere
@@ -54,6 +56,8 @@ class Facts:
     deallocates: bytes = b""             # the name of one, EVERY or UNCLEAR
     tells_route: bool = False            # asks for pgsplit.last_route
     tx: Tx | None = None
+    begins: Begin | None = None          # a plain BEGIN alone
+    ends_as: bytes = b""                 # the tag of a plain COMMIT or ROLLBACK alone
     hint: str = ""                       # replica or primary, from a comment
     empty: bool = False                  # no statement at all
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 class Rule(NamedTuple):
     name: str
-    upstream: str            # replica, primary, or either
+    upstream: str            # replica, primary, either, or pgsplit itself
     words: str
 
 
@@ -45,13 +45,16 @@ _TABLE: Final = (
     Rule("doubt", "primary", "not understood"),
     Rule("write_digest", "primary", "a replica has answered this text with 25006"),
     # of the session
+    Rule("begin_held", "pgsplit", "BEGIN is answered at once, and opened where its first statement goes"),
+    Rule("transaction_ended", "pgsplit", "the end of a transaction that has only read, or run nothing"),
+    Rule("portal_kept", "primary", "in a transaction a named portal may be gone on with later"),
     Rule("transaction_open", "primary", "a transaction is open"),
     Rule("pipelined_behind_primary", "primary", "a batch before it is not answered by the primary yet"),
     Rule("nothing_to_run", "primary", "no statement is run: Parse, Describe, Close or Sync alone"),
     Rule("named_statement", "primary", "makes or closes a named prepared statement: the primary has them all"),
     Rule("prepared_on_primary", "primary", "a replica cannot have the same prepared statement: definitions changed"),
     Rule("unnamed_statement", "primary", "closes the unnamed prepared statement"),
-    Rule("portal_elsewhere", "primary", "the portal that it uses was bound before"),
+    Rule("portal_elsewhere", "either", "the portal that it uses was bound before"),
     Rule("flush_without_sync", "primary", "Flush, or another message, before the batch's Sync"),
     Rule("sync_awaited", "primary", "its Sync has not come for a while, and a server tells an error without one"),
     Rule("function_call_message", "primary", "a FunctionCall message"),

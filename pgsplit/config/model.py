@@ -106,6 +106,7 @@ class Listener(Model):
     tls: ServerTls | None
     # routing settings: pgsplit.*, overridden by pgsplit.listeners.<name>.*
     consistency: Consistency
+    transactions: Literal["until_write", "read_only", "primary"]
     read_fallback: Literal["primary", "error"]
     unlisted_users: Literal["reject", "read_only"]
     login_without_primary: bool

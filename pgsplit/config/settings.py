@@ -68,6 +68,10 @@ SETTINGS: Final = (
     Setting("consistency", units.text, "global", "listener", True,
             "which writes a read is sure to see: all of this node, the session's own, or none",
             choices=("eventual", "session", "global")),
+    Setting("transactions", units.text, "until_write", "listener", True,
+            "which transactions read on replicas: all up to their first write, those that are READ ONLY, or none; "
+            "without consistency: global, until_write has to be asked for",
+            choices=("until_write", "read_only", "primary")),
     Setting("read_fallback", units.text, "primary", "listener", True,
             "what becomes of a read that no replica can serve", choices=("primary", "error")),
     Setting("unlisted_users", units.text, "reject", "listener", True,

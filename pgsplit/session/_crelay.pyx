@@ -793,6 +793,7 @@ cdef class CRelay:
         flow.ordered = context.ordered
         flow.without = context.without
         flow.sole = context.sole
+        flow.holds_begin = context.holds_begin
         flow.writes_nothing = context.writes_nothing
         flow.fence_ns = fence_ns
         flow.tx = tx
@@ -849,6 +850,8 @@ cdef class CRelay:
         if route is None or not route.valid:
             return False
         if route.commits if flow.tx == IDLE else route.begins:
+            return False
+        if route.begins and flow.holds_begin:
             return False
         way = self._way_of(flow, route)
         if way < 0:

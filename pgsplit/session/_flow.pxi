@@ -165,7 +165,7 @@ cdef class Flow:
     cdef int consistency
     cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx
-    cdef bint tx_wrote, without, sole, writes_nothing
+    cdef bint tx_wrote, without, sole, writes_nothing, holds_begin
     cdef int way, last_way
     cdef Leg leg
     cdef Route route

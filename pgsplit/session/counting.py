@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Final
 
@@ -78,9 +79,11 @@ class SessionCounter:
         if upstream is Upstream.DEFAULT:
             stats.statements_replica += 1
             self.replica += 1
-        else:
+        elif upstream is Upstream.ADDITIONAL:
             stats.statements_primary += 1
             self.primary += 1
+        else:
+            self.transaction_ns = time.monotonic_ns() if word in (b"BEGIN", b"START") else 0
         if word in (b"BEGIN", b"START"):
             stats.transactions += 1
             self._in_transaction = True

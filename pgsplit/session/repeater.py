@@ -113,7 +113,9 @@ class Repeater:
         route = self._route_of(data)
         if route is None or not route.valid:
             return False
-        if (route.commits if self._tx == IDLE else route.begins):
+        if route.commits if self._tx == IDLE else route.begins:
+            return False
+        if route.begins and self._context.holds_begin:
             return False
         way = self._way_of(route)
         if way < 0:

@@ -20,6 +20,7 @@ from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.decision import Upstream
 from ..split.repeat import Held
 from ..split.splitter import Splitter
+from ..split.transaction import Transaction
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..upstream.cluster import ClusterManager
@@ -302,7 +303,8 @@ class ActiveSession:
             self.shared.classifier, counter, user=logged_in.credentials.user,
             has_replica=not sole and logged_in.default is not None, sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
-            parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error")
+            parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
+            transaction=self._transaction())
         fence_ns = time.monotonic_ns()
         welcome(stream, main.session.statuses.messages, *self.key)
         tls = stream.tls is not None
@@ -322,6 +324,11 @@ class ActiveSession:
         self._compare_configurations(splitter)
         self.server.stats.session_began(tls=tls, upstream_tls=main.tls)
         return session
+
+    def _transaction(self) -> Transaction:
+        """Which transactions of the session may read on a replica."""
+        reached = self.logged_in.main.reached
+        return Transaction(self.listener.transactions, reached.transactions if reached is not None else None)
 
     def _adopt(self, name: str, connection: UpstreamConnection) -> Any:
         assert connection.stream is not None

@@ -162,6 +162,7 @@ class Session:
         if self._repeats is None or self.draining or not self.splitter.repeats:
             return
         self._repeats.context.without = self.splitter.without_replica
+        self._repeats.context.holds_begin = self.splitter.holds_begin
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
                            self._repeats.transaction_ns)
 
@@ -329,6 +330,8 @@ class Session:
         while client.inbox and not primary.congested and not (self._ended or self._cut):
             step = splitter.next(client.inbox, client.full, late)
             late = False        # what is behind it has not waited
+            if step.to_replica and self.flow.default is not None:
+                self.relay.send(self.flow.default, step.to_replica)
             if step.action is Action.FORWARD:
                 if step.batch is not None:
                     step.batch.started = time.monotonic_ns()
@@ -336,6 +339,8 @@ class Session:
                     self.relay.send(primary, step.data)
                 if step.size:
                     self.relay.forward(client, primary, step.size)
+                if step.behind:
+                    self.relay.send(primary, step.behind)
             elif step.action is Action.ASK:
                 self._ask(step)
             elif step.action is Action.ANSWER:

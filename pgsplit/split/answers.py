@@ -8,8 +8,8 @@ from ..wire import build
 from ..wire.framing import HEADER, message_end, skip
 from ..wire.messages import BACKEND, IDLE
 from ..wire.parse import error_fields, parameter_status
-from .batch import FLUSH, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Batch
-from .decision import Decision, Upstream
+from .batch import FLUSH, FUNCTION_CALL, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Batch
+from .decision import Upstream, traced
 from .observer import Observer
 from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
 from .settings import RESULT_SETTINGS
@@ -159,6 +159,10 @@ class Answers:
                 batch.ahead.extend((answer, None) for answer in own.swallowed)
                 return self._swallow(batch, inbox)
             body = bytes(inbox[position + HEADER:stop])
+            if batch is not None and batch.aside and kind == READY:
+                if batch.own_sync:
+                    return Step(Action.PASS, position) if position else self._own_sync_done(stop)
+                inbox[stop - 1] = state.transaction.status
             position = stop
             ended = self._primary_says(kind, body)
             if kind == COPY_BOTH:
@@ -167,6 +171,12 @@ class Answers:
             if ended is not None:
                 return Step(Action.PASS, position, batch=ended)
         return Step(Action.PASS, position) if position else MORE
+
+    def _own_sync_done(self, stop: int) -> Step:
+        batch = self._ready(IDLE)
+        assert batch is not None
+        self._state.skips = batch.failed
+        return Step(Action.CUT, stop)
 
     def _swallow(self, batch: Batch, inbox: bytearray) -> Step:
         """One message of an answer to pgsplit's own: nobody gets it, unless it is the session's."""
@@ -179,7 +189,7 @@ class Answers:
             return self._pass_one(kind, body, stop, end)
         if batch.inquiry is None and kind == ERROR:
             batch.ahead.clear()             # the error is the batch's; the server skips all up to a Sync
-            return self._pass_on(inbox)._replace(reply=build.SYNC if batch.kind == QUERY else b"")
+            return self._pass_on(inbox)._replace(reply=build.SYNC if batch.kind in _WITHOUT_SYNC else b"")
         self._primary_drop = max(0, stop - end)
         if batch.inquiry is None:
             if kind == batch.ahead[0][0]:
@@ -216,6 +226,8 @@ class Answers:
             state.copying = False
             if state.primary:
                 state.primary[0].failed = True
+                if state.primary[0].aside:
+                    state.transaction.fail()
                 state.void_operations(state.primary[0])
         elif kind == NOTICE:
             self._observer.notice(error_fields(body).severity)
@@ -280,6 +292,8 @@ class Answers:
     def replica(self, inbox: bytearray, give_up: bool) -> Step:
         """What to do with the replica's inbox; *give_up*: the answer is too long or too old to be held further."""
         state = self._state
+        if state.transaction.ending:
+            return self._ending(inbox)
         end = len(inbox)
         if self._replica_left:
             size = min(self._replica_left, end)
@@ -305,7 +319,7 @@ class Answers:
             if state.replica[0].ahead and not state.redirecting:
                 return self._ahead_of_replica(state.replica[0], kind, bytes(inbox[position + HEADER:stop]), stop)
             if kind == READY:
-                return self._replica_ready(stop)
+                return self._replica_ready(stop, inbox[stop - 1])
             if kind == ERROR and not state.redirecting:
                 step = self._replica_error(bytes(inbox[position + HEADER:stop]), position, min(stop, end))
                 if step is not None:
@@ -316,6 +330,17 @@ class Answers:
             state.replica[0].messages += 1
             state.replica[0].tags.append((kind, bytes(inbox[position + HEADER:stop])))
             self._held = stop
+
+    def _ending(self, inbox: bytearray) -> Step:
+        """The answer to the end of a transaction on the replica that is nobody's any more."""
+        stop = message_end(inbox, 0, len(inbox), BACKEND)
+        if stop < 0 or stop > len(inbox):
+            return MORE
+        if inbox[0] == READY:
+            self._state.transaction.ending -= 1
+        elif inbox[0] in (PARAMETER, NOTIFICATION):
+            self._replica_says_aside(inbox[0], inbox, 0, stop)
+        return Step(Action.CUT, stop)
 
     def _ahead_of_replica(self, batch: Batch, kind: int, body: bytes, stop: int) -> Step:
         """An answer to what pgsplit put ahead. Where it is not as it must be, the batch goes to the primary."""
@@ -411,11 +436,14 @@ class Answers:
         state.applied = None
         return bool(state.replica) and state.replica[0].effect_free
 
-    def _replica_ready(self, stop: int) -> Step:
+    def _replica_ready(self, stop: int, status: int) -> Step:
         state = self._state
         batch = state.replica.pop(0)
         self._note_put_ahead(batch)
+        state.transaction.replica_said(status, told=not state.redirecting)
         if not state.redirecting:
+            if batch.begins is not None:
+                state.transaction.begun_in_flight = False
             if batch.statement is not None and not batch.failed:
                 state.statements.unnamed = batch.statement
                 batch.statement.default = True
@@ -473,6 +501,7 @@ class Answers:
         head = state.replica[0] if state.replica else None
         state.replica.clear()
         state.has_replica = False
+        state.transaction.replica_gone()
         state.take_back("replica_lost" if head is not None and not head.passing else state.forced)
         self._held = 0
         self._replica_drop = 0
@@ -489,7 +518,9 @@ class Answers:
             return Step(Action.CLOSE)
         error = build.error_response("ERROR", "08006", "the connection to the replica was lost during this statement",
                                      detail=f"Part of the result had been passed on. {why}")
-        return Step(Action.ANSWER, data=error + build.ready_for_query(IDLE), batch=head)
+        if state.transaction.begin is not None:
+            state.transaction.fail()
+        return Step(Action.ANSWER, data=error + build.ready_for_query(state.status), batch=head)
 
 
 def _as_described(statement: Statement, kind: int, body: bytes) -> bool:
@@ -499,9 +530,5 @@ def _as_described(statement: Statement, kind: int, body: bytes) -> bool:
     return body == statement.described[kind != PARAMETER_DESCRIPTION]
 
 
-def traced(decision: Decision | None) -> bytes:
-    """The notice that `pgsplit.trace` asks for."""
-    return build.notice_response("NOTICE", "00000", f"pgsplit: {decision}") if decision is not None else b""
-
-
 _INBOX: Final = 65536
+_WITHOUT_SYNC: Final = frozenset({QUERY, FUNCTION_CALL})

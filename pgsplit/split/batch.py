@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from ..classify.facts import Facts
+from ..classify.transactions import Begin
 from ..errors import ProtocolViolation
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
@@ -37,9 +38,10 @@ PARAMETER_DESCRIPTION: Final = ord("t")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "bound", "closed", "decision", "effect_free", "empty", "failed", "given", "inquiry", "kind",
-                 "late", "messages", "operations", "passing", "reason", "requests", "rows", "size", "sql",
-                 "sqlstate", "started", "statement", "tags", "texts", "traced", "uses", "wrote")
+    __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
+                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "reason",
+                 "requests", "rows", "size", "sql", "sqlstate", "started", "statement", "tags", "texts", "traced",
+                 "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -62,6 +64,10 @@ class Batch:
         self.texts: list[Facts] = []   # of its Query, or of its Parses
         self.statement: Statement | None = None  # the unnamed statement as it is after the batch
         self.uses: bytes | None = None           # the one statement of an earlier batch that it is about
+        self.begins: Begin | None = None         # a BEGIN ahead of what else it runs, where a replica gets both
+        self.opens = False            # what was put ahead opens the client's transaction
+        self.aside = False            # it runs beside the client's transaction, which is not open on the primary
+        self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
         self.traced = False           # the client has been told the decision
@@ -102,8 +108,8 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "end", "judged", "obstacle", "operations", "parsed", "portals", "query", "requests",
-                 "size", "unnamed", "uses")
+    __slots__ = ("bound", "call", "elsewhere", "end", "judged", "obstacle", "operations", "parsed",
+                 "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
@@ -117,6 +123,7 @@ class Draft:
         self.bound: list[Parsed | bytes] = []    # of each Bind: the Parse of this batch that it means, or the name
         self.operations: list[tuple[int, bytes | None, Parsed | None]] = []     # as in Operation
         self.portals: set[bytes] = set()
+        self.elsewhere: set[bytes] = set()       # portals of earlier batches that it executes or describes
         self.unnamed: Parsed | None = None       # the unnamed statement of this batch
         self.uses: list[bytes] = []              # statements of earlier batches that it binds or describes
 
@@ -157,6 +164,16 @@ class Draft:
         if self.query is not None:
             return self.query[:-1]
         return self.parsed[0].sql if len(self.parsed) == 1 else None
+
+    @property
+    def only_parses(self) -> bool:
+        """Whether it is without a Sync, and runs nothing: the client wants to know of statements."""
+        return self.end == FLUSH and not (self.bound or self.elsewhere or self.obstacle == "malformed_message")
+
+    @property
+    def continues(self) -> bool:
+        """Whether it does nothing but go on with the unnamed portal of an earlier batch."""
+        return self.elsewhere == {b""} and not (self.parsed or self.bound or self.operations or self.uses)
 
     def _refuse(self, obstacle: str) -> None:
         self.obstacle = self.obstacle or obstacle
@@ -213,6 +230,7 @@ class Draft:
 
     def _portal(self, name: bytes) -> None:
         if name not in self.portals:
+            self.elsewhere.add(name)
             self._refuse("portal_elsewhere")
 
 

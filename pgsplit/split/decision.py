@@ -5,16 +5,19 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from ..wire import build
+
 
 class Upstream(IntEnum):
-    """The two upstreams of a session; `text` is the word in everything that a user reads."""
+    """The two upstreams of a session, and none of them; `text` is the word in everything that a user reads."""
 
     DEFAULT = 0
     ADDITIONAL = 1
+    NEITHER = 2         # pgsplit itself has answered
 
     @property
     def text(self) -> str:
-        return ("replica", "primary")[self]
+        return ("replica", "primary", "pgsplit")[self]
 
 
 class Decision(NamedTuple):
@@ -27,3 +30,8 @@ class Decision(NamedTuple):
     def __str__(self) -> str:
         """As the client is told it: ``replica: read``."""
         return f"{self.upstream.text}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+def traced(decision: Decision | None) -> bytes:
+    """The notice that `pgsplit.trace` asks for."""
+    return build.notice_response("NOTICE", "00000", f"pgsplit: {decision}") if decision is not None else b""

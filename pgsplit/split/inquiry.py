@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from ..errors import ProtocolViolation
@@ -16,7 +16,7 @@ from .statements import Statement
 class Asker(Protocol):
     """The session's state, which takes the answers."""
 
-    def settled(self, settings: Settings, pins: dict[str, str]) -> None: ...
+    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None: ...
 
     def unsettled_for_good(self, why: str) -> None: ...
 
@@ -50,6 +50,7 @@ class StateInquiry:
         self._error = ""
         self._values: list[Pair] = []
         self._pins: dict[str, str] = {}
+        self._defaults: dict[str, str] = {}      # of transactions
         sql, values = state_query(pins, [name for name in options if name != "pgsplit.last_route"],
                                   functions=functions, differing=differing)
         self.data = b"".join((build.parse(OWN, sql), build.bind(statement=OWN, values=values), build.execute(),
@@ -62,7 +63,9 @@ class StateInquiry:
         if len(row) != 3:
             raise ProtocolViolation("a row of another shape than was asked for")
         what, name, value = (cell or b"" for cell in row)
-        if what == b"s":
+        if what == b"t":
+            self._defaults[name.decode()] = value.decode(errors="replace")
+        elif what == b"s":
             self._values.append((name, value))
         elif name == ROLE:
             self._role = value
@@ -81,7 +84,8 @@ class StateInquiry:
         if (b"default_transaction_isolation", b"serializable") in self._values:
             self._pins["serializable"] = "default_transaction_isolation"
         user = b"" if self._session_user == self._user else self._session_user
-        self._asker.settled(Settings(tuple(sorted(set(self._values))), user, self._role), self._pins)
+        self._asker.settled(Settings(tuple(sorted(set(self._values))), user, self._role), self._pins,
+                            self._defaults)
 
 
 class DescribeInquiry:

@@ -21,7 +21,7 @@ class Observer(Protocol):
         """A batch has been sent. What comes of it, `Session` tells when it is answered."""
 
     def command(self, upstream: Upstream, tag: bytes) -> None:
-        """The tag of a CommandComplete, such as ``SELECT 1``."""
+        """The tag of a CommandComplete, such as ``SELECT 1``; NEITHER: of one that no server has sent."""
 
     def error(self, severity: str, sqlstate: str) -> None: ...
 

@@ -8,9 +8,10 @@ from ..classify.facts import DOUBT, Facts, Verdict
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import message_end
-from ..wire.messages import FRONTEND, IDLE
+from ..wire.messages import FAILED, FRONTEND, IDLE
 from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
 from .decision import Decision, Upstream
+from .holding import Holding
 from .inquiry import Inquiry
 from .observer import Observer
 from .settings import Ahead, give
@@ -18,12 +19,16 @@ from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
+from .transaction import ON_REPLICA
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
     detail="pgsplit has no login at the primary for it: the user is not in user_list, or the primary is away.")
 
 CANCELLED_ERROR: Final = build.error_response("ERROR", "57014", "canceling statement due to user request")
+
+ABORTED_ERROR: Final = build.error_response(
+    "ERROR", "25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
 NO_REPLICA_ERROR: Final = build.error_response(
     "ERROR", "57P03", "no replica can serve this read now",
@@ -43,6 +48,7 @@ class Requests:
         self._observer = observer
         self._draft = Draft()
         self._stream = Stream(state, observer)
+        self._holding = Holding(state, observer)
         self._skipping = False
 
     @property
@@ -73,6 +79,8 @@ class Requests:
             return WAIT
         if not state.asked and (self._stream.left or state.segment is not None):
             return self._stream.next(inbox, full)
+        if state.skips:
+            state.skips, self._skipping = False, True
         if self._skipping:
             return self._skip(inbox)
         if state.taken_back:
@@ -84,18 +92,23 @@ class Requests:
         draft.gather(inbox, state.asked)
         if not draft.end:
             judge = draft.size > draft.judged or (late and draft.size)
-            if judge and not state.asked and (step := self._route(draft, late)) is not MORE:
+            if judge and not state.asked and (step := self._route(draft, inbox, late)) is not MORE:
                 return step
             if not full:
                 return MORE
             return WAIT if state.asked else self._too_large(inbox)
         if draft.end == TERMINATE:
             return WAIT if state.asked or state.primary else Step(Action.CLOSE)
-        return self._route(draft)
+        return self._route(draft, inbox)
 
     def asked(self, step: Step) -> None:
         """The ASK step given last has been done."""
         assert step.batch is not None and step.decision is not None
+        transaction = self._state.transaction
+        if step.batch.begins is not None:
+            transaction.hold(step.batch.begins)
+            transaction.begun_in_flight = True
+        transaction.settings_given |= step.batch.given is not None and transaction.begin is not None
         self._state.replica.append(step.batch)
         self._state.asked += step.size
         self._left_for(step.batch, step.decision)
@@ -127,7 +140,7 @@ class Requests:
 
     # --- deciding ---------------------------------------------------------------------------------------
 
-    def _route(self, draft: Draft, late: bool = False) -> Step:
+    def _route(self, draft: Draft, inbox: bytearray, late: bool = False) -> Step:
         """Of a batch that is complete. The beginning of one leaves when it is the primary's whatever follows, since a
         server begins with it, and answers an error at once; else MORE: of what a replica may get nothing runs yet.
         """
@@ -139,9 +152,24 @@ class Requests:
             return self._refuse(draft, CANCELLED_ERROR)
         if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:
             return self._inquire(state.state_inquiry())
+        transaction = state.transaction
+        if transaction.begin is None and transaction.on_replica != IDLE and not state.replica:
+            return Step(Action.ANSWER, to_replica=self._holding.end_on_replica())
         bound = state.bound_facts(draft)
         parsed = state.parsed_facts(draft)
+        step = self._transaction(draft, inbox, bound, parsed, late)
+        if step is not None:
+            return step
+        if not draft.end and not late and self._holding.awaits_rest(draft, bound, parsed):
+            draft.judged = draft.size
+            return MORE
+        begins = self._holding.begins_on_replica(draft, bound)
+        if begins is not None:
+            bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
         decision = self._always_primary(draft, bound, parsed)
+        if begins is not None and decision is not None:
+            begins, bound, parsed = None, state.bound_facts(draft), state.parsed_facts(draft)
+            decision = self._always_primary(draft, bound, parsed)
         if not draft.end:
             if decision is None and late and not state.must_read_on_replica:
                 decision = Decision(Upstream.ADDITIONAL, "sync_awaited")
@@ -150,9 +178,12 @@ class Requests:
                 return MORE
             draft.end = FLUSH
         if decision is None:
-            decision = (Decision(state.last.upstream, "empty_query") if all(facts.empty for facts in bound)
-                        else Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail))
+            decision = self._on_replica(bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
+        batch.begins = begins
+        if transaction.begin is not None and draft.only_parses:
+            batch.kind, batch.own_sync = SYNC, True
+        batch.aside = transaction.begin is not None and (batch.own_sync or decision.reason == "nothing_to_run")
         batch.decision = decision
         batch.requests = draft.requests
         batch.sql = draft.sql
@@ -168,9 +199,30 @@ class Requests:
             return WAIT
         if state.read_only and state.tx == IDLE and any(facts.writes for facts in bound):
             return self._refuse(draft, READ_ONLY_ERROR)
-        if state.must_read_on_replica and decision.reason in NO_REPLICA:
+        if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
         return self._forward(draft, batch, decision)
+
+    def _transaction(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts],
+                     late: bool) -> Step | None:
+        """What begins or ends a transaction and is answered here, or is refused in one; None for all else."""
+        state, holding = self._state, self._holding
+        if state.transaction.begin is not None:
+            step = holding.end(draft, inbox, bound)
+            if step is None and state.transaction.status == FAILED:
+                refused = holding.refuses(draft, bound, parsed, late)
+                if refused:
+                    return self._refuse(draft, ABORTED_ERROR)
+                step = MORE if refused is None else None
+        elif (begin := holding.held(draft, bound)) is not None:
+            if state.unsettled:
+                return self._inquire(state.state_inquiry())
+            step = holding.hold(draft, inbox, begin)
+        else:
+            return None
+        if step is not None and step.action is Action.ANSWER:
+            self._draft = Draft()
+        return step
 
     def _inquire(self, inquiry: Inquiry) -> Step:
         """Ask the primary something first; the batch is decided about anew when it has answered."""
@@ -181,10 +233,23 @@ class Requests:
         state.primary.append(question)
         return Step(Action.FORWARD, 0, data=inquiry.data, batch=question)
 
+    def _on_replica(self, bound: list[Facts]) -> Decision:
+        state = self._state
+        if not bound:
+            return Decision(Upstream.DEFAULT, "portal_elsewhere")
+        if not all(facts.empty for facts in bound):
+            return Decision(Upstream.DEFAULT, bound[0].reason, bound[0].detail)
+        on_primary = state.last.upstream is Upstream.ADDITIONAL and state.transaction.begin is None
+        return Decision(Upstream.ADDITIONAL if on_primary else Upstream.DEFAULT, "empty_query")
+
     def _ask(self, draft: Draft, batch: Batch, decision: Decision) -> Step:
         """To the replica, behind whatever it lacks."""
         state = self._state
         ahead: list[Ahead] = []
+        if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
+            if state.replica:
+                return WAIT     # what opens the transaction there may fail
+            ahead.append(ON_REPLICA)
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
@@ -203,7 +268,7 @@ class Requests:
     def _may_be_refused(self, decision: Decision, parsed: list[Facts]) -> bool:
         """Whether the batch gets an error of pgsplit's own once more of it has come: then none of it runs."""
         state = self._state
-        return (state.must_read_on_replica and decision.reason in NO_REPLICA) or (
+        return (state.must_read_on_replica and decision.reason in NO_REPLICA and state.transaction.begin is None) or (
             state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
 
     def _always_primary(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision | None:
@@ -230,10 +295,14 @@ class Requests:
         for pin, cause in state.pins.items():
             if pin not in PASSING or not state.unsettled:
                 return Decision(primary, f"pinned_{pin}", cause)
-        if not bound and draft.end:
+        in_transaction = state.transaction.begin is not None
+        continues = in_transaction and state.transaction.on_replica != IDLE and draft.continues
+        if not bound and draft.end and not continues:
             return Decision(primary, "nothing_to_run")
-        if draft.obstacle:
+        if draft.obstacle and not continues:
             return Decision(primary, draft.obstacle)
+        if in_transaction and any(draft.portals):
+            return Decision(primary, "portal_kept")
         if not state.has_replica:
             return Decision(primary, "no_replica")
         if all(facts.empty for facts in bound):
@@ -250,12 +319,18 @@ class Requests:
         ahead = self._ahead_of_primary(draft, batch)
         self._to_primary(draft, batch)
         self._left_for(batch, decision)
-        return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision)
+        return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision,
+                    behind=build.SYNC if batch.own_sync else b"",
+                    to_replica=b"" if batch.aside else self._holding.end_on_replica())
 
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
+        if state.transaction.begin is not None and not batch.aside:
+            ahead[:0] = state.transaction.opening()
+            state.transaction.end()
+            batch.opens = True
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
             if unnamed is None:
@@ -282,10 +357,11 @@ class Requests:
         self._left_for(batch, decision)
         if batch.kind != FLUSH:
             self._stream.left = message_end(inbox, start, end, FRONTEND) - end
-            return Step(Action.FORWARD, end, data=ahead, batch=batch, decision=decision)
-        if start:
-            return Step(Action.FORWARD, start, data=ahead, batch=batch, decision=decision)
-        return self._stream.next(inbox, True)._replace(batch=batch, decision=decision)
+            step = Step(Action.FORWARD, end)
+        else:
+            step = Step(Action.FORWARD, start) if start else self._stream.next(inbox, True)
+        return step._replace(data=ahead + step.data, batch=batch, decision=decision,
+                             to_replica=self._holding.end_on_replica())
 
     def _to_primary(self, draft: Draft, batch: Batch) -> None:
         state = self._state
@@ -314,11 +390,14 @@ class Requests:
     # --- answering for the server -------------------------------------------------------------------------
 
     def _refuse(self, draft: Draft, error: bytes) -> Step:
+        state = self._state
         self._draft = Draft()
-        self._state.forced = ""
+        state.forced = ""
         self._skipping = draft.end in _OPEN
-        data = error if self._skipping else error + build.ready_for_query(IDLE)
-        return Step(Action.ANSWER, draft.size, data=data)
+        if state.transaction.begin is not None:
+            state.transaction.fail()
+        data = error if self._skipping else error + build.ready_for_query(state.status)
+        return Step(Action.ANSWER, draft.size, data=data, to_replica=self._holding.end_on_replica())
 
     def _skip(self, inbox: bytearray) -> Step:
         end = len(inbox)
@@ -330,7 +409,7 @@ class Requests:
         if inbox[0] == TERMINATE:
             return Step(Action.CLOSE)
         self._skipping = inbox[0] != SYNC
-        return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(IDLE))
+        return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(self._state.status))
 
 
 _NEVER_A_READ: Final = {FUNCTION_CALL: "function_call_message", FLUSH: "flush_without_sync"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..classify.transactions import Begin
 from ..wire.messages import IDLE
 from .answers import Answers
 from .batch import Batch, Draft
@@ -18,6 +19,7 @@ from .requests import Requests
 from .settings import LOGIN
 from .state import Classify, State
 from .statements import Statement
+from .transaction import Transaction
 
 
 class Splitter:
@@ -27,14 +29,15 @@ class Splitter:
     `replica_lost`).
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
-    serve is an ERROR. *parameters*: the primary's ParameterStatus.
+    serve is an ERROR. *parameters*: the primary's ParameterStatus. *transaction*: which transactions may read on a
+    replica.
     """
 
     def __init__(self, classify: Classify, observer: Observer, *, user: str, has_replica: bool, sole: bool = False,
                  read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
-                 parameters: Mapping[str, str] | None = None) -> None:
+                 parameters: Mapping[str, str] | None = None, transaction: Transaction | None = None) -> None:
         self._state = State(classify, user=user, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
-                            must_read_on_replica=must_read_on_replica)
+                            must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction())
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
         for name, value in (parameters or {}).items():
@@ -49,11 +52,12 @@ class Splitter:
     def idle(self) -> bool:
         """Between batches and outside a transaction: the session may end without breaking anything."""
         state = self._state
-        return state.tx == IDLE and not state.primary and not state.replica and self._requests.between_batches
+        return state.status == IDLE and not state.primary and not state.replica and self._requests.between_batches
 
     @property
     def tx(self) -> int:
-        return self._state.tx
+        """The transaction status that the client was told last."""
+        return self._state.status
 
     @property
     def tx_wrote(self) -> bool:
@@ -158,6 +162,12 @@ class Splitter:
         inbox.
         """
         return self._requests.took(data, decision)
+
+    @property
+    def holds_begin(self) -> bool:
+        """Whether a plain BEGIN is answered here, and no relay may send it on."""
+        state = self._state
+        return state.has_replica and not state.sole and state.transaction.may_hold(Begin(b"BEGIN"))
 
     @property
     def without_replica(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from .inquiry import DescribeInquiry, Inquiry, StateInquiry
 from .settings import LOGIN, Ahead, Settings, set_config
 from .state_query import CHECKED
 from .statements import Statement, Statements, parse_message
+from .transaction import Defaults, Transaction
 
 OWN_OPTIONS: Final = frozenset({"pgsplit.route", "pgsplit.trace"})
 MAX_OPTIONS: Final = 200       # customized options of a session that are looked after
@@ -37,12 +38,13 @@ class State:
         "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting",
         "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
         "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_unnamed", "read_only",
-        "redirecting", "refused", "replica", "route", "segment", "settings", "sole", "statements", "taken_back",
-        "told", "trace", "tx", "tx_wrote", "unknown_functions", "unsafe_encoding", "unsettled",
+        "redirecting", "refused", "replica", "route", "segment", "settings", "skips", "sole", "statements",
+        "taken_back", "told", "trace", "transaction", "tx", "tx_wrote", "unknown_functions", "unsafe_encoding",
+        "unsettled",
     )
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
-                 must_read_on_replica: bool) -> None:
+                 must_read_on_replica: bool, transaction: Transaction) -> None:
         self._user = user
         self._classify = classify
         self.has_replica = has_replica
@@ -51,6 +53,7 @@ class State:
         self.opaque = opaque                   # a replication connection: nothing is read of it
         self.must_read_on_replica = must_read_on_replica
         self.tx = IDLE                         # the status in the primary's last ReadyForQuery
+        self.transaction = transaction         # what is not open there
         self.tx_wrote = False
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it
         self.primary: list[Batch] = []         # sent and not answered
@@ -77,6 +80,7 @@ class State:
         self.own_unsettled = False             # one of those two may have changed
         self.inquiries = 0                     # pgsplit's own questions at the primary
         self.cancelled_waiting = False         # the client has cancelled the statement that is to be routed next
+        self.skips = False                     # an error was told: the client's next messages do not count up to a Sync
         self.plain_strings = True              # standard_conforming_strings
         self.unsafe_encoding = False
         self.last = Decision(Upstream.ADDITIONAL, "login")
@@ -88,6 +92,13 @@ class State:
         self.taken_back = True
         self.redirecting = ""
         self.forced = reason
+        if self.transaction.begun_in_flight:
+            self.transaction.end()
+
+    @property
+    def status(self) -> int:
+        """The transaction status that the client was told last."""
+        return self.tx if self.transaction.begin is None else self.transaction.status
 
     def parameter(self, name: str, value: str) -> None:
         """A ParameterStatus of the primary."""
@@ -106,7 +117,8 @@ class State:
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_waiting or self.copying or self.copy_ends
-                    or self.segment or self.trace or self.route or self.unsafe_encoding
+                    or self.segment or self.transaction.begin is not None or self.transaction.on_replica != IDLE
+                    or self.transaction.ending or self.trace or self.route or self.unsafe_encoding
                     or self.opaque or self.read_only or self.statements.coming or self.statements.to_close))
 
     @property
@@ -268,8 +280,9 @@ class State:
             ahead.append(set_config([(b"pgsplit.last_route", str(self.told).encode())]))
         return ahead
 
-    def settled(self, settings: Settings, pins: dict[str, str]) -> None:
+    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None:
         """What the session's state is (see `StateInquiry`)."""
+        self.transaction.defaults = Defaults.of(defaults)
         own = {name: value for name, value in settings.values if name.startswith(b"pgsplit.")}
         self.trace = own.get(b"pgsplit.trace") in (b"on", b"true", b"yes", b"1")
         self.route = own.get(b"pgsplit.route", b"").decode(errors="replace")
@@ -291,6 +304,6 @@ class State:
             return False
         batch = self.primary[0]
         ends = any(facts.tx is Tx.END for facts in batch.bound)
-        if self.tx != IDLE and not ends:
+        if (self.tx != IDLE or batch.opens) and not ends:
             return False
         return batch.wrote or (ends and self.tx_wrote)

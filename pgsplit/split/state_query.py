@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from .settings import NOT_GIVEN
+from .transaction import SETTINGS
 
 LONGEST: Final = 8000          # characters of a value that is carried to a replica
 
@@ -30,6 +31,10 @@ _SETTINGS: Final = f"""
     select 's', name, pg_catalog.left(setting, {LONGEST}) from pg_catalog.pg_settings
     where source {_EQUALS} 'session'
         and name operator(pg_catalog.<>) all ('{{{",".join(NOT_GIVEN)}}}'::pg_catalog.text[])
+    union all select 't', n, v from (
+        select n, pg_catalog.current_setting(n, true) as v
+        from pg_catalog.unnest('{{{",".join(SETTINGS)}}}'::pg_catalog.text[]) as n) as defaults
+    where v is not null
     union all select 'i', 'role', pg_catalog.current_setting('role')
     union all select 'i', 'session_authorization', session_user::pg_catalog.text
     union all select 'k', 'unknown_settings', name from pg_catalog.pg_settings
@@ -72,7 +77,7 @@ _COMPUTED: Final = """
 def state_query(pins: Iterable[str], options: Collection[str], *, functions: bool,
                 differing: Collection[str] = ()) -> tuple[str, list[bytes]]:
     """(SQL, its parameters); it gives rows of (what, name, value): ``s`` a setting, ``i`` the role or user, ``p`` one
-    of *pins* that holds, ``k`` a pin that was not asked for.
+    of *pins* that holds, ``k`` a pin that was not asked for, ``t`` what transactions are by default.
 
     *options*: names of customized options. *functions*: also those that any function of the database names.
     *differing*: settings that are asked for whether the session has set them or not.

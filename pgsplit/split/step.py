@@ -12,7 +12,7 @@ from .decision import Decision
 class Action(Enum):
     MORE = auto()       # nothing to do until more bytes come
     WAIT = auto()       # nothing to do until an upstream has answered what it was sent
-    FORWARD = auto()    # client -> additional: `data`, then the first `size` bytes of the client's inbox
+    FORWARD = auto()    # client -> additional: `data`, then the first `size` bytes of the client's inbox, then `behind`
     ASK = auto()        # client -> default: `data`, then a copy of `size` bytes at `start`, which stay in the inbox
     ANSWER = auto()     # drop `size` bytes of the client's inbox and send `data` to the client
     CLOSE = auto()      # the client has said goodbye
@@ -27,8 +27,10 @@ class Step(NamedTuple):
     size: int = 0
     start: int = 0
     data: bytes = b""
+    behind: bytes = b""
     reply: bytes = b""      # for the upstream that has spoken
     consume: int = 0
+    to_replica: bytes = b""     # the end of a transaction there, which nobody waits for
     batch: Batch | None = None
     decision: Decision | None = None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ProtocolViolation, ServerError
+from ..split.transaction import SETTINGS, UNKNOWN_DEFAULTS, Defaults
 from ..wire import build
 from ..wire.parse import data_row, server_error
 from .stream import Stream
@@ -19,7 +20,8 @@ START_TIME: Final = """(extract(epoch from pg_catalog.pg_postmaster_start_time()
   operator(pg_catalog.*) 1000000)::pg_catalog.int8"""
 _SERVER: Final = f"""select {START_TIME}, pg_catalog.pg_is_in_recovery(),
   case when not pg_catalog.pg_is_in_recovery() then
-    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) end"""
+    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) end,
+  {", ".join(f"pg_catalog.current_setting('{name}', true)" for name in SETTINGS)}"""
 QUESTION: Final = build.query(f"{_SERVER}, (select system_identifier from pg_catalog.pg_control_system())")
 # By SQLSTATE of the answer, what is asked instead: a role that may not read the control file; and a standby, which
 # answers nothing where default_transaction_isolation is serializable (manual 27.4.2).
@@ -40,6 +42,7 @@ class Reached:
     in_recovery: bool
     timeline: int
     system_identifier: str
+    transactions: Defaults = UNKNOWN_DEFAULTS      # what the session's settings made of transactions when it began
 
 
 def take(stream: Stream) -> Reached | None:
@@ -52,12 +55,14 @@ def take(stream: Stream) -> Reached | None:
     if error is not None and (instead := _INSTEAD.get(error.sqlstate)):
         stream.write(b"".join(instead))
         rows = [row for question in instead for row in _answer(stream)[0]]
-    if len(rows) != 1 or len(rows[0]) != 4:
+    if len(rows) != 1 or len(rows[0]) != 4 + len(SETTINGS):
         return None
-    started, in_recovery, timeline, system = rows[0]
+    started, in_recovery, timeline, *settings, system = rows[0]
+    defaults = {name: value.decode(errors="replace") for name, value in zip(SETTINGS, settings, strict=True)
+                if value is not None}
     try:
         return Reached(int(started or b""), in_recovery == b"t", int(timeline, 16) if timeline else UNKNOWN,
-                       (system or b"").decode("ascii"))
+                       (system or b"").decode("ascii"), Defaults.of(defaults))
     except ValueError:
         return None
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
+from pgsplit.classify.transactions import begin_of, end_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.splitter import Splitter
+from pgsplit.split.transaction import Defaults, Transaction
+from pgsplit.sql.lexer import tokens
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 from pgsplit.wire.framing import skip
@@ -29,9 +32,11 @@ def facts(sql: bytes) -> Facts:
         return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,
                      wrote_nothing=" from " not in text)
     if word == "begin":
-        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.BEGIN)
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.BEGIN,
+                     begins=begin_of(tokens(text)))
     if word in ("commit", "rollback"):
-        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END)
+        return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END,
+                     ends_as=end_of(tokens(text)))
     if word == "show":
         return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, wrote_nothing=True,
                      tells_route="last_route" in text)
@@ -74,9 +79,10 @@ class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
-                 buffer: int = 65536) -> None:
+                 buffer: int = 65536, transactions: str = "primary") -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
+        self._transactions = transactions
         self._hold = hold
         self._buffer = buffer
         self.stale = ""
@@ -165,7 +171,8 @@ class Talk:
         self.rows = 0             # that passed without the session
         self.messages = 0         # of servers
         splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
-                            read_only=self._make["read_only"])
+                            read_only=self._make["read_only"],
+                            transaction=Transaction(self._transactions, Defaults("read committed")))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.lost.append, answered=lambda upstream, batch, now, tx: None,

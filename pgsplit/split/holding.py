@@ -1,0 +1,120 @@
+"""Answering BEGIN and COMMIT here: transactions that no server, or only a replica, knows of (see `transaction`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..classify.facts import Facts, Verdict
+from ..classify.transactions import Begin
+from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
+from .batch import SYNC, Draft
+from .decision import Decision, Upstream, traced
+from .observer import Observer
+from .state import PASSING, State
+from .step import WAIT, Action, Step
+from .transaction import END_ON_REPLICA, answer_to
+
+BEGIN_HELD: Final = Decision(Upstream.NEITHER, "begin_held")
+TRANSACTION_ENDED: Final = Decision(Upstream.NEITHER, "transaction_ended")
+
+
+class Holding:
+    def __init__(self, state: State, observer: Observer) -> None:
+        self._state = state
+        self._observer = observer
+
+    def may_hold(self, begin: Begin) -> bool:
+        """Whether the transaction of *begin* need not be opened yet; while the session's settings are not known it may
+        turn out that it must.
+        """
+        state = self._state
+        return (state.has_replica and state.tx == IDLE and not (state.sole or state.read_only or state.primary
+                or state.forced or state.route == "primary" or state.pins.keys() - PASSING)
+                and (not state.pins or state.unsettled)
+                and state.transaction.may_hold(begin, unsettled=state.unsettled))
+
+    def held(self, draft: Draft, bound: list[Facts]) -> Begin | None:
+        """The BEGIN, all that *draft* is, that can be answered here."""
+        begin = bound[0].begins if len(bound) == 1 and draft.end else None
+        return begin if begin is not None and not draft.obstacle and self.may_hold(begin) else None
+
+    def hold(self, draft: Draft, inbox: bytearray, begin: Begin) -> Step | None:
+        """Answer *begin*; None where its answer is not known to the byte."""
+        if self._state.asked:
+            return WAIT
+        step = self._answer(draft, inbox, begin.tag, IN_TRANSACTION, BEGIN_HELD)
+        if step is not None:
+            self._state.transaction.hold(begin)
+        return step
+
+    def begins_on_replica(self, draft: Draft, bound: list[Facts]) -> Begin | None:
+        """The BEGIN at the head of a batch of reads, which a replica may have as it is."""
+        begin = bound[0].begins if len(bound) > 1 and draft.end == SYNC else None
+        if begin is None or self._state.transaction.begin is not None or not self.may_hold(begin):
+            return None
+        return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None
+
+    def awaits_rest(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> bool:
+        """Whether *draft*, of which a part has come, may turn out to be answered here, to be a replica's as a whole, or
+        to run nothing.
+        """
+        if self._state.transaction.begin is not None:
+            return not bound
+        known = [*parsed, *bound]
+        begin = known[0].begins if known else None
+        return (begin is not None and not draft.obstacle and self.may_hold(begin)
+                and all(facts.verdict is Verdict.READ or facts.begins is not None for facts in known[1:]))
+
+    def end(self, draft: Draft, inbox: bytearray, bound: list[Facts]) -> Step | None:
+        """In a transaction that the primary does not know of: the answer to what ends it; WAIT where something must be
+        answered before; None for what runs in it, or beside it.
+        """
+        state, transaction = self._state, self._state.transaction
+        failed = transaction.status == FAILED
+        tag = bound[0].ends_as if len(bound) == 1 and draft.end and not draft.obstacle else b""
+        if state.primary or (state.asked and (tag or failed)):
+            return WAIT
+        if not tag:
+            return None
+        step = self._answer(draft, inbox, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
+        if step is None:
+            return None
+        transaction.end()
+        return step._replace(to_replica=self.end_on_replica())
+
+    def refuses(self, draft: Draft, bound: list[Facts], parsed: list[Facts], late: bool) -> bool | None:
+        """Whether *draft* is refused in a transaction that has failed, and no server knows it; None where its rest may
+        tell. What may be about the transaction's end is parsed beside it.
+        """
+        if bound or not all(facts.ends_as for facts in parsed):
+            return True
+        return False if draft.end == SYNC else True if draft.end or late else None
+
+    def end_on_replica(self) -> bytes:
+        """What ends the transaction that is open on the replica, if there is one; nobody waits for the answer."""
+        state, transaction = self._state, self._state.transaction
+        if transaction.on_replica == IDLE:
+            return b""
+        if transaction.settings_given and transaction.on_replica == FAILED:
+            state.applied = None
+        transaction.on_replica, transaction.settings_given = IDLE, False
+        transaction.ending += 1
+        return END_ON_REPLICA
+
+    def _answer(self, draft: Draft, inbox: bytearray, tag: bytes, status: int, decision: Decision) -> Step | None:
+        """Answer for a server, which would say just this."""
+        state = self._state
+        data = answer_to(bytes(inbox[:draft.size]), tag, status)
+        if data is None:
+            return None
+        state.last = state.told = decision
+        self._observer.decided(decision)
+        self._observer.frontend(draft.requests)
+        if draft.query is not None:
+            state.statements.unnamed = None
+            self._observer.text(state.query_facts(draft.query).parsed)
+        for parsed in draft.parsed:
+            state.set_unnamed(parsed.message, Upstream.DEFAULT)     # whoever needs it is given it
+            self._observer.text(state.text_facts(parsed.sql).parsed)
+        self._observer.command(decision.upstream, tag)
+        return Step(Action.ANSWER, draft.size, data=traced(decision) + data if state.trace else data)

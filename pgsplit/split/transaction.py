@@ -1,0 +1,123 @@
+"""A transaction that is not open on the primary: held, or open on a replica, until something needs the primary.
+
+A plain BEGIN is answered at once, since its answer is known to the byte, and opened where its first statement goes.
+Under READ COMMITTED each statement has a snapshot of its own (PostgreSQL manual 13.2.1), so reads ahead of the first
+write may run in a transaction on a replica; what comes then opens it on the primary, and it stays there to its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from ..classify.transactions import READ_COMMITTED, Begin
+from ..wire import build
+from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
+from .settings import Ahead, run
+
+UNTIL_WRITE: Final = "until_write"
+READ_ONLY: Final = "read_only"
+PRIMARY: Final = "primary"
+
+# On the replica, whatever its own defaults are. Its end keeps the settings that it was given meanwhile.
+ON_REPLICA: Final = run("begin isolation level read committed, read only")
+END_ON_REPLICA: Final = build.query("commit")
+
+# Settings by which the session's transactions differ from what a replica can have, or a BEGIN from its opening.
+SETTINGS: Final = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable",
+                   "idle_in_transaction_session_timeout", "transaction_timeout")
+
+# A batch that is one BEGIN, or one COMMIT, and nothing else: as a Query, or by the extended protocol with no
+# parameters, at most one format code each, the unnamed portal and no row limit.
+_EXTENDED: Final = re.compile(
+    rb"(?P<parse>P.{4}\0[^\0]*\0\0\0)?"
+    rb"B.{4}\0[^\0]*\0(?:\0\0|\0\1..)\0\0(?:\0\0|\0\1..)"
+    rb"(?P<describe>D\0\0\0\x06P\0)?"
+    rb"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04", re.DOTALL)
+
+
+class Defaults(NamedTuple):
+    """What the session's settings make of a BEGIN that says nothing."""
+
+    isolation: str = ""                  # empty: not known
+    read_only: bool = False
+    deferrable: bool = False
+    times_out: bool = False              # a transaction that idles, or lasts, is ended by the server
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> Defaults:
+        """Of the values of SETTINGS; a server that is older than a setting has none."""
+        return cls(values.get(SETTINGS[0], ""), values.get(SETTINGS[1]) == "on", values.get(SETTINGS[2]) == "on",
+                   any(values.get(name) not in (None, "", "0") for name in SETTINGS[3:]))
+
+
+UNKNOWN_DEFAULTS: Final = Defaults()
+_BEST: Final = Defaults(READ_COMMITTED, read_only=True)
+
+
+class Transaction:
+    """*mode*: the listener's `transactions`. *status* is what the client has been told of a transaction that *begin*
+    began here; without one the primary's status counts.
+    """
+
+    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None) -> None:
+        self.mode = mode
+        self.defaults = defaults or UNKNOWN_DEFAULTS
+        self.begin: Begin | None = None
+        self.status = IDLE
+        self.begun_in_flight = False     # by a batch that the replica has not answered yet
+        self.on_replica = IDLE           # the replica's own status: one may be open there that is nobody's any more
+        self.ending = 0                  # of its ends that were sent there so many are not answered yet
+        self.settings_given = False      # the replica was given settings in it
+        self.has_read = False            # it has had a snapshot there
+
+    def may_hold(self, begin: Begin, *, unsettled: bool = False) -> bool:
+        """Whether the transaction of *begin* may run on a replica for as long as it reads. *unsettled*: it may turn out
+        so, since the session's settings are not known now.
+        """
+        defaults = self.defaults if not unsettled else _BEST
+        isolation = begin.isolation or defaults.isolation
+        read_only = defaults.read_only if begin.read_only is None else begin.read_only
+        return (isolation == READ_COMMITTED and not (begin.deferrable or defaults.deferrable or defaults.times_out)
+                and (self.mode == UNTIL_WRITE or (self.mode == READ_ONLY and read_only)))
+
+    def hold(self, begin: Begin) -> None:
+        self.begin, self.status = begin, IN_TRANSACTION
+
+    def fail(self) -> None:
+        """An error was told that no server knows of: nothing runs any more until the client ends it."""
+        self.status = FAILED
+
+    def end(self) -> None:
+        """The client's transaction has ended, or the primary has it now."""
+        self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
+
+    def opening(self) -> list[Ahead]:
+        """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
+        assert self.begin is not None
+        return [run(self.begin.sql), *([run("select", row=True)] if self.has_read else [])]
+
+    def replica_said(self, status: int, *, told: bool) -> None:
+        """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too."""
+        self.on_replica = status
+        if told and self.begin is not None and status != IDLE:
+            self.status = status
+            self.has_read = True
+
+    def replica_gone(self) -> None:
+        self.on_replica, self.ending, self.settings_given = IDLE, 0, False
+
+
+def answer_to(data: bytes, tag: bytes, status: int) -> bytes | None:
+    """What a server answers to the batch *data*, of which nothing is run but one statement that ends with *tag*;
+    None where that is not known to the byte.
+    """
+    done = build.message(b"C", tag + b"\0") + build.ready_for_query(status)
+    if data[:1] == b"Q":
+        return done
+    match = _EXTENDED.fullmatch(data)
+    if match is None:
+        return None
+    return ((b"1\0\0\0\x04" if match["parse"] else b"") + b"2\0\0\0\x04"
+            + (b"n\0\0\0\x04" if match["describe"] else b"") + done)

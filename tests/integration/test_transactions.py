@@ -1,0 +1,313 @@
+"""Transactions that read on a replica until they write, by drivers as they are (docs/routing.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.integration.conftest import Connect, value
+from tests.waiting import eventually
+
+Traced = psycopg.Connection[Any]
+
+HELD = "pgsplit: pgsplit: begin_held"
+ENDED = "pgsplit: pgsplit: transaction_ended"
+READ = "pgsplit: replica: read"
+OPEN = "pgsplit: primary: transaction_open"
+
+
+@pytest.fixture
+def proxy(pgsplit_server):
+    """One that waits for a fresh replica for as long as it takes, so that only the transaction decides."""
+    return pgsplit_server(pgsplit={"workers": 2, "fence_wait": "60s"})
+
+
+@pytest.fixture
+def routes() -> list[str]:
+    """Where each statement of `session` went."""
+    return []
+
+
+@pytest.fixture
+def session(cluster, connect: Connect, routes: list[str]) -> Traced:
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    return traced(connect(), routes)
+
+
+def traced(session: Traced, routes: list[str]) -> Traced:
+    session.execute("set pgsplit.trace = on")
+    session.add_notice_handler(lambda notice: routes.append(str(notice.message_primary)))
+    eventually(lambda: session.execute("select 1") and routes[-1] == READ)
+    routes.clear()
+    return session
+
+
+def test_reads_ahead_of_the_first_write_are_the_replicas(session, routes):
+    with session.transaction():
+        assert value(session, "select count(*) from tx") == 2
+        assert value(session, "select max(a) from tx") == 2
+        session.execute("insert into tx values (3)")
+        assert value(session, "select count(*) from tx") == 3
+    assert routes == [HELD, READ, READ, "pgsplit: primary: write", OPEN, "pgsplit: primary: transaction_control"]
+    assert value(session, "select count(*) from tx") == 3
+
+
+def test_a_transaction_that_only_reads_ends_at_once(session, routes):
+    for end in ("commit", "rollback"):
+        session.execute("begin")
+        assert session.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        assert value(session, "select count(*) from tx") == 2
+        assert session.execute(end).statusmessage == end.upper()
+        assert session.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert routes == [HELD, READ, ENDED] * 2
+    routes.clear()
+    assert value(session, "select count(*) from tx") == 2
+    assert routes == [READ]
+
+
+def test_nothing_between_begin_and_commit_asks_no_server(session, routes, cluster):
+    before = cluster.primary.query("select xact_commit from pg_stat_database where datname = 'postgres'")
+    for sql, tag in (("begin", "BEGIN"), ("commit", "COMMIT"), ("start transaction", "START TRANSACTION"),
+                     ("abort", "ROLLBACK"), ("begin work;", "BEGIN"), ("end transaction", "COMMIT")):
+        assert session.execute(sql).statusmessage == tag
+    assert routes == [HELD, ENDED] * 3
+    assert before
+
+
+@pytest.mark.parametrize("sql, sqlstate", [("begin", "25001"), ("commit and chain", ""), ("savepoint a", ""),
+                                           ("set local work_mem = '1MB'", ""), ("lock table tx", "")])
+def test_what_else_comes_first_opens_it_on_the_primary(session, routes, sql, sqlstate):
+    warnings = []
+    session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
+    session.execute("begin")
+    session.execute(sql)
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+    session.execute("select 1")
+    assert routes[-1] == OPEN
+    session.execute("rollback")
+    assert [state for state in warnings if state != "00000"] == ([sqlstate] if sqlstate else [])
+
+
+def test_commit_outside_a_transaction_is_the_servers(session):
+    warnings = []
+    session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
+    assert session.execute("commit").statusmessage == "COMMIT"
+    assert "25P01" in warnings
+
+
+def test_an_error_aborts_the_transaction_wherever_it_read_before(session, routes):
+    session.execute("begin")
+    session.execute("select 1")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        session.execute("select a / 0 from tx")
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("select 1")
+    assert session.execute("commit").statusmessage == "ROLLBACK"
+    assert value(session, "select count(*) from tx") == 2
+    assert routes[-1] == READ
+
+
+def test_another_sessions_write_is_seen_by_the_next_read_of_an_open_transaction(session, connect, routes):
+    """READ COMMITTED: each statement has a snapshot of its own, and here a fence of its own."""
+    other = connect()
+    with session.transaction():
+        for count in range(3, 10):
+            other.execute("insert into tx values (%s)", [count])
+            assert value(session, "select count(*) from tx") == count
+    assert set(routes) == {HELD, READ, ENDED}
+
+
+@pytest.mark.parametrize("begin", ["begin read only", "start transaction isolation level read committed, read only"])
+def test_read_only_stays_read_only_when_it_moves(session, routes, begin):
+    session.execute(begin)
+    assert value(session, "select count(*) from tx") == 2
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    session.execute(begin)
+    session.execute("select 1 from tx")
+    with pytest.raises(psycopg.errors.ActiveSqlTransaction):        # as on one server, behind a read
+        session.execute("set transaction read write")
+    session.execute("rollback")
+    session.execute(begin)
+    session.execute("set transaction read write")
+    session.execute("insert into tx values (9)")
+    session.execute("commit")
+    assert value(session, "select count(*) from tx") == 3
+
+
+@pytest.mark.parametrize("begin", ["begin isolation level repeatable read", "begin isolation level serializable",
+                                   "begin deferrable", "/* pgsplit: primary */ begin", "begin; select 1"])
+def test_what_is_not_held(session, routes, begin):
+    session.execute(begin)
+    session.execute("select 1")
+    assert routes[-1] == OPEN
+    session.execute("rollback")
+
+
+@pytest.mark.parametrize("setting, reset", [
+    ("set default_transaction_isolation = 'repeatable read'", "reset default_transaction_isolation"),
+    ("set session characteristics as transaction isolation level repeatable read", "reset all; set pgsplit.trace = on"),
+    ("set idle_in_transaction_session_timeout = '1h'", "set idle_in_transaction_session_timeout = 0"),
+    ("set default_transaction_deferrable = on", "set default_transaction_deferrable = off"),
+    ("create temp table tx_temp (a int)", "drop table tx_temp"),
+    ("set pgsplit.route = 'primary'", "reset pgsplit.route"),
+])
+def test_what_the_session_sets_decides_about_its_transactions(session, routes, setting, reset):
+    def first_read() -> str:
+        with session.transaction():
+            session.execute("select 1")
+            return routes[-1]
+
+    session.execute(setting)
+    assert first_read().startswith("pgsplit: primary")
+    session.execute(reset)
+    assert first_read() == READ
+
+
+def test_a_role_whose_transactions_are_otherwise(connect, cluster, routes):
+    connect().execute("""do $$ begin create role tx_role superuser login password 'postgres-secret';
+                         exception when duplicate_object then null; end $$;
+                         alter role postgres set default_transaction_isolation = 'repeatable read'""")
+    try:
+        cluster.catch_up()
+        session = traced(connect(), routes)
+        with session.transaction():
+            session.execute("select 1")
+        assert routes[-2] == OPEN
+    finally:
+        connect().execute("alter role postgres reset all; drop role tx_role")
+
+
+def test_settings_follow_into_a_transaction_and_out_of_it(session, routes):
+    session.execute("set timezone = 'Asia/Tokyo'")
+    question = "select timestamptz '2024-01-01 00:00+00'::text"
+    for end in ("commit", "rollback"):
+        session.execute("begin")
+        assert value(session, question).endswith("+09")
+        session.execute(end)
+        assert value(session, question).endswith("+09")
+    session.execute("set timezone = 'UTC'")
+    session.execute("begin")
+    assert value(session, question).endswith("+00")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        session.execute("select a / 0 from tx")
+    session.execute("rollback")
+    assert value(session, question).endswith("+00")
+    assert routes[-1] == READ
+
+
+def test_a_replica_that_is_lost_in_a_transaction_is_not_missed(session, routes, cluster):
+    session.execute("begin")
+    assert value(session, "select count(*) from tx") == 2
+    for standby in cluster.standbys:
+        standby.stop()
+    try:
+        assert value(session, "select count(*) from tx") == 2
+        session.execute("insert into tx values (3)")
+        session.execute("commit")
+    finally:
+        for standby in cluster.standbys:
+            standby.start()
+    assert value(session, "select count(*) from tx") == 3
+
+
+def test_a_cancelled_read_aborts_the_transaction(session):
+    session.execute("begin")
+    session.execute("select 1")
+    timer = threading.Timer(0.5, session.cancel)
+    timer.start()
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        session.execute("select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b")
+    timer.join()
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("select 1")
+    assert session.execute("rollback").statusmessage == "ROLLBACK"
+    assert value(session, "select 1") == 1
+
+
+def test_psycopg_with_its_defaults(connect, cluster, proxy, routes):
+    """A transaction around everything, parameters, statements prepared at their fifth execution."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    session = traced(connect(prepare_threshold=5), routes)
+    session.autocommit = False
+    for number in range(12):
+        for _ in range(2):
+            assert session.execute("select a from tx where a = %s", [1]).fetchone() == (1,)
+        if number % 3 == 2:
+            session.execute("update tx set a = a where a = %s", [2])
+        session.commit()
+    reads = [route for route in routes if route == READ]
+    assert len(reads) == 24
+    assert OPEN not in routes
+
+
+def test_psycopgs_pipelines(session, routes):
+    with session.pipeline(), session.transaction():
+        cursors = [session.execute("select a from tx where a = %s", [n]) for n in (1, 2, 1, 2)]
+    assert [cursor.fetchone()[0] for cursor in cursors] == [1, 2, 1, 2]
+    with session.pipeline(), session.transaction():
+        cursor = session.execute("select count(*) from tx")
+        session.execute("insert into tx values (%s)", [5])
+        after = session.execute("select count(*) from tx")
+    assert (cursor.fetchone()[0], after.fetchone()[0]) == (2, 3)
+
+
+def test_asyncpgs_transactions(session, routes, proxy):
+    """Statements that it parses with a Flush, a row limit for a single value, a portal that it goes on with."""
+    async def main() -> None:
+        session = await asyncpg.connect(host="127.0.0.1", port=proxy.port, user="postgres", database="postgres",
+                                        password="postgres-secret", ssl=False)
+        session.add_log_listener(lambda _, notice: routes.append(notice.message))
+        await session.execute("set pgsplit.trace = on")
+        try:
+            for number in range(3):
+                async with session.transaction():
+                    assert await session.fetchval("select a from tx where a = $1", 1) == 1
+                    assert len(await session.fetch("select a from tx where a < $1", 3)) == 2
+                    if number == 1:
+                        await session.execute("update tx set a = a where a = $1", 2)
+                        assert await session.fetchval("select a from tx where a = $1", 1) == 1
+            async with session.transaction():
+                rows = [row["a"] async for row in session.cursor("select a from tx order by a", prefetch=1)]
+                assert rows == [1, 2]
+            async with session.transaction():
+                with pytest.raises(asyncpg.UndefinedTableError):
+                    await session.fetch("select a from nothing where a = $1", 1)
+                with pytest.raises(asyncpg.InFailedSQLTransactionError):
+                    await session.fetch("select a from tx where a < $1", 3)
+                raise LookupError
+        except LookupError:
+            assert await session.fetchval("select a from tx where a = $1", 1) == 1
+        finally:
+            await session.close()
+
+    asyncio.run(main())
+    assert routes.count(READ) == 7
+    assert routes.count("pgsplit: primary: write") == 1
+
+
+@pytest.mark.parametrize("mode, expected", [("primary", OPEN), ("read_only", OPEN), ("until_write", READ)])
+def test_the_setting(pgsplit_server, cluster, routes, mode, expected):
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "transactions": mode})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True) as session:
+        traced(session, routes)
+        session.execute("begin")
+        session.execute("select 1")
+        assert routes[-1] == expected
+        session.execute("commit")
+        session.execute("begin read only")
+        session.execute("select 1")
+        assert routes[-1] == (OPEN if mode == "primary" else READ)
+        session.execute("commit")
+
+
