@@ -20,6 +20,7 @@ from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, effects_of, ends_of, 
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
 from .functions import SAFE
+from .set_commands import Change, changes_of
 from .transactions import begin_of, end_of
 
 NO_LISTS: Final = FunctionLists()
@@ -94,9 +95,17 @@ def _strongest(statements: list[Facts]) -> Facts:
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         releases=all(facts.releases for facts in statements),
-        begins=None, ends_as=b"", executes=b"", prepares=None, deallocates=UNCLEAR if prepared else b"",
+        changes=_all_changes(statements), begins=None, ends_as=b"", executes=b"", prepares=None,
+        deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
+
+
+def _all_changes(statements: list[Facts]) -> tuple[Change, ...]:
+    """Of several statements in one text, which end together; nothing where one is not plain, or ends a part of them."""
+    if any(facts.tx or ("session_setting" in facts.effects and not facts.changes) for facts in statements):
+        return ()
+    return tuple(change for facts in statements for change in facts.changes)
 
 
 def _all(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -130,6 +139,8 @@ def _statement(words: list[Token]) -> Facts:
     first = words[0]
     names = {token.text for token in words}
     facts = _by_first_word(first, words)
+    if facts.effects == ("session_setting",):
+        facts = replace(facts, changes=changes_of(words))
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from .set_commands import Change
 from .transactions import Begin
 
 
@@ -50,6 +51,7 @@ class Facts:
     cause: str = ""                      # what in the text has these effects
     ends: tuple[str, ...] = ()           # pins that it may end
     releases: bool = False               # DISCARD ALL: nothing of the session's state is left behind
+    changes: tuple[Change, ...] = ()     # all that its session_setting is, where that is plain
     settings: tuple[str, ...] = ()       # names of customized options that it may touch, in lower case
     prepares: Prepares | None = None
     executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments

@@ -121,9 +121,10 @@ class Answers:
             self._primary_drop -= size
             return Step(Action.CUT, size) if size else MORE
         head = state.primary[0] if state.primary else None
+        trace = state.trace
         step = self._swallow(head, inbox) if head is not None and not self._left and (
             head.inquiry is not None or head.ahead) else self._pass_on(inbox)
-        if head is not None and step.action is Action.PASS and state.trace and not head.traced:
+        if head is not None and step.action is Action.PASS and trace and not head.traced:
             head.traced = True
             return step._replace(data=traced(head.decision))
         return step

@@ -39,7 +39,8 @@ class Batch:
     """A batch on its way to an upstream."""
 
     __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
-                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "reason",
+                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "plain",
+                 "reason",
                  "requests", "rows", "size", "sql", "sqlstate", "started", "statement", "tags", "texts", "traced",
                  "uses", "wrote")
 
@@ -68,6 +69,7 @@ class Batch:
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
+        self.plain = False            # what it changes in the session is known from its text
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
         self.traced = False           # the client has been told the decision

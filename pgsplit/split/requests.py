@@ -81,6 +81,7 @@ class Requests:
             return self._stream.next(inbox, full)
         if state.skips:
             state.skips, self._skipping = False, True
+            self._draft = Draft()       # what came before the server was ready, and waited
         if self._skipping:
             return self._skip(inbox)
         if state.taken_back:
@@ -367,7 +368,9 @@ class Requests:
         state = self._state
         batch.requests = draft.requests
         state.note_operations(draft, batch)
-        state.note_effects(batch.bound)
+        batch.plain = not batch.opens and batch.kind != FLUSH and len(batch.bound) == 1 and (
+            state.is_plain(batch.bound[0]))
+        state.note_effects(batch.bound, plain=batch.plain)
         if batch.kind == FLUSH:
             state.segment = batch
         state.primary.append(batch)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from ..classify.set_commands import ALL, Change
 from ..wire import build
 
 # A statement of pgsplit's own on a session's connection. Named, since the unnamed one is the client's; closed at once.
@@ -46,6 +47,31 @@ class Settings(NamedTuple):
 
 
 LOGIN: Final = Settings()
+
+
+def changed(settings: Settings, changes: Iterable[Change]) -> Settings:
+    """What *changes*, read from a text, make of the session's *settings*.
+
+    An option that was ever touched is empty when it is reset, and not unknown.
+    """
+    values, user, role = dict(settings.values), settings.user, settings.role
+    for name, value in changes:
+        if name == "session_authorization":
+            user, role = b"", b"none"
+        elif name == "role":
+            role = (value or "none").encode("latin-1")
+        elif name == ALL:
+            values = {known: b"" for known in values if b"." in known}
+        else:
+            same = [known for known in values if known.lower() == name.encode("latin-1")]
+            key = same[0] if same else name.encode("latin-1")
+            if value is not None:
+                values[key] = value.encode("latin-1")
+            elif "." in name:
+                values[key] = b""
+            else:
+                values.pop(key, None)
+    return Settings(tuple(sorted(values.items())), user, role)
 
 
 class Ahead(NamedTuple):

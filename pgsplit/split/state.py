@@ -8,14 +8,15 @@ from typing import Final
 
 from ..classify.facts import DOUBT, HINTABLE, Facts, Tx, Verdict
 from ..classify.function_call import facts_of_call
+from ..classify.set_commands import ALL, Change
 from ..wire import build
 from ..wire.framing import HEADER
 from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
-from .settings import LOGIN, Ahead, Settings, set_config
-from .state_query import CHECKED
+from .settings import LOGIN, Ahead, Settings, changed, set_config
+from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
 from .transaction import Defaults, Transaction
 
@@ -190,9 +191,20 @@ class State:
                     self.primary_unnamed = True
             batch.operations.append(Operation(answer, name, statement))
 
-    def note_effects(self, bound: list[Facts]) -> None:
+    def is_plain(self, facts: Facts) -> bool:
+        """Whether what *facts* change in the session is known once the primary has confirmed it."""
+        resets = {name for name, value in facts.changes if value is None}
+        return bool(facts.changes) and self.tx == IDLE and not (
+            (ALL in resets and (self.differing or "serializable" in self.pins))
+            or any(name.lower() in resets for name in self.differing)
+            or any(value is not None and len(value) > LONGEST for _, value in facts.changes))
+
+    def note_effects(self, bound: list[Facts], *, plain: bool = False) -> None:
+        """*plain*: the settings are known without a question."""
         for facts in bound:
             for effect in facts.effects:
+                if plain and effect == "session_setting":
+                    continue
                 if effect in CHECKED or effect in ("session_setting", "unknown_effect"):
                     self.unsettled = True
                     if effect in CHECKED:
@@ -203,7 +215,7 @@ class State:
             if facts.ends and not self.pins.keys().isdisjoint(facts.ends):
                 self.unsettled = True
             self.options.update(facts.settings)
-            self.own_unsettled |= any(name in OWN_OPTIONS for name in facts.settings)
+            self.own_unsettled |= not plain and any(name in OWN_OPTIONS for name in facts.settings)
         if len(self.options) > MAX_OPTIONS:
             self.pins.setdefault("unknown_settings", "many customized options")
 
@@ -224,6 +236,10 @@ class State:
     def batch_done(self, batch: Batch) -> None:
         """The primary has answered all of *batch*."""
         self.void_operations(batch)
+        if batch.plain and self.tx != IDLE:
+            self.unsettled = True
+        elif batch.plain and not batch.failed:
+            self._change(batch.bound[0].changes)
         for facts in batch.bound:
             if facts.prepares is not None and not batch.failed:
                 self._prepared(*facts.prepares)
@@ -232,6 +248,19 @@ class State:
         if not batch.failed and len(batch.bound) == 1 and batch.bound[0].releases:
             self.pins = {pin: cause for pin, cause in self.pins.items() if pin == "random_seed"}
             self.unknown_functions = False
+
+    def _change(self, changes: tuple[Change, ...]) -> None:
+        """The primary has confirmed that the session's settings have changed so."""
+        for name, value in changes:
+            if name == "pgsplit.trace" or name == ALL:
+                self.trace = value in ("on", "true", "yes", "1")
+            if name == "pgsplit.route" or name == ALL:
+                self.route = value or ""
+            if name == ALL:
+                self.transaction.defaults = self.transaction.login_defaults
+        settings = changed(self.settings, (change for change in changes if not change.name.startswith("pgsplit.")))
+        if settings != self.settings:
+            self.settings = settings
 
     def _prepared(self, name: bytes, sql: bytes) -> None:
         statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql))

@@ -63,7 +63,7 @@ class Transaction:
 
     def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None) -> None:
         self.mode = mode
-        self.defaults = defaults or UNKNOWN_DEFAULTS
+        self.defaults = self.login_defaults = defaults or UNKNOWN_DEFAULTS
         self.begin: Begin | None = None
         self.status = IDLE
         self.begun_in_flight = False     # by a batch that the replica has not answered yet

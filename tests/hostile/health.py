@@ -37,7 +37,9 @@ ANSWERS = {
 SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000", "00000001")),
            False: message(b"2") + rows(("t", "0/1000000", None, "00000001"))}
 # What a session's own connection is told when it asks which server it has reached.
-REACHED = {True: rows((STARTED, "f", "00000001", "1")), False: rows((STARTED, "t", None, "1"))}
+TRANSACTIONS = ("read committed", "off", "off", "0", None)      # what they are by default
+REACHED = {True: rows((STARTED, "f", "00000001", *TRANSACTIONS, "1")),
+           False: rows((STARTED, "t", None, *TRANSACTIONS, "1"))}
 SAYS_WHICH = REACHED[True] + build.ready_for_query(ord("I"))        # behind a login, asked or not
 
 

@@ -117,6 +117,38 @@ def test_a_read_sees_the_session_as_it_is(session, connect, sql, question, answe
     assert route(session) == "replica: read"
 
 
+IN_THE_SESSION = """select name, setting from pg_settings where source = 'session' and name <> 'transaction_read_only'
+    union all select 'role', current_setting('role') union all select 'user', session_user
+    union all select 'option', current_setting('known.option', true) order by 1"""
+
+
+KNOWN = (
+    "set timezone = 'Asia/Tokyo'", "set time zone 'utc'", "set session work_mem to 128", "set work_mem = '1MB'",
+    "set extra_float_digits = -1", "set bytea_output = escape", "set lc_monetary = 'C'", "set enable_sort = off",
+    "set search_path = known_s, public", """set search_path = "User", 'a b', "$user", "user\"""",
+    "set search_path = 'known_s'", "reset search_path", "set known.option = 'a'", "set known.option to 7",
+    "reset known.option", "select set_config('known.option', 'x', false), set_config('work_mem', '2MB', false)",
+    'set role "Known"', "set role none", "set timezone to default", "set client_encoding = latin1",
+    "set datestyle = 'German'", 'set session authorization "Known"', "reset session authorization", "reset work_mem",
+    "set a.b = '1'; set timezone = 'UTC'; set a.b = '2'", "reset all", "set known.option = 'b'", "discard all",
+    "select pg_advisory_unlock_all(); close all; unlisten *; reset all;",
+)
+
+
+def test_what_a_text_tells_of_the_session_is_what_the_primary_makes_of_it(session, connect, cluster):
+    """Each change is read from its text; the session is the same on both servers behind each of them."""
+    connect().execute("""do $$ begin create role "Known"; exception when duplicate_object then null; end $$;
+                         create schema if not exists known_s; create schema if not exists "User" """)
+    cluster.catch_up()
+    for sql in KNOWN:
+        session.execute(sql)
+        ours, theirs = (session.execute(f"/* pgsplit: {server} */ {IN_THE_SESSION}").fetchall()
+                        for server in ("replica", "primary"))
+        assert ours == theirs, sql
+        session.execute(f"/* pgsplit: replica */ {IN_THE_SESSION}")
+        assert route(session) .startswith("replica: hint_replica"), sql
+
+
 def test_row_security_by_role_and_by_option(session, connect, cluster):
     """The classic: a tenant's rows by current_user, or by a customized option that a policy reads."""
     connect().execute("""

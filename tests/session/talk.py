@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
+from pgsplit.classify.set_commands import changes_of
 from pgsplit.classify.transactions import begin_of, end_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
@@ -40,9 +41,10 @@ def facts(sql: bytes) -> Facts:
     if word == "show":
         return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, wrote_nothing=True,
                      tells_route="last_route" in text)
-    if word == "set":
+    if word in ("set", "reset"):
+        known = "known" in text or word == "reset"
         return Facts(Verdict.PRIMARY, "session_setting", writes=False, wrote_nothing=True,
-                     effects=("session_setting",), cause=text)
+                     effects=("session_setting",), cause=text, changes=changes_of(tokens(text)) if known else ())
     if text == "discard all":
         return Facts(Verdict.PRIMARY, "session_setting", writes=False, wrote_nothing=True, releases=True)
     if word in ("insert", "update", "copy"):

@@ -60,6 +60,38 @@ def test_settings_are_asked_of_the_primary_and_given_to_the_replica_ahead_of_the
     assert [d.reason for d in talk.decisions] == ["session_setting", "read", "read"]
 
 
+def test_settings_that_a_text_tells_are_not_asked_about():
+    talk = Talk()
+    talk.client(Q("set known.a = '1'")).primary(done("SET"), I).expect_primary(Q("set known.a = '1'"))
+    talk.do(lambda: talk.sides.client.heard.clear())
+    ahead = give(Settings(((b"known.a", b"1"),))).data
+    talk.client(Q("select 1")).expect_replica(ahead, Q("select 1")).expect_primary()
+    talk.replica(given(3), ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_a_reset_that_finds_nothing_to_reset_costs_nobody_anything():
+    talk = Talk()
+    talk.client(Q("reset all")).primary(done("RESET"), I).client(Q("select 1")).expect_replica(Q("select 1"))
+    talk.expect_primary(Q("reset all"))
+    talk.cuts()
+
+
+def test_a_setting_that_failed_has_changed_nothing():
+    talk = Talk()
+    talk.client(Q("set known.a = '1'")).primary(error("22023"), I).client(Q("select 1")).expect_replica(Q("select 1"))
+    talk.cuts()
+
+
+def test_a_setting_in_a_transaction_is_asked_about():
+    talk = Talk()
+    talk.client(Q("begin"), Q("set known.a = '1'")).primary(done("BEGIN"), T).primary(done("SET"), T)
+    talk.client(Q("commit")).primary(done("COMMIT"), I)
+    talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
+    talk.client(Q("select 1")).expect_primary(question()).expect_replica()
+    talk.run()
+
+
 def test_a_setting_of_a_transaction_that_is_rolled_back_needs_nothing_of_the_replica():
     talk = Talk()
     talk.client(Q("begin")).primary(done("BEGIN"), T).client(Q("set x = 1")).primary(done("SET"), T)

@@ -209,6 +209,14 @@ def test_a_cancel_while_a_read_waits_aborts_it():
     talk.cuts()
 
 
+def test_what_comes_behind_an_error_before_the_server_is_ready_does_not_count():
+    flush = build.parse("s", "select 1") + build.describe(b"S", "s") + message(b"H")
+    talk = begun().client(flush).primary(error("42P01")).expect_client(error("42P01"))
+    talk.client(build.bind("", "s"), S).expect_client().primary(I).expect_client(FAILED)
+    talk.client(Q("rollback")).expect_client(done("ROLLBACK"), I)
+    talk.cuts()
+
+
 @pytest.mark.parametrize("mode, begin, held", [
     ("until_write", "begin", True), ("until_write", "begin read only", True), ("read_only", "begin", False),
     ("read_only", "begin read only", True), ("primary", "begin read only", False),

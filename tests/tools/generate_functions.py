@@ -11,7 +11,7 @@ import textwrap
 
 import psycopg
 
-from pgsplit.split import server_local
+from pgsplit.classify import server_local
 
 QUERY = """
 select proname, array_agg(distinct provolatile::text) from pg_proc
