@@ -43,6 +43,9 @@ ALL = (
     Workload("TPC-B", (), 8),
     Workload("-S -C", ("-S", "-C"), 8),
     Workload("90 % reads", ("-b", "select-only@9", "-f", f"{HERE / 'write.sql'}@1", "-D", f"scale={SCALE}"), 8),
+    *(Workload(f"BEGIN; SELECT; COMMIT, -M {mode}",
+               ("-f", f"{HERE / 'transaction.sql'}", "-D", f"scale={SCALE}", "-M", mode), 8)
+      for mode in ("simple", "prepared")),
     Workload("TLS, -S -M simple", ("-S", "-M", "simple"), 8, tls=True),
     # About 64 MB each.
     Workload("COPY, rows of 100 bytes",
