@@ -25,6 +25,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from ..split.decision import Upstream
+from ..split import transaction
 from ..split.repeat import Held
 from ..stats.histogram import BOUNDS
 from ..upstream.host import GROUND
@@ -100,7 +101,10 @@ DEF INSIDE = 2
 DEF WITHOUT = 3
 DEF ORDERED = 4
 DEF SOLE = 5
-DEF WAYS = 6
+DEF HERE = 6
+DEF WAYS = 7
+DEF HELD = 1               # see split/transaction.py: Place
+DEF ON_REPLICA = 2
 DEF TICKED = 1             # why the loop goes back to the hub
 DEF HUB = 2
 DEF DELIVERED = 4
@@ -108,6 +112,13 @@ DEF INTERRUPTED = 8
 DEF REST = 16
 DEF IDLE = 73              # I
 DEF IN_TRANSACTION = 84    # T
+
+cdef bytes OPENS_REPLICA = transaction.ON_REPLICA.data, OPENS_PRIMARY = transaction.OPENING.data
+cdef bytes ENDS_ON_REPLICA = transaction.END_ON_REPLICA
+cdef bytes _opened = transaction.OPENED, _ended = transaction.ENDED
+cdef const unsigned char *OPENED = <const unsigned char *> PyBytes_AS_STRING(_opened)
+cdef const unsigned char *ENDED = <const unsigned char *> PyBytes_AS_STRING(_ended)
+cdef Py_ssize_t OPENED_SIZE = PyBytes_GET_SIZE(_opened), ENDED_SIZE = PyBytes_GET_SIZE(_ended)
 
 DATA = Event.DATA
 DRAINED = Event.DRAINED
@@ -770,7 +781,8 @@ cdef class CRelay:
 
     # --- repeating (see repeater.py) --------------------------------------------------------------------------
 
-    def release(self, Flow flow, context, int64_t fence_ns, int tx, bint tx_wrote, int64_t transaction_ns):
+    def release(self, Flow flow, context, int64_t fence_ns, int tx, bint tx_wrote, int64_t transaction_ns,
+                int place=0, int ending=0):
         """Let known batches pass without the session, from now until `hold`, or until something else comes."""
         cdef Leg leg
         if flow.events or flow.additional is None:
@@ -798,6 +810,9 @@ cdef class CRelay:
         flow.fence_ns = fence_ns
         flow.tx = tx
         flow.tx_wrote = tx_wrote
+        flow.place = place
+        flow.ending = ending
+        flow.opening = False
         flow.transaction_ns = transaction_ns
         flow.replica = flow.primary = flow.answered_ns = 0
         flow.last = None
@@ -832,7 +847,8 @@ cdef class CRelay:
         _drop(&flow.unnamed, SMALL)
         return Held(flow.replica, flow.primary, last, flow.tx, flow.tx_wrote, flow.fence_ns, flow.answered_ns,
                     flow.transaction_ns, unnamed, Upstream(flow.unnamed_on),
-                    None if flow.primary_unnamed < 0 else bool(flow.primary_unnamed), running, flow.started, sent)
+                    None if flow.primary_unnamed < 0 else bool(flow.primary_unnamed), transaction.Place(flow.place),
+                    flow.ending, flow.opening and running is not None, running, flow.started, sent)
 
     cdef bint _repeat(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
         """Whether the *size* bytes in the buffer, which have just come, are done with."""
@@ -849,29 +865,82 @@ cdef class CRelay:
         route = self._route_of(flow, size)
         if route is None or not route.valid:
             return False
-        if route.commits if flow.tx == IDLE else route.begins:
+        if (route.commits if flow.tx == IDLE else route.begins) or PyByteArray_GET_SIZE(flow.client.outbox):
             return False
+        if route.commits and flow.place:
+            return self._end_here(flow, route, size)
         if route.begins and flow.holds_begin:
-            return False
+            return self._answer(flow, route, size, IN_TRANSACTION)
         way = self._way_of(flow, route)
         if way < 0:
-            return self._wait_fresh(flow, route, size)
+            return route.read and self._wait_fresh(flow, route, size)
         flow.way = way
         leg = flow.default if way == REPLICA else flow.additional
-        if (leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox)
-                or PyByteArray_GET_SIZE(flow.client.outbox)):
+        if leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox):
             return False
         flow.started = now_ns()
         flow.leg = leg
         flow.route = route
         _keep(&flow.batch, self.buffer, size)
-        self._send(leg, self.buffer, size)
+        self._send_batch(flow, self.buffer, size)
+        return True
+
+    cdef int _send_batch(self, Flow flow, const unsigned char *data, Py_ssize_t size) except -1:
+        """Send a batch behind what opens its transaction where it goes, if that is nowhere yet."""
+        cdef bytes whole
+        flow.opening = flow.place == HELD
+        if not flow.opening:
+            return self._send(flow.leg, data, size)
+        if flow.way != REPLICA:
+            flow.place = 0
+        whole = (OPENS_REPLICA if flow.way == REPLICA else OPENS_PRIMARY) + <bytes> PyBytes_FromStringAndSize(
+            <const char *> data, size)
+        return self._send(flow.leg, <const unsigned char *> PyBytes_AS_STRING(whole), PyBytes_GET_SIZE(whole))
+
+    # --- transactions that the primary does not know of (see split/transaction.py) ----------------------------
+
+    cdef bint _answer(self, Flow flow, Route route, Py_ssize_t size, int status) except -1:
+        """Answer a BEGIN, or the end of a transaction, where that is known to the byte."""
+        answer = transaction.answer_to(PyBytes_FromStringAndSize(<const char *> self.buffer, size), route.tag, status)
+        if answer is None:
+            return False
+        self._send(flow.client, <const unsigned char *> PyBytes_AS_STRING(answer), PyBytes_GET_SIZE(answer))
+        route.calls[HERE] += 1
+        route.frontend += flow.requests
+        route.texts += flow.texts
+        flow.place = HELD if status == IN_TRANSACTION else 0
+        flow.tx = status
+        flow.last = route
+        flow.last_way = HERE
+        flow.answered_ns = now_ns()
+        flow.transaction_ns = flow.answered_ns if status == IN_TRANSACTION else 0
+        if flow.texts:
+            _keep(&flow.unnamed, self.buffer, flow.parse_size)
+            flow.has_unnamed = True
+            flow.unnamed_size = flow.parse_size
+            flow.unnamed_on = 0         # whoever needs it is given it
+        return True
+
+    cdef bint _end_here(self, Flow flow, Route route, Py_ssize_t size) except -1:
+        cdef bint there = flow.place == ON_REPLICA
+        if there and (flow.default is None or flow.default.eof is not None):
+            return False
+        if not self._answer(flow, route, size, IDLE):
+            return False
+        if there:
+            self._send(flow.default, <const unsigned char *> PyBytes_AS_STRING(ENDS_ON_REPLICA),
+                       PyBytes_GET_SIZE(ENDS_ON_REPLICA))
+            flow.ending += 1
         return True
 
     cdef int _way_of(self, Flow flow, Route route) noexcept:
         """How a batch of *route* goes now; -1 when the session has to say."""
         if flow.sole:
             return SOLE
+        if flow.place:
+            if route.read:
+                return REPLICA if self._fresh(flow) else -1
+            return PRIMARY if flow.place == HELD else -1
         if flow.tx != IDLE:
             return INSIDE
         if not route.read:
@@ -946,7 +1015,7 @@ cdef class CRelay:
                 self._waits_no_more(flow)
                 if flow.leg.eof is None and not PyByteArray_GET_SIZE(flow.leg.outbox) and (
                         not PyByteArray_GET_SIZE(flow.client.outbox)):
-                    self._send(flow.leg, flow.batch.data, flow.batch.size)
+                    self._send_batch(flow, flow.batch.data, flow.batch.size)
                 else:
                     flow.pending = True
                     self._happened(flow, DATA)
@@ -1038,9 +1107,8 @@ cdef class CRelay:
         for at in range(min(flow.named_count, <unsigned int> NAMES)):
             named = flow.named + at
             if named.size == size and not memcmp(named.name, name, size):
-                if named.on_default or flow.tx != IDLE or flow.sole or flow.without:
-                    return <Route> <object> named.route
-                return None
+                route = <Route> <object> named.route
+                return route if named.on_default or self._on_primary(flow, route) else None
         found = PyDict_GetItem(flow.statements, PyBytes_FromStringAndSize(<const char *> name, size))
         if found == NULL:
             return None
@@ -1059,7 +1127,11 @@ cdef class CRelay:
             named.on_default = statement.default
             named.size = size
             memcpy(named.name, name, size)
-        return route if statement.default or flow.tx != IDLE or flow.sole or flow.without else None
+        return route if statement.default or self._on_primary(flow, route) else None
+
+    cdef bint _on_primary(self, Flow flow, Route route) noexcept:
+        """Whether a batch of *route* does not go to a replica, which may lack its statement."""
+        return not route.read or flow.sole or flow.without or (flow.tx != IDLE and not flow.place)
 
     cdef Route _text(self, Flow flow, const unsigned char *text, Py_ssize_t size, bint folded_first):
         cdef Route found = None
@@ -1105,8 +1177,25 @@ cdef class CRelay:
         cdef unsigned char status
         cdef int64_t now
         cdef bint on_replica
-        if leg is not flow.leg or flow.pending or route is None or end <= 0 or memcmp(data + end, b"Z\0\0\0\x05", 5):
+        cdef int ending = flow.ending
+        cdef Py_ssize_t start
+        if ending and leg is flow.default:
+            while ending and size - position >= ENDED_SIZE and not memcmp(data + position, ENDED, ENDED_SIZE):
+                ending -= 1
+                position += ENDED_SIZE
+            if position == size:
+                flow.ending = ending
+                return True
+            if ending:
+                return False
+        if (leg is not flow.leg or flow.pending or route is None or end <= position
+                or memcmp(data + end, b"Z\0\0\0\x05", 5)):
             return False
+        if flow.opening:
+            if end - position < OPENED_SIZE or memcmp(data + position, OPENED, OPENED_SIZE):
+                return False
+            position += OPENED_SIZE
+        start = position
         tag_size = PyBytes_GET_SIZE(route.tag)
         while position < end:
             if end - position < 5:
@@ -1128,17 +1217,22 @@ cdef class CRelay:
         if commands != 1:
             return False
         status = data[size - 1]
-        if status != IDLE and status != IN_TRANSACTION:
+        if status != IN_TRANSACTION and (status != IDLE or flow.place):
             return False
         now = now_ns()
         on_replica = leg is flow.default
+        if on_replica:
+            flow.ending = ending
+            if flow.place == HELD:
+                flow.place = ON_REPLICA
+        flow.opening = False
         if not on_replica:
             flow.fence_ns = now
             if (not flow.writes_nothing and (flow.tx == IDLE or route.commits)
                     and (route.wrote or (route.commits and flow.tx_wrote))):
                 self._publish(now)
             flow.tx_wrote = status != IDLE and (flow.tx_wrote or route.wrote)
-        self._send(flow.client, data, size)
+        self._send(flow.client, data + start, size - start)
         flow.leg = None
         flow.route = None
         self._done(flow, route, on_replica, now, status, messages)

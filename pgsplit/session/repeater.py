@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ..classify.folding import fold
 from ..split.decision import Decision, Upstream
 from ..split.repeat import Held
+from ..split.transaction import END_ON_REPLICA, ENDED, ON_REPLICA, OPENED, OPENING, Place, answer_to
 from ..stats.histogram import place
 from ..upstream.host import GROUND
 from ..wire.messages import IDLE, IN_TRANSACTION
 from .leg import Leg
-from .routes import INSIDE, ORDERED, PRIMARY, REPLICA, SOLE, WITHOUT, Context, Route
+from .routes import HERE, INSIDE, ORDERED, PRIMARY, REPLICA, SOLE, WITHOUT, Context, Route
 
 if TYPE_CHECKING:
     from .pyrelay import Flow, PyRelay
@@ -36,8 +37,11 @@ class Repeater:
         "_answered_ns",
         "_batch",
         "_context",
+        "_ending",
         "_last",
+        "_opening",
         "_parse",
+        "_place",
         "_primary",
         "_primary_unnamed",
         "_replica",
@@ -65,10 +69,13 @@ class Repeater:
         self.leg: Leg | None = None         # the upstream that has a batch
         self._route: Route | None = None    # of that batch
         self._batch = b""
-        self._begin(IDLE, False)
+        self._begin(IDLE, False, Place.PRIMARY, 0)
 
-    def _begin(self, tx: int, tx_wrote: bool) -> None:
+    def _begin(self, tx: int, tx_wrote: bool, place: Place, ending: int) -> None:
         self._tx = tx
+        self._place = place
+        self._ending = ending
+        self._opening = False           # the batch was sent behind the opening of its transaction
         self._tx_wrote = tx_wrote
         self._replica = self._primary = 0
         self._last: Decision | None = None
@@ -81,8 +88,8 @@ class Repeater:
         self._started = 0
         self._way = REPLICA
 
-    def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int) -> None:
-        self._begin(tx, tx_wrote)
+    def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int, place: Place, ending: int) -> None:
+        self._begin(tx, tx_wrote, place, ending)
         self._transaction_ns = transaction_ns
         self.fence_ns = fence_ns
         self.on = self.let = True
@@ -102,7 +109,7 @@ class Repeater:
         self.leg = self._route = None
         return Held(self._replica, self._primary, self._last, self._tx, self._tx_wrote, self.fence_ns,
                     self._answered_ns, self._transaction_ns, self._unnamed, self._unnamed_on, self._primary_unnamed,
-                    running, self._started, sent)
+                    self._place, self._ending, self._opening and running is not None, running, self._started, sent)
 
     # --- client -> upstream -------------------------------------------------------------------------------
 
@@ -113,29 +120,76 @@ class Repeater:
         route = self._route_of(data)
         if route is None or not route.valid:
             return False
-        if route.commits if self._tx == IDLE else route.begins:
+        if (route.commits if self._tx == IDLE else route.begins) or flow.client.outbox:
             return False
+        if route.commits and self._place:
+            return self._end(relay, flow, route, data)
         if route.begins and self._context.holds_begin:
-            return False
+            return self._hold(relay, flow, route, data)
         way = self._way_of(route)
         if way < 0:
             return False
         self._way = way
         leg = flow.default if way == REPLICA else flow.additional
-        if leg is None or leg.outbox or leg.eof is not None or flow.client.outbox:
+        if leg is None or leg.outbox or leg.eof is not None:
             return False
         self._started = monotonic_ns()
         self.leg = leg
         self._route = route
         self._batch = data
+        self._opening = self._place is Place.HELD
+        if self._opening:
+            data = (ON_REPLICA if way == REPLICA else OPENING).data + data
+            self._place = Place.HELD if way == REPLICA else Place.PRIMARY
         relay.send(leg, data)
         return True
+
+    # --- transactions that the primary does not know of (see split/transaction.py) --------------------------
+
+    def _hold(self, relay: PyRelay, flow: Flow, route: Route, data: bytes) -> bool:
+        answer = answer_to(data, route.tag, IN_TRANSACTION)
+        if answer is None:
+            return False
+        relay.send(flow.client, answer)
+        self._place = Place.HELD
+        self._answered_here(route, IN_TRANSACTION)
+        return True
+
+    def _end(self, relay: PyRelay, flow: Flow, route: Route, data: bytes) -> bool:
+        answer = answer_to(data, route.tag, IDLE)
+        if answer is None or (self._place is Place.REPLICA and (flow.default is None or flow.default.eof is not None)):
+            return False
+        relay.send(flow.client, answer)
+        if self._place is Place.REPLICA:
+            assert flow.default is not None
+            relay.send(flow.default, END_ON_REPLICA)
+            self._ending += 1
+        self._place = Place.PRIMARY
+        self._answered_here(route, IDLE)
+        return True
+
+    def _answered_here(self, route: Route, status: int) -> None:
+        counted = route.counted
+        counted.calls[HERE] += 1
+        counted.frontend += self._requests
+        counted.texts += self._texts
+        self._tx = status
+        self._last = route.decisions[HERE]
+        self._answered_ns = monotonic_ns()
+        self._transaction_ns = self._answered_ns if status != IDLE else 0
+        if self._texts:
+            self._unnamed = self._parse
+            self._unnamed_on = Upstream.DEFAULT         # whoever needs it is given it
 
     def _way_of(self, route: Route) -> int:
         """How a batch of *route* goes now; -1 when the session has to say."""
         context = self._context
         if context.sole:
             return SOLE
+        if self._place:
+            if route.read:
+                return REPLICA if context.fresh(self.fence_ns) else -1
+            return PRIMARY if self._place is Place.HELD else -1
         if self._tx != IDLE:
             return INSIDE
         if not route.read:
@@ -182,10 +236,13 @@ class Repeater:
         name = data[position + 6:end]
         if not self._parse:
             statement = self._context.statements.get(name)
-            if statement is None or statement.only_primary or not (
-                    statement.default or self._tx != IDLE or self._context.sole or self._context.without):
+            if statement is None or statement.only_primary:
                 return None
             route = statement.route
+            if route is None or (route.read and not (
+                    statement.default or (self._tx != IDLE and not self._place)
+                    or self._context.sole or self._context.without)):
+                return None
         elif name:
             return None
         position += 1 + int(_header(data, position)[1])
@@ -202,10 +259,24 @@ class Repeater:
     def upstream(self, relay: PyRelay, flow: Flow, leg: Leg, data: bytes) -> bool:
         """Whether *data*, which *leg* has sent, has been passed on."""
         route = self._route
+        position = commands = messages = 0
+        ending = self._ending
+        if ending and leg is flow.default:
+            while ending and data.startswith(ENDED, position):
+                ending -= 1
+                position += len(ENDED)
+            if position == len(data):
+                self._ending = ending
+                return True
+            if ending:
+                return False
         if leg is not self.leg or route is None or data[-6:-1] != _READY:
             return False
-        size = len(data) - 6
-        position = commands = messages = 0
+        if self._opening:
+            if not data.startswith(OPENED, position):
+                return False
+            position += len(OPENED)
+        start, size = position, len(data) - 6
         tag = route.tag
         while position < size:
             if size - position < 5:
@@ -221,7 +292,7 @@ class Repeater:
         if position != size or commands != 1 or length < 4:
             return False
         status = data[-1]
-        if status not in (IDLE, IN_TRANSACTION):
+        if status not in (IDLE, IN_TRANSACTION) or (self._place and status == IDLE):
             return False
         now = monotonic_ns()
         on_replica = leg is flow.default
@@ -233,7 +304,11 @@ class Repeater:
             if (self._tx == IDLE or ends) and (route.wrote or (ends and self._tx_wrote)):
                 self._context.publish(now)
             self._tx_wrote = status != IDLE and (self._tx_wrote or route.wrote)
-        relay.send(flow.client, data)
+        if self._place is Place.HELD and on_replica:
+            self._place = Place.REPLICA
+        self._ending = ending if on_replica else self._ending
+        self._opening = False
+        relay.send(flow.client, data[start:] if start else data)
         self.leg = self._route = None
         self._done(route, on_replica, now, status, messages + 1)
         return True

@@ -28,7 +28,8 @@ INSIDE: Final = 2           # a transaction is open there
 WITHOUT: Final = 3          # there is no replica
 ORDERED: Final = 4          # the operator has sent all reads there
 SOLE: Final = 5             # there is no other upstream
-WAYS: Final = 6
+HERE: Final = 6             # no server was asked
+WAYS: Final = 7
 
 
 class Counted:
@@ -131,7 +132,7 @@ class FlowTable:
         name = STATEMENTS.get(repeat.tag, "statements_other")
         setattr(stats, name, getattr(stats, name) + calls)
         stats.statements_replica += on_replica + counted.calls[SOLE]        # the default upstream's, and no other's
-        stats.statements_primary += calls - on_replica - counted.calls[SOLE]
+        stats.statements_primary += calls - on_replica - counted.calls[SOLE] - counted.calls[HERE]
         if repeat.begins:
             stats.transactions += calls
         elif repeat.commits:
@@ -140,7 +141,7 @@ class FlowTable:
             stats.transactions += counted.autocommits
             stats.transactions_commit += counted.autocommits
         usage = self._digests.of(facts.text)
-        usage.calls = [usage.calls[0] + on_replica, usage.calls[1] + calls - on_replica]
+        usage.calls = [usage.calls[0] + on_replica, usage.calls[1] + calls - on_replica - counted.calls[HERE]]
         usage.reason = next(decision.reason for decision, number in zip(repeat.decisions, counted.calls, strict=True)
                             if number)
         for histogram, buckets, total in ((stats.latency_replica, counted.buckets[0], counted.total_us[0]),

@@ -163,8 +163,9 @@ class Session:
             return
         self._repeats.context.without = self.splitter.without_replica
         self._repeats.context.holds_begin = self.splitter.holds_begin
+        transaction = self.splitter.transaction
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
-                           self._repeats.transaction_ns)
+                           self._repeats.transaction_ns, transaction.place, transaction.ending)
 
     def hold(self) -> None:
         """Take over from the relay what it has done. For whoever looks at the session, or decides about it."""
@@ -177,7 +178,7 @@ class Session:
         self.splitter.repeated(held)
         self._repeats.repeated(held)
         if held.running is not None:
-            self.splitter.took(held.sent, held.running).started = held.started_ns
+            self.splitter.took(held.sent, held.running, held.opening).started = held.started_ns
 
     def _raised(self) -> None:
         if self._ended:
@@ -298,6 +299,10 @@ class Session:
 
     def _done(self, upstream: Upstream, batch: Batch, now: int) -> None:
         self._answered(upstream, batch, now, self.splitter.tx)
+        self._learn(batch)
+
+    def _learn(self, batch: Batch) -> None:
+        """A relay may repeat what has gone well."""
         if self._repeats is not None:
             statement = self.splitter.statements.get(batch.uses) if batch.uses else None
             if statement is not None or batch.uses is None:
@@ -347,6 +352,8 @@ class Session:
                 self.relay.consume(client, step.size)
                 if step.data:
                     self.relay.send(client, step.data)
+                if step.batch is not None:
+                    self._learn(step.batch)
             elif step.action is Action.CLOSE:
                 self._ended = True
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..wire import build
 
@@ -30,6 +30,10 @@ class Decision(NamedTuple):
     def __str__(self) -> str:
         """As the client is told it: ``replica: read``."""
         return f"{self.upstream.text}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+BEGIN_HELD: Final = Decision(Upstream.NEITHER, "begin_held")
+TRANSACTION_ENDED: Final = Decision(Upstream.NEITHER, "transaction_ended")
 
 
 def traced(decision: Decision | None) -> bytes:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
-from .batch import SYNC, Draft
-from .decision import Decision, Upstream, traced
+from .batch import SYNC, Batch, Draft
+from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream, traced
 from .observer import Observer
 from .state import PASSING, State
 from .step import WAIT, Action, Step
 from .transaction import END_ON_REPLICA, answer_to
-
-BEGIN_HELD: Final = Decision(Upstream.NEITHER, "begin_held")
-TRANSACTION_ENDED: Final = Decision(Upstream.NEITHER, "transaction_ended")
 
 
 class Holding:
@@ -38,11 +33,11 @@ class Holding:
         begin = bound[0].begins if len(bound) == 1 and draft.end else None
         return begin if begin is not None and not draft.obstacle and self.may_hold(begin) else None
 
-    def hold(self, draft: Draft, inbox: bytearray, begin: Begin) -> Step | None:
+    def hold(self, draft: Draft, inbox: bytearray, bound: list[Facts], begin: Begin) -> Step | None:
         """Answer *begin*; None where its answer is not known to the byte."""
         if self._state.asked:
             return WAIT
-        step = self._answer(draft, inbox, begin.tag, IN_TRANSACTION, BEGIN_HELD)
+        step = self._answer(draft, inbox, bound, begin.tag, IN_TRANSACTION, BEGIN_HELD)
         if step is not None:
             self._state.transaction.hold(begin)
         return step
@@ -76,7 +71,7 @@ class Holding:
             return WAIT
         if not tag:
             return None
-        step = self._answer(draft, inbox, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
+        step = self._answer(draft, inbox, bound, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
         if step is None:
             return None
         transaction.end()
@@ -101,7 +96,8 @@ class Holding:
         transaction.ending += 1
         return END_ON_REPLICA
 
-    def _answer(self, draft: Draft, inbox: bytearray, tag: bytes, status: int, decision: Decision) -> Step | None:
+    def _answer(self, draft: Draft, inbox: bytearray, bound: list[Facts], tag: bytes, status: int,
+                decision: Decision) -> Step | None:
         """Answer for a server, which would say just this."""
         state = self._state
         data = answer_to(bytes(inbox[:draft.size]), tag, status)
@@ -117,4 +113,6 @@ class Holding:
             state.set_unnamed(parsed.message, Upstream.DEFAULT)     # whoever needs it is given it
             self._observer.text(state.text_facts(parsed.sql).parsed)
         self._observer.command(decision.upstream, tag)
-        return Step(Action.ANSWER, draft.size, data=traced(decision) + data if state.trace else data)
+        batch = Batch(draft.end, draft.size, bound, decision.reason)
+        batch.uses = draft.uses[0] if len(draft.uses) == 1 and not draft.parsed else None
+        return Step(Action.ANSWER, draft.size, data=traced(decision) + data if state.trace else data, batch=batch)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ..classify.facts import Facts, Tx, Verdict
-from .decision import Decision, Upstream
+from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream
+from .transaction import Place
 
 # The word of the CommandComplete that a statement ends with, by its first word.
 _TAGS: Final = {"SELECT": b"SELECT", "WITH": b"SELECT", "VALUES": b"SELECT", "TABLE": b"SELECT", "INSERT": b"INSERT",
@@ -33,7 +34,8 @@ class Repeat(NamedTuple):
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """By how it came to be repeated: see `session.routes`."""
-        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM)
+        here = TRANSACTION_ENDED if self.commits else BEGIN_HELD
+        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here)
 
     @property
     def read(self) -> bool:
@@ -66,6 +68,9 @@ class Held(NamedTuple):
     unnamed: bytes | None
     unnamed_on: Upstream
     primary_unnamed: bool | None
+    place: Place                          # of the transaction, where *tx* says that there is one
+    ending: int                           # ends of transactions that the replica has not answered
+    opening: bool                         # what is running was sent behind the opening of its transaction
     running: Decision | None              # of the batch that is not answered yet
     started_ns: int
     sent: bytes                           # that batch, where it is no more in the client's inbox

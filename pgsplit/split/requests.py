@@ -19,7 +19,7 @@ from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import ON_REPLICA
+from .transaction import ON_REPLICA, OPENING
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -114,8 +114,8 @@ class Requests:
         self._state.asked += step.size
         self._left_for(step.batch, step.decision)
 
-    def took(self, data: bytes, decision: Decision) -> Batch:
-        """A relay has sent the batch *data* already, for *decision*."""
+    def took(self, data: bytes, decision: Decision, opening: bool) -> Batch:
+        """A relay has sent the batch *data* already, for *decision*; *opening*: behind what opens its transaction."""
         state = self._state
         draft = Draft()
         draft.gather(bytearray(data), 0)
@@ -123,6 +123,9 @@ class Requests:
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.requests = draft.requests
         batch.sql = draft.sql
+        if opening:
+            batch.ahead.extend((kind, None) for kind in OPENING.answers)
+            batch.opens = decision.upstream is Upstream.ADDITIONAL
         batch.texts = [state.text_facts(statement.sql) for statement in draft.parsed] if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
             self._note_unnamed(draft, batch)
@@ -218,7 +221,7 @@ class Requests:
         elif (begin := holding.held(draft, bound)) is not None:
             if state.unsettled:
                 return self._inquire(state.state_inquiry())
-            step = holding.hold(draft, inbox, begin)
+            step = holding.hold(draft, inbox, bound, begin)
         else:
             return None
         if step is not None and step.action is Action.ANSWER:

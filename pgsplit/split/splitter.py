@@ -19,7 +19,7 @@ from .requests import Requests
 from .settings import LOGIN
 from .state import Classify, State
 from .statements import Statement
-from .transaction import Transaction
+from .transaction import Place, Transaction
 
 
 class Splitter:
@@ -149,7 +149,8 @@ class Splitter:
     def repeated(self, held: Held) -> None:
         """A relay has repeated batches."""
         state = self._state
-        state.tx, state.tx_wrote = held.tx, held.tx_wrote
+        state.tx, state.tx_wrote = held.tx if held.place is Place.PRIMARY else IDLE, held.tx_wrote
+        state.transaction.repeated(held.place, held.ending)
         if held.last is not None:
             state.last = state.told = held.last
         if held.unnamed is not None:
@@ -157,11 +158,15 @@ class Splitter:
         if held.primary_unnamed is not None:
             state.primary_unnamed = held.primary_unnamed
 
-    def took(self, data: bytes, decision: Decision) -> Batch:
+    def took(self, data: bytes, decision: Decision, opening: bool = False) -> Batch:
         """A relay has sent the batch *data*, which is not answered yet; a replica's is at the front of the client's
-        inbox.
+        inbox. *opening*: behind what opens its transaction.
         """
-        return self._requests.took(data, decision)
+        return self._requests.took(data, decision, opening)
+
+    @property
+    def transaction(self) -> Transaction:
+        return self._state.transaction
 
     @property
     def holds_begin(self) -> bool:

@@ -118,9 +118,9 @@ class State:
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_waiting or self.copying or self.copy_ends
-                    or self.segment or self.transaction.begin is not None or self.transaction.on_replica != IDLE
-                    or self.transaction.ending or self.trace or self.route or self.unsafe_encoding
-                    or self.opaque or self.read_only or self.statements.coming or self.statements.to_close))
+                    or self.segment or not self.transaction.may_repeat or self.trace or self.route
+                    or self.unsafe_encoding or self.opaque or self.read_only or self.statements.coming
+                    or self.statements.to_close))
 
     @property
     def without_replica(self) -> bool:

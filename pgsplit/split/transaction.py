@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Final, NamedTuple
 
 from ..classify.transactions import READ_COMMITTED, Begin
@@ -23,6 +24,19 @@ PRIMARY: Final = "primary"
 # On the replica, whatever its own defaults are. Its end keeps the settings that it was given meanwhile.
 ON_REPLICA: Final = run("begin isolation level read committed, read only")
 END_ON_REPLICA: Final = build.query("commit")
+PLAIN: Final = Begin(b"BEGIN")       # of all others relays leave the opening to the session
+OPENING: Final = run(PLAIN.sql)
+OPENED: Final = b"".join((build.message(b"1"), build.message(b"2"), build.message(b"C", b"BEGIN\0"),
+                          build.message(b"3")))       # the answer to either
+ENDED: Final = build.message(b"C", b"COMMIT\0") + build.ready_for_query(IDLE)
+
+
+class Place(IntEnum):
+    """Where a transaction is that the client was told of."""
+
+    PRIMARY = 0         # or there is none
+    HELD = 1            # nowhere
+    REPLICA = 2
 
 # Settings by which the session's transactions differ from what a replica can have, or a BEGIN from its opening.
 SETTINGS: Final = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable",
@@ -97,6 +111,29 @@ class Transaction:
         """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
         assert self.begin is not None
         return [run(self.begin.sql), *([run("select", row=True)] if self.has_read else [])]
+
+    @property
+    def place(self) -> Place:
+        return Place.PRIMARY if self.begin is None else Place.HELD if self.on_replica == IDLE else Place.REPLICA
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a relay may go on with it."""
+        if self.begin is None:
+            return self.on_replica == IDLE
+        return (self.begin == PLAIN and self.status == IN_TRANSACTION and not self.begun_in_flight
+                and not (self.has_read and self.place is Place.HELD))
+
+    def repeated(self, place: Place, ending: int) -> None:
+        """A relay has gone on with it, to *place*."""
+        self.ending = ending
+        if place is Place.PRIMARY:
+            self.end()
+            self.on_replica, self.settings_given = IDLE, False
+        else:
+            self.hold(self.begin or PLAIN)
+            self.on_replica = IN_TRANSACTION if place is Place.REPLICA else IDLE
+            self.has_read |= place is Place.REPLICA
 
     def replica_said(self, status: int, *, told: bool) -> None:
         """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too."""

@@ -15,6 +15,7 @@ from pgsplit.classify.classifier import Classifier
 from pgsplit.session.routes import CONSISTENCY, Context, FlowTable
 from pgsplit.split.repeat import Held, repeat_of
 from pgsplit.split.statements import Statement
+from pgsplit.split.transaction import Place
 from pgsplit.stats.counters import ListenerStats
 from pgsplit.stats.digests import Digests
 from pgsplit.upstream.host import GROUND
@@ -72,8 +73,9 @@ class Line:
         route = self.table.routes[facts.text] = self.relay.route(repeat)
         return route
 
-    def release(self, tx: int = ord("I"), fence_ns: int = 0, tx_wrote: bool = False) -> None:
-        self.relay.release(self.flow, self.context, fence_ns, tx, tx_wrote, 0)
+    def release(self, tx: int = ord("I"), fence_ns: int = 0, tx_wrote: bool = False, place: Place = Place.PRIMARY,
+                ending: int = 0) -> None:
+        self.relay.release(self.flow, self.context, fence_ns, tx, tx_wrote, 0, place, ending)
         self.woken = gevent.spawn(self.relay.wait, self.flow)
         gevent.sleep(0)
 
