@@ -46,7 +46,7 @@ SETTINGS: Final = ("default_transaction_isolation", "default_transaction_read_on
 # parameters, at most one format code each, the unnamed portal and no row limit.
 _EXTENDED: Final = re.compile(
     rb"(?P<parse>P.{4}\0[^\0]*\0\0\0)?"
-    rb"B.{4}\0[^\0]*\0(?:\0\0|\0\1..)\0\0(?:\0\0|\0\1..)"
+    rb"B.{4}\0[^\0]*\0(?:\0\0|\0\x01..)\0\0(?:\0\0|\0\x01..)"
     rb"(?P<describe>D\0\0\0\x06P\0)?"
     rb"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04", re.DOTALL)
 

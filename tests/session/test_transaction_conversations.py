@@ -241,6 +241,9 @@ def test_what_the_sessions_defaults_say():
 @pytest.mark.parametrize("data, answer", [
     (batch("begin"), PARSED + BOUND + message(b"n") + done("BEGIN") + T),
     (build.bind("", "b") + build.execute() + S, BOUND + done("BEGIN") + T),
+    (message(b"B", b"\0b\0" + bytes((0, 0, 0, 0, 0, 1, 0, 0))) + build.execute() + S, BOUND + done("BEGIN") + T),
+    (message(b"B", b"\0b\0" + bytes((0, 1, 0, 1, 0, 0, 0, 1, 0, 1))) + build.execute() + S, BOUND + done("BEGIN") + T),
+    (message(b"B", b"\0b\0" + bytes((0, 2, 0, 1, 0, 1, 0, 0, 0, 0))) + build.execute() + S, None),
     (build.bind("", "b", [b"1"]) + build.execute() + S, None), (build.bind("p", "b") + build.execute("p") + S, None),
     (build.parse("", "begin", [23]) + build.bind() + build.execute() + S, None),
     (build.bind("", "b") + build.execute("", 1) + S, None), (build.bind("", "b") + build.execute(), None),
