@@ -1,6 +1,7 @@
 """No replica's error reaches a client (guarantee G2), while replicas stop, die, hang and come back at random.
 
-Sessions read, by every protocol: answers up to reask_buffer must all be right. Longer ones may end with 40001, or with
+Sessions read, by every protocol, in transactions and outside of them: answers up to reask_buffer must all be right.
+Longer ones may end with 40001, or with
 08006, of which part had been passed on; nothing else.
 """
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from pgsplit.demo.counts import Counts
 from pgsplit.demo.proxy import Proxy
@@ -72,8 +74,27 @@ class Checker:
         way = dice.choice(({"prepare_threshold": None}, {"prepare_threshold": 0}, {"prepare_threshold": 2}))
         with psycopg.connect(**self._login, autocommit=True, **way) as connection:
             for _ in range(READS_OF_A_SESSION):
-                if not self._read(connection, dice):
+                if not (self._transaction if dice.random() < 0.3 else self._read)(connection, dice):
                     return
+
+    def _transaction(self, connection: psycopg.Connection, dice: random.Random) -> bool:
+        """Some reads in one, on whichever server they are; whether the session lives on."""
+        connection.execute(dice.choice(("begin", "begin read only")))
+        for _ in range(dice.randrange(4)):
+            if not self._read(connection, dice):
+                return False
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                break
+        try:
+            connection.execute(dice.choice(("commit", "rollback")))
+            if connection.info.transaction_status == TransactionStatus.IDLE:
+                return True
+            error = "a transaction that does not end"
+        except psycopg.Error as raised:
+            error = f"the end of a transaction: {type(raised).__name__} {raised.sqlstate}: {raised}"
+        with self._lock:
+            self.findings.errors.append(error)
+        return not connection.closed
 
     def _read(self, connection: psycopg.Connection, dice: random.Random) -> bool:
         """Whether the session lives on."""

@@ -1,6 +1,7 @@
 """Fresh reads (guarantee G3), while the standby's replay is paused, resumed and delayed at random.
 
-Sessions write counters that only grow, and read them back: their own at once, others' from other sessions and workers.
+Sessions write counters that only grow, and read them back: their own at once, others' from other sessions and workers,
+in transactions and outside of them.
 A read is stale when it shows less than was certain before it was sent. With consistency session and global none may
 be; with the fence off (eventual) some must be, or this check could not see.
 """
@@ -75,6 +76,9 @@ class Checker:
         with psycopg.connect(**self._login, autocommit=True, **way) as connection:
             seen = connected
             for _ in range(STEPS_OF_A_SESSION):
+                if dice.random() < 0.3:
+                    self._transaction(connection, number, seen, dice)
+                    continue
                 if dice.random() < 0.2:
                     seen[number] = self._write(connection, number)
                     targets = [number] * READS_AFTER_WRITE
@@ -86,10 +90,29 @@ class Checker:
     def _write(self, connection: psycopg.Connection, number: int) -> int:
         value = self._certain[number] + 1
         connection.execute("update fence set value = %s where id = %s", [value, number])
+        self._wrote(number, value)
+        return value
+
+    def _wrote(self, number: int, value: int) -> None:
         self._certain[number] = value
         with self._lock:
             self.findings.writes += 1
-        return value
+
+    def _transaction(self, connection: psycopg.Connection, number: int, seen: list[int], dice: random.Random) -> None:
+        """Reads, in half of them a write, and reads behind it: READ COMMITTED, each read as if it stood alone."""
+        value = self._certain[number] + 1
+        writes = dice.random() < 0.5
+        with connection.transaction():
+            for _ in range(dice.randrange(4)):
+                self._read(connection, dice.randrange(CLIENTS), seen, dice)
+            if writes:
+                connection.execute("update fence set value = value + 1 where id = %s and value = %s",
+                                   [number, value - 1])
+                seen[number] = value
+                for target in (number, dice.randrange(CLIENTS)):
+                    self._read(connection, target, seen, dice)
+        if writes:
+            self._wrote(number, value)
 
     def _read(self, connection: psycopg.Connection, target: int, seen: list[int], dice: random.Random) -> None:
         floor = seen[target] if self.findings.consistency == "session" else max(seen[target], self._certain[target])
@@ -193,8 +216,9 @@ def main() -> int:
 
 def configuration(cluster: PrimaryAndStandbys, consistency: str, workers: int) -> dict[str, object]:
     """A fence that waits long enough for a replica to be the one that answers."""
-    return default_configuration(cluster) | {"consistency": consistency,
-                                             "pgsplit": {"workers": workers, "fence_wait": "50ms"}}
+    return default_configuration(cluster) | {
+        "consistency": consistency,
+        "pgsplit": {"workers": workers, "fence_wait": "50ms", "transactions": "until_write"}}
 
 
 if __name__ == "__main__":
