@@ -31,6 +31,7 @@ _NOT_PLAIN: Final = frozenset([
 _LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
                            "datestyle"})
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_OPTION: Final = re.compile(r"[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)*")
 _NUMBER: Final = re.compile(r"(0|[1-9][0-9]*)([.][0-9]+)?")      # which the server hands on as it is written
 # What quote_identifier() quotes though it looks plain: all keywords but the unreserved (PostgreSQL 13 to 18).
 _QUOTED: Final = frozenset("""
@@ -159,7 +160,7 @@ def _set_configs(words: list[Token], texts: list[str]) -> tuple[Change, ...]:
         if value is None:
             return ()
         name = words[2].text.lower()
-        if not re.fullmatch(r"[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)?", name) or _not_plain(name) or name in _LISTS:
+        if not _OPTION.fullmatch(name) or _not_plain(name) or name in _LISTS:
             return ()
         changes.append(Change(name, value))
         words, texts = words[8:], texts[8:]
@@ -172,6 +173,48 @@ def _set_configs(words: list[Token], texts: list[str]) -> tuple[Change, ...]:
             if not words:
                 return ()
     return tuple(changes)
+
+
+def sets_the_stage(words: list[Token]) -> bool:
+    """Whether the statement *words* does nothing but set the stage in its transaction: a savepoint and its end, SET
+    LOCAL, set_config(…, true). What it sets is gone with the transaction, and no data is touched.
+    """
+    texts = [token.text if token.kind in (Kind.WORD, Kind.PUNCTUATION, Kind.OPERATOR) else "" for token in words]
+    if texts[0] == "savepoint":
+        return len(words) == 2
+    if texts[0] == "release":
+        return len(words) - (texts[1:2] == ["savepoint"]) == 2
+    if texts[0] == "rollback":
+        rest = texts[2:] if texts[1:2] and texts[1] in ("work", "transaction") else texts[1:]
+        return rest[:1] == ["to"] and len(rest) - (rest[1:2] == ["savepoint"]) == 2
+    if texts[:2] == ["set", "local"]:
+        if texts[2:4] == ["time", "zone"] or texts[2:3] == ["role"]:
+            return len(words) > 3
+        name, value = _name(words[2:], texts[2:])
+        return bool(name) and not name.startswith("pgsplit.") and len(value) > 1
+    return texts[0] == "select" and _local_configs(words[1:], texts[1:])
+
+
+def _local_configs(words: list[Token], texts: list[str]) -> bool:
+    """set_config('name', a constant or a parameter, true), …"""
+    while True:
+        if texts[:2] == ["pg_catalog", "."]:
+            words, texts = words[2:], texts[2:]
+        if len(words) < 8 or texts[:2] != ["set_config", "("] or texts[3] != "," or texts[5:8] != [",", "true", ")"]:
+            return False
+        name = words[2].text.lower() if words[2].kind is Kind.STRING else ""
+        if not _OPTION.fullmatch(name) or name.startswith("pgsplit.") or (_not_plain(name) and name != "role"):
+            return False
+        if words[4].kind not in (Kind.STRING, Kind.PARAMETER):
+            return False
+        words, texts = words[8:], texts[8:]
+        if texts[:1] == ["as"]:
+            words, texts = words[2:], texts[2:]
+        if not words:
+            return True
+        if texts[0] != ",":
+            return False
+        words, texts = words[1:], texts[1:]
 
 
 def _not_plain(name: str) -> bool:

@@ -445,6 +445,9 @@ class Answers:
         if not state.redirecting:
             if batch.begins is not None:
                 state.transaction.begun_in_flight = False
+            if batch.stage is not None and not batch.failed and state.transaction.begin is not None:
+                state.transaction.prologue.append(batch.stage)
+                state.transaction.touched += [name for facts in batch.bound for name in facts.settings]
             if batch.statement is not None and not batch.failed:
                 state.statements.unnamed = batch.statement
                 batch.statement.default = True

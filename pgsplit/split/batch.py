@@ -15,7 +15,7 @@ from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .decision import Decision
 from .inquiry import Inquiry
-from .settings import Settings
+from .settings import Ahead, Settings
 from .statements import Statement
 
 QUERY: Final = ord("Q")
@@ -40,9 +40,8 @@ class Batch:
 
     __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
                  "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "plain",
-                 "reason",
-                 "requests", "rows", "size", "sql", "sqlstate", "started", "statement", "tags", "texts", "traced",
-                 "uses", "wrote")
+                 "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement", "tags",
+                 "texts", "traced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -69,6 +68,7 @@ class Batch:
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
+        self.stage: Ahead | None = None          # does the same again on another server
         self.plain = False            # what it changes in the session is known from its text
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void

@@ -5,9 +5,11 @@ from __future__ import annotations
 from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
-from .batch import SYNC, Batch, Draft
+from .batch import QUERY, SYNC, Batch, Draft
 from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream, traced
 from .observer import Observer
+from .prologue import again
+from .settings import Ahead
 from .state import PASSING, State
 from .step import WAIT, Action, Step
 from .transaction import END_ON_REPLICA, answer_to
@@ -49,12 +51,26 @@ class Holding:
             return None
         return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None
 
+    def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Ahead | None:
+        """What does again what *draft* does, where that sets the stage in a transaction that may read on a replica."""
+        state, transaction = self._state, self._state.transaction
+        if transaction.begin is None or len(bound) != 1 or not bound[0].stages or len(parsed) > 1 or draft.obstacle:
+            return None
+        if draft.end not in (QUERY, SYNC) or transaction.prologue_is_long:
+            return None
+        return again(bytes(inbox[state.asked:state.asked + draft.size]), rows=bound[0].commands == ("SELECT",))
+
+    @staticmethod
+    def goes_back(bound: list[Facts]) -> bool:
+        """Whether it is ROLLBACK TO a savepoint."""
+        return len(bound) == 1 and bound[0].stages and bound[0].commands == ("ROLLBACK",)
+
     def awaits_rest(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> bool:
         """Whether *draft*, of which a part has come, may turn out to be answered here, to be a replica's as a whole, or
         to run nothing.
         """
         if self._state.transaction.begin is not None:
-            return not bound
+            return all(facts.stages for facts in bound)
         known = [*parsed, *bound]
         begin = known[0].begins if known else None
         return (begin is not None and not draft.obstacle and self.may_hold(begin)
@@ -74,6 +90,7 @@ class Holding:
         step = self._answer(draft, inbox, bound, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
         if step is None:
             return None
+        state.know_touched(transaction.touched)
         transaction.end()
         return step._replace(to_replica=self.end_on_replica())
 

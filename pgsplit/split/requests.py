@@ -8,7 +8,7 @@ from ..classify.facts import DOUBT, Facts, Verdict
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import message_end
-from ..wire.messages import FAILED, FRONTEND, IDLE
+from ..wire.messages import FAILED, FRONTEND, IDLE, IN_TRANSACTION
 from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
 from .decision import Decision, Upstream
 from .holding import Holding
@@ -167,10 +167,13 @@ class Requests:
         if not draft.end and not late and self._holding.awaits_rest(draft, bound, parsed):
             draft.judged = draft.size
             return MORE
+        stage = self._holding.stage(draft, inbox, bound, parsed)
         begins = self._holding.begins_on_replica(draft, bound)
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
-        decision = self._always_primary(draft, bound, parsed)
+        decision = self._always_primary(draft, bound if stage is None else [], parsed if stage is None else [])
+        if decision is None and stage is not None:
+            decision = Decision(Upstream.DEFAULT, "sets_the_stage", bound[0].commands[0])
         if begins is not None and decision is not None:
             begins, bound, parsed = None, state.bound_facts(draft), state.parsed_facts(draft)
             decision = self._always_primary(draft, bound, parsed)
@@ -185,6 +188,8 @@ class Requests:
             decision = self._on_replica(bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.begins = begins
+        if decision.upstream is Upstream.DEFAULT and stage is not None:
+            batch.stage, batch.effect_free = stage, True
         if transaction.begin is not None and draft.only_parses:
             batch.kind, batch.own_sync = SYNC, True
         batch.aside = transaction.begin is not None and (batch.own_sync or decision.reason == "nothing_to_run")
@@ -213,7 +218,10 @@ class Requests:
         state, holding = self._state, self._holding
         if state.transaction.begin is not None:
             step = holding.end(draft, inbox, bound)
-            if step is None and state.transaction.status == FAILED:
+            if step is None and state.transaction.status == FAILED and holding.goes_back(bound):
+                state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
+                state.forced = bound[0].reason
+            elif step is None and state.transaction.status == FAILED:
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
                     return self._refuse(draft, ABORTED_ERROR)
@@ -253,7 +261,7 @@ class Requests:
         if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead.append(ON_REPLICA)
+            ahead += [ON_REPLICA, *state.transaction.prologue]
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
@@ -301,7 +309,7 @@ class Requests:
                 return Decision(primary, f"pinned_{pin}", cause)
         in_transaction = state.transaction.begin is not None
         continues = in_transaction and state.transaction.on_replica != IDLE and draft.continues
-        if not bound and draft.end and not continues:
+        if not draft.bound and draft.query is None and draft.end and not continues:
             return Decision(primary, "nothing_to_run")
         if draft.obstacle and not continues:
             return Decision(primary, draft.obstacle)
@@ -333,6 +341,7 @@ class Requests:
         ahead = state.lacks(draft, tells_route(batch))
         if state.transaction.begin is not None and not batch.aside:
             ahead[:0] = state.transaction.opening()
+            state.unsettled |= bool(state.transaction.touched)
             state.transaction.end()
             batch.opens = True
         unnamed = state.statements.unnamed

@@ -38,7 +38,8 @@ class State:
     __slots__ = (
         "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting",
         "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
-        "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_unnamed", "read_only",
+        "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_lacks", "primary_unnamed",
+        "read_only",
         "redirecting", "refused", "replica", "route", "segment", "settings", "skips", "sole", "statements",
         "taken_back", "told", "trace", "transaction", "tx", "tx_wrote", "unknown_functions", "unsafe_encoding",
         "unsettled",
@@ -70,6 +71,7 @@ class State:
         self.settings = LOGIN                  # what the session has on the primary
         self.applied: Settings | None = LOGIN  # what its replica has; None: not known
         self.refused: Settings | None = None   # what a replica would not take
+        self.primary_lacks: set[str] = set()   # customized options that a transaction has touched on a replica only
         self.primary_unnamed = False           # the primary holds an unnamed statement, the session's or an old one
         self.unsettled = False                 # the primary must be asked before a replica may answer
         self.unknown_functions = False         # something ran that may have touched any option a function names
@@ -262,6 +264,19 @@ class State:
         if settings != self.settings:
             self.settings = settings
 
+    def know_touched(self, names: Iterable[str]) -> None:
+        """A transaction that has ended on a replica has set these options for itself: from now on they are empty, and
+        not unknown, unless the session has set them, too. The primary is told when it is next used.
+        """
+        known = {key.decode("latin-1").lower() for key, _ in self.settings.values}
+        new = set(names) - known
+        if new:
+            alike = self.applied == self.settings
+            self.settings = changed(self.settings, [Change(name, None) for name in sorted(new)])
+            self.applied = self.settings if alike else self.applied
+            self.primary_lacks |= new
+            self.options |= new
+
     def _prepared(self, name: bytes, sql: bytes) -> None:
         statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql))
         self.statements.confirmed(statement)
@@ -305,6 +320,9 @@ class State:
                 ahead.append(Ahead(unnamed.message, b"1"))
             elif unnamed is None and self.primary_unnamed:
                 ahead.append(Ahead(build.close(), b"3"))
+        if self.primary_lacks:
+            ahead.append(set_config((name.encode("latin-1"), b"") for name in sorted(self.primary_lacks)))
+            self.primary_lacks = set()
         if tells_route:
             ahead.append(set_config([(b"pgsplit.last_route", str(self.told).encode())]))
         return ahead

@@ -42,6 +42,9 @@ class Place(IntEnum):
 SETTINGS: Final = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable",
                    "idle_in_transaction_session_timeout", "transaction_timeout")
 
+LONGEST: Final = 65536         # bytes of a prologue
+MOST: Final = 200              # statements of one
+
 # A batch that is one BEGIN, or one COMMIT, and nothing else: as a Query, or by the extended protocol with no
 # parameters, at most one format code each, the unnamed portal and no row limit.
 _EXTENDED: Final = re.compile(
@@ -85,6 +88,8 @@ class Transaction:
         self.ending = 0                  # of its ends that were sent there so many are not answered yet
         self.settings_given = False      # the replica was given settings in it
         self.has_read = False            # it has had a snapshot there
+        self.prologue: list[Ahead] = []  # what has set its stage there
+        self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
 
     def may_hold(self, begin: Begin, *, unsettled: bool = False) -> bool:
         """Whether the transaction of *begin* may run on a replica for as long as it reads. *unsettled*: it may turn out
@@ -106,11 +111,16 @@ class Transaction:
     def end(self) -> None:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
+        self.prologue, self.touched = [], []
 
     def opening(self) -> list[Ahead]:
         """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
         assert self.begin is not None
-        return [run(self.begin.sql), *([run("select", row=True)] if self.has_read else [])]
+        return [run(self.begin.sql), *self.prologue, *([run("select", row=True)] if self.has_read else [])]
+
+    @property
+    def prologue_is_long(self) -> bool:
+        return len(self.prologue) >= MOST or sum(len(part.data) for part in self.prologue) > LONGEST
 
     @property
     def place(self) -> Place:
@@ -121,7 +131,7 @@ class Transaction:
         """Whether a relay may go on with it."""
         if self.begin is None:
             return self.on_replica == IDLE
-        return (self.begin == PLAIN and self.status == IN_TRANSACTION and not self.begun_in_flight
+        return (self.begin == PLAIN and not self.prologue and self.status == IN_TRANSACTION and not self.begun_in_flight
                 and not (self.has_read and self.place is Place.HELD))
 
     def repeated(self, place: Place, ending: int) -> None:

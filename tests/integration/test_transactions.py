@@ -42,7 +42,7 @@ def session(cluster, connect: Connect, routes: list[str]) -> Traced:
 
 def traced(session: Traced, routes: list[str]) -> Traced:
     session.execute("set pgsplit.trace = on")
-    session.add_notice_handler(lambda notice: routes.append(str(notice.message_primary)))
+    session.add_notice_handler(lambda notice: routes.append(str(notice.message_primary).partition(" (")[0]))
     eventually(lambda: session.execute("select 1") and routes[-1] == READ)
     routes.clear()
     return session
@@ -80,8 +80,8 @@ def test_nothing_between_begin_and_commit_asks_no_server(session, routes, cluste
     assert before
 
 
-@pytest.mark.parametrize("sql, sqlstate", [("begin", "25001"), ("commit and chain", ""), ("savepoint a", ""),
-                                           ("set local work_mem = '1MB'", ""), ("lock table tx", "")])
+@pytest.mark.parametrize("sql, sqlstate", [("begin", "25001"), ("commit and chain", ""), ("lock table tx", ""),
+                                           ("set transaction isolation level read committed", "")])
 def test_what_else_comes_first_opens_it_on_the_primary(session, routes, sql, sqlstate):
     warnings = []
     session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
@@ -92,6 +92,105 @@ def test_what_else_comes_first_opens_it_on_the_primary(session, routes, sql, sql
     assert routes[-1] == OPEN
     session.execute("rollback")
     assert [state for state in warnings if state != "00000"] == ([sqlstate] if sqlstate else [])
+
+
+STAGE = "pgsplit: replica: sets_the_stage"
+
+
+@pytest.fixture
+def tenants(session, connect, cluster):
+    """Rows that a policy shows to whom an option names, and to a role by its name."""
+    connect().execute("""
+        drop table if exists tx_tenants;
+        do $$ begin create role tx_tenant; exception when duplicate_object then null; end $$;
+        create table tx_tenants (owner text, n int);
+        insert into tx_tenants values ('a', 1), ('b', 2), ('tx_tenant', 3);
+        alter table tx_tenants enable row level security;
+        create policy own on tx_tenants using (owner = current_user or owner = current_setting('tx.tenant', true));
+        grant select, insert on tx_tenants to tx_tenant""")
+    cluster.catch_up()
+    yield session
+    session.execute("rollback")
+    connect().execute("drop table tx_tenants; drop role tx_tenant")
+
+
+@pytest.mark.parametrize("option, role", [
+    ("set local tx.tenant = 'a'", "set local role tx_tenant"),
+    ("select set_config('tx.tenant', 'a', true)", "select set_config('role', 'tx_tenant', true)"),
+])
+def test_row_security_by_options_of_the_transaction_reads_from_the_replica(tenants, routes, connect, option, role):
+    """PostgREST's, Hasura's and Supabase's way."""
+    rows = "select n from tx_tenants order by n"
+    for ends in ("commit", "rollback"):
+        tenants.execute("begin")
+        tenants.execute(option)
+        tenants.execute(role)
+        assert tenants.execute(rows).fetchall() == [(1,), (3,)]
+        tenants.execute(ends)
+        assert tenants.execute(rows).fetchall() == [(1,), (2,), (3,)]
+    assert routes == [HELD, STAGE, STAGE, READ, ENDED, READ] * 2
+    # behind it the option is empty, and not unknown, wherever one looks
+    for server in ("primary", "replica"):
+        assert value(tenants, f"/* pgsplit: {server} */ select current_setting('tx.tenant', true)") == ""
+    with tenants.transaction():         # and it moves with all of it
+        tenants.execute(option)
+        tenants.execute(role)
+        assert tenants.execute(rows).fetchall() == [(1,), (3,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), tenants.transaction():
+            tenants.execute("insert into tx_tenants values ('b', 4)")
+        tenants.execute("insert into tx_tenants values ('a', 5)")
+        assert value(tenants, "/* pgsplit: primary */ select current_setting('tx.tenant')") == "a"
+        assert tenants.execute(rows).fetchall() == [(1,), (3,), (5,)]
+    assert tenants.execute("select current_user, n from tx_tenants where n = 5").fetchall() == [("postgres", 5)]
+
+
+def test_bound_values_set_the_stage_too(tenants, routes):
+    with tenants.transaction():
+        tenants.execute("select set_config('tx.tenant', %s, true), set_config('role', %s, true)", ["b", "tx_tenant"])
+        assert tenants.execute("select n from tx_tenants order by n").fetchall() == [(2,), (3,)]
+        tenants.execute("insert into tx_tenants values (%s, 6)", ["b"])
+        assert tenants.execute("select n from tx_tenants order by n").fetchall() == [(2,), (3,), (6,)]
+    assert routes[:3] == [HELD, STAGE, READ]
+
+
+def test_savepoints_on_the_replica_and_on_the_primary(session, routes):
+    with session.transaction():
+        with session.transaction():
+            assert value(session, "select count(*) from tx") == 2
+        with pytest.raises(psycopg.errors.UndefinedTable), session.transaction():
+            session.execute("select * from nothing")
+        session.execute("insert into tx values (3)")
+        with session.transaction(force_rollback=True):
+            session.execute("insert into tx values (4)")
+        assert value(session, "select count(*) from tx") == 3
+    assert routes[:4] == [HELD, STAGE, READ, STAGE]
+    assert value(session, "select count(*) from tx") == 3
+
+
+def test_a_read_that_is_cancelled_in_a_savepoint(session):
+    with session.transaction():
+        with pytest.raises(psycopg.errors.QueryCanceled), session.transaction():
+            timer = threading.Timer(0.5, session.cancel)
+            timer.start()
+            session.execute("select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b")
+        timer.join()
+        session.execute("insert into tx values (3)")
+    assert value(session, "select count(*) from tx") == 3
+
+
+def test_what_the_stage_was_set_with_is_not_lost_with_the_replica(tenants, routes, cluster):
+    tenants.execute("begin")
+    tenants.execute("set local tx.tenant = 'b'")
+    tenants.execute("set local role tx_tenant")
+    for standby in cluster.standbys:
+        standby.stop()
+    try:
+        assert tenants.execute("select n from tx_tenants order by n").fetchall() == [(2,), (3,)]
+        tenants.execute("commit")
+    finally:
+        for standby in cluster.standbys:
+            standby.start()
+    assert len(tenants.execute("select n from tx_tenants").fetchall()) == 3
 
 
 def test_commit_outside_a_transaction_is_the_servers(session):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from pgsplit.classify.classify import STAGING
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
-from pgsplit.classify.set_commands import changes_of
+from pgsplit.classify.set_commands import changes_of, sets_the_stage
 from pgsplit.classify.transactions import begin_of, end_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
@@ -28,6 +29,10 @@ def facts(sql: bytes) -> Facts:
     word = text.split(" ", 1)[0].rstrip(";")
     if not word:
         return Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
+    if word in STAGING and sets_the_stage(tokens(text)):
+        names = ("app.t",) if "app.t" in text else ()
+        return Facts(Verdict.PRIMARY, "transaction_control", commands=(word.upper(),), writes=False, wrote_nothing=True,
+                     stages=True, settings=names)
     if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
         hinted = "/*" in text
         return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,

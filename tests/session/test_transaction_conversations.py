@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgsplit.classify.transactions import Begin
-from pgsplit.split.settings import run
+from pgsplit.split.prologue import again
+from pgsplit.split.settings import Ahead, run, set_config
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Transaction, answer_to
 from pgsplit.wire import build
 from pgsplit.wire.build import message
@@ -251,3 +252,102 @@ def test_what_the_sessions_defaults_say():
 ])
 def test_what_a_server_answers_to_a_begin(data, answer):
     assert answer_to(data, b"BEGIN", ord("T")) == answer
+
+
+# --- what sets the stage ------------------------------------------------------------------------------------------
+
+def again_as_own(sql: str, rows: bool = False) -> bytes:
+    return run(sql, row=rows).data
+
+
+def test_what_sets_the_stage_runs_on_the_replica_and_is_repeated_where_it_moves():
+    local, write = Q("set local app.t = '7'"), Q("insert into t values (1)")
+    talk = begun().client(local).expect_replica(ON_REPLICA.data, local).expect_primary()
+    talk.replica(OPENED, done("SET"), T).expect_client(done("SET"), T)
+    talk.client(Q("savepoint a")).expect_replica(Q("savepoint a")).replica(done("SAVEPOINT"), T)
+    talk.expect_client(done("SAVEPOINT"), T)
+    talk.client(Q("select 1")).expect_replica(Q("select 1")).replica(*ANSWER).expect_client(*ANSWER)
+    talk.client(write).expect_replica(END_ON_REPLICA).expect_primary(
+        OPENING, again_as_own("set local app.t = '7'"), again_as_own("savepoint a"),
+        run("select", row=True).data, write)
+    repeated = PARSED + BOUND + done("SET") + message(b"3"), PARSED + BOUND + done("SAVEPOINT") + message(b"3")
+    talk.primary(OPENED, *repeated, SNAPSHOT, done("INSERT 0 1"), T).expect_client(done("INSERT 0 1"), T)
+    talk.cuts()
+
+
+def test_another_replica_is_told_it_again():
+    local = Q("set local app.t = '7'")
+    talk = begun().client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T)
+    talk.do(lambda: talk.session.offer_replica(talk.sides.default))
+    talk.do(lambda: talk.session.drop_replica("gone"))
+    talk.do(lambda: talk.session.offer_replica(talk._all["default"]))
+    talk.do(lambda: talk._all["default"].heard.clear())
+    talk.client(Q("select 1")).do(lambda: setattr(talk.sides, "default", talk._all["default"]))
+    talk.expect_replica(ON_REPLICA.data, again_as_own("set local app.t = '7'"), Q("select 1"))
+    talk.run()
+
+
+def test_set_config_with_bound_values_is_repeated_with_them():
+    sql = "select set_config('role', $1, true)"
+    bound = build.bind("", "", [b"someone"])
+    whole = build.parse("", sql) + bound + build.describe() + build.execute() + S
+    write = Q("insert into t values (1)")
+    talk = begun().client(whole).expect_replica(ON_REPLICA.data, whole)
+    row = message(b"D", b"\0\1\0\0\0\7someone")
+    answer = (PARSED, BOUND, message(b"T", b"\0\0"), row, done("SELECT 1"), T)
+    talk.replica(OPENED, *answer).expect_client(*answer)
+    own = build.parse("pgsplit", sql) + build.bind("", "pgsplit", [b"someone"]) + build.execute() + build.close(
+        b"S", "pgsplit")
+    talk.client(write).expect_primary(OPENING, own, run("select", row=True).data, write)
+    talk.primary(OPENED, PARSED, BOUND, row, done("SELECT 1"), message(b"3"), SNAPSHOT, done("INSERT 0 1"), T)
+    talk.expect_client(done("INSERT 0 1"), T)
+    talk.cuts()
+
+
+def test_the_primary_is_told_of_an_option_that_only_a_replica_was_told():
+    local = Q("set local app.t = '7'")
+    talk = begun().client(local).replica(OPENED, done("SET"), T).client(Q("commit"))
+    talk.expect_client(done("SET"), T, done("COMMIT"), I).replica(done("COMMIT"), I)
+    write = Q("insert into t values (1)")
+    touched = set_config([(b"app.t", b"")])
+    talk.client(write).expect_primary(touched.data, write)
+    talk.primary(PARSED, BOUND, message(b"D", b"\0\1\0\0\0\0"), done("SELECT 1"), message(b"3"), done("INSERT 0 1"), I)
+    talk.expect_client(done("INSERT 0 1"), I)
+    talk.client(write).expect_primary(write)
+    talk.cuts()
+
+
+def test_what_the_primary_does_not_take_again_is_told_and_nothing_runs():
+    local, write = Q("set local role x"), Q("insert into t values (1)")
+    talk = begun().client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T).client(write)
+    talk.expect_primary(OPENING, again_as_own("set local role x"), run("select", row=True).data, write)
+    talk.primary(OPENED, PARSED, BOUND, error("22023")).expect_client(error("22023")).expect_primary(S)
+    talk.primary(FAILED).expect_client(FAILED)
+    talk.cuts()
+
+
+def test_back_to_a_savepoint_behind_a_cancelled_read():
+    talk = begun().client(Q("savepoint a")).replica(OPENED, done("SAVEPOINT"), T)
+    talk.do(lambda: talk.session.splitter.cancelled_waiting()).client(Q("select 2"))
+    talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
+    back = Q("rollback to a")
+    talk.client(back).expect_primary(OPENING, again_as_own("savepoint a"), run("select", row=True).data, back)
+    talk.primary(OPENED, PARSED, BOUND, done("SAVEPOINT"), message(b"3"), SNAPSHOT, done("ROLLBACK"), T)
+    talk.expect_client(done("ROLLBACK"), T)
+    talk.run()
+
+
+@pytest.mark.parametrize("data, rows, doubled", [
+    (Q("savepoint a"), False, run("savepoint a")),
+    (build.parse("", "savepoint a", [23]) + build.bind("", "", [b"1"]) + build.execute() + S, False,
+     Ahead(build.parse("pgsplit", "savepoint a", [23]) + build.bind("", "pgsplit", [b"1"]) + build.execute()
+           + build.close(b"S", "pgsplit"), b"12C3")),
+    (build.bind("", "s") + build.describe() + build.execute() + S, True,
+     Ahead(build.bind("", "s") + build.execute(), b"2DC")),
+    (build.parse("s", "savepoint a") + build.bind("", "s") + build.execute() + S, False, None),
+    (build.bind("p", "s") + build.execute("p") + S, False, None), (build.parse("", "savepoint a") + S, False, None),
+    (build.bind("", "s") + build.execute() + build.execute() + S, False, None),
+    (build.bind("", "s") + build.close(b"P", "") + build.execute() + S, False, None),
+])
+def test_the_messages_that_do_it_again(data, rows, doubled):
+    assert again(data, rows=rows) == doubled
