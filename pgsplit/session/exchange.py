@@ -215,22 +215,17 @@ class Exchange:
         if observer:
             observer.client_first(first)
         self._rest = partial(self._end_relayed, initial)
-        code, challenge = connection.request(initial)
-        if code != SASL_CONTINUE:
-            raise ProtocolViolation(f"{connection.name} sent authentication request {code} instead of SASLContinue")
+        challenge = connection.expect(SASL_CONTINUE, initial)
         if observer:
             observer.server_first(challenge)
-        self._ask(code, challenge)
-        final = self._read_proof(code)
+        self._ask(SASL_CONTINUE, challenge)
+        final = self._read_proof(SASL_CONTINUE)
         if observer:
             self._credentials.keys = observer.client_final(final)
         self._rest = partial(self._end_relayed, initial, challenge, final)
-        code, data = connection.request(final)
-        if code == SASL_FINAL:
-            self._tell_last(code, data)
-            self._rest = self._can_follow
-            code, data = connection.next_request()
-        return code, data
+        self._tell_last(SASL_FINAL, connection.expect(SASL_FINAL, final))     # the signature is the client's to check
+        self._rest = self._can_follow
+        return connection.next_request()
 
     def _end_relayed(self, initial: bytes, challenge: bytes = b"", final: bytes = b"") -> bool:
         """pgsplit takes the place of the server that sent *challenge*, or was lost before it did."""

@@ -18,6 +18,7 @@ from .login import (
     authenticate,
     check_verifier,
     direct_tls,
+    expect,
     finish,
     read_request,
     server_salt,
@@ -178,6 +179,14 @@ class UpstreamConnection:
         """Send the client's *answer* to an authentication request; returns the server's next one."""
         self._connected.write(build.message(b"p", answer))
         return self.next_request()
+
+    def expect(self, code: int, answer: bytes) -> bytes:
+        """Send the client's *answer*; returns the data of the request *code*, which must be the server's next.
+
+        :raises ProtocolViolation: for any other, AuthenticationOk among them.
+        """
+        self._connected.write(build.message(b"p", answer))
+        return expect(self._connected, code)
 
     def next_request(self) -> tuple[int, bytes]:
         return read_request(self._connected)

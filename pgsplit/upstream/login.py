@@ -189,8 +189,8 @@ def _sasl(stream: Stream, credentials: Credentials, data: bytes) -> None:
     client = scram.ScramClient(passwords.salted, secret=credentials.clear, binding=binding,
                                keys=credentials.keys if credentials.clear is None else None)
     stream.write(sasl_initial(client))
-    stream.write(build.message(b"p", client.final(_expect(stream, SASL_CONTINUE))))
-    client.verify(_expect(stream, SASL_FINAL))
+    stream.write(build.message(b"p", client.final(expect(stream, SASL_CONTINUE))))
+    client.verify(expect(stream, SASL_FINAL))
 
 
 def check_verifier(stream: Stream, verifier: Verifier, data: bytes) -> None:
@@ -209,7 +209,7 @@ def server_salt(stream: Stream, data: bytes) -> tuple[bytes, int]:
 
 def _server_first(stream: Stream, data: bytes) -> bytes:
     stream.write(sasl_initial(scram.ScramClient(passwords.salted, binding=_binding(stream, data))))
-    return _expect(stream, SASL_CONTINUE)
+    return expect(stream, SASL_CONTINUE)
 
 
 def sasl_initial(client: scram.ScramClient) -> bytes:
@@ -230,7 +230,12 @@ def _binding(stream: Stream, data: bytes) -> bytes | None:
     return binding
 
 
-def _expect(stream: Stream, code: int) -> bytes:
+def expect(stream: Stream, code: int) -> bytes:
+    """The data of the server's next request.
+
+    :raises ProtocolViolation: when it is not *code*: an Ok that comes too early would let in a server that has not
+        proved itself.
+    """
     got, data = read_request(stream)
     if got != code:
         raise ProtocolViolation(f"{stream.name} sent authentication request {got} instead of {code}")

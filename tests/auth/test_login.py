@@ -19,7 +19,7 @@ from pgsplit.auth.scram import ScramServer, keys_of, normalise, salted_password,
 from pgsplit.auth.secret import md5_response, md5_secret, parse
 from pgsplit.demo.ports import choose
 from pgsplit.demo.replication import PrimaryAndStandbys
-from pgsplit.errors import ConnectionLost, ServerError
+from pgsplit.errors import ConnectionLost, ProtocolViolation, ServerError
 from pgsplit.session.login import LoggedIn, Login, read_only
 from pgsplit.upstream import login, passwords
 from pgsplit.upstream.connection import UpstreamConnection
@@ -461,6 +461,33 @@ def test_a_server_that_does_not_know_the_password_is_not_believed():
         with pytest.raises(ServerError, match="does not know this password"), connection.logging_in():
             login.log_in(stream, {"user": "app"}, Credentials("app", parse("secret")))
         assert connection.stream is None
+
+
+@pytest.mark.parametrize("said", [(), (build.authentication(11, b"r=abcdef,s=c2FsdA==,i=4096"),)],
+                         ids=["before the challenge", "in the signature's place"])
+@pytest.mark.parametrize("users", [{}, {"app": "secret"}], ids=["unlisted", "listed"])
+def test_a_server_that_says_ok_amid_scram_has_proved_nothing(users: dict[str, str], said: tuple[bytes, ...]):
+    """To nobody: neither the client nor pgsplit has seen its signature (RFC 5802 section 5)."""
+    first = b"n,,n=,r=abc"
+    proof = b"c=biws,r=abcdef,p=" + base64.b64encode(bytes(32))
+    client = (build.message(b"p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first)
+              + build.message(b"p", proof))
+
+    def impostor(stream: Stream) -> None:
+        for request_ in (build.authentication(10, b"SCRAM-SHA-256\0\0"), *said):
+            stream.write(request_)
+            stream.read_message()
+        stream.write(OK + SESSION)
+
+    with Fake(impostor) as fake:
+        manager = Manager(fake.port, fake.port)
+        with pytest.raises(ProtocolViolation, match="sent authentication request 0 instead of"):
+            straight(manager, users, fresh=not users, says=client, unlisted_users="read_only")
+        connection = UpstreamConnection(manager, "write", tls=False)
+        with pytest.raises(ServerError) as refused, connection.logging_in():
+            login.log_in(connection.connect(), {"user": "app"}, Credentials("app", parse("secret")))
+        assert refused.value.sqlstate == "08P01"
+        assert (manager.replica.active, manager.primary.active) == (0, 0)
 
 
 @pytest.mark.parametrize("entry, request_, why", [
