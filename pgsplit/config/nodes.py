@@ -69,6 +69,10 @@ class _Converter:
             if self._count == LIMIT + 1:
                 self._problems.append(f"{self._file}:{line}: too many nodes, aliases followed")
             return None
+        if node.tag.startswith("!"):        # which is not shown: it may be a password
+            self._problems.append(f"{self._file}:{line}: a text that begins with ! stands in quotes: YAML takes it "
+                                  "for a tag, which has no meaning here")
+            return None
         if isinstance(node, yaml.ScalarNode):
             return Scalar(self._file, line, "" if node.tag.endswith(":null") else str(node.value))
         above = (*above, id(node))

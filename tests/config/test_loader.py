@@ -69,6 +69,15 @@ def test_tls_to_a_cluster_may_be_direct():
         assert found.pop(name) == "direct" and set(found.values()) == {"postgres"}
 
 
+@pytest.mark.parametrize("change, line", [(("no: 0123", "no: !secret "), 4), (("[db2", "!secret [db2"), 3),
+                                          (("{certificate", "!secret {certificate"), 6)])
+def test_a_text_that_begins_as_a_tag_is_not_lost(change, line):
+    """Nor shown: it may be a password."""
+    [problem] = [problem for problem in problems(SHORT.replace(*change)) if "is missing" not in problem]
+    assert problem == (f"{line}: a text that begins with ! stands in quotes: YAML takes it for a tag, which has no "
+                       "meaning here")
+
+
 def test_a_bare_envoy_file_works_with_the_defaults():
     bare = SAMPLE[:SAMPLE.index("\npgsplit:")]
     config = loaded(bare).config
