@@ -114,7 +114,10 @@ def pgsplit_server(cluster: PrimaryAndStandbys) -> Iterator[Callable[..., Proxy]
 
 
 def default_configuration(cluster: PrimaryAndStandbys) -> dict[str, Any]:
-    """The short form for *cluster*: all its roles, TLS for clients and to the upstreams, one worker."""
+    """The short form for *cluster*: all its roles, TLS for clients and to the upstreams, one worker.
+
+    The roles log in by every method, and nothing verifies the servers: by default they would get SCRAM alone.
+    """
     return {
         "primary": cluster.primary.address,
         "replicas": [standby.address for standby in cluster.standbys],
@@ -122,5 +125,6 @@ def default_configuration(cluster: PrimaryAndStandbys) -> dict[str, Any]:
         "monitor": "postgres",
         "tls": {"certificate": str(cluster.key_pair.certificate), "key": str(cluster.key_pair.key)},
         "upstream_tls": "require",
+        "upstream_auth": "none,password,md5,scram-sha-256",
         "pgsplit": {"workers": 1},
     }

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 Consistency = Literal["eventual", "session", "global"]
 TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
+AuthMethod = Literal["none", "password", "md5", "scram-sha-256"]
 Role = Literal["viewer", "admin"]
 
 
@@ -135,6 +136,7 @@ class Cluster(Model):
     health_interval: float
     health_timeout: float
     sslnegotiation: Literal["postgres", "direct"]
+    upstream_auth: tuple[AuthMethod, ...]      # what hosts may ask for; empty: the default of auth/allowed.py
 
 
 class Monitor(Model):

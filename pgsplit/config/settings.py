@@ -28,7 +28,8 @@ class Setting:
     def unit(self) -> str:
         return " | ".join(self.choices) or {units.duration: "duration", units.size: "size", units.integer: "number",
                                             units.boolean: "true | false", units.text: "text",
-                                            units.names: "names, with commas between them"}[self.parse]
+                                            units.names: "names, with commas between them",
+                                            units.auth_methods: "methods, with commas between them"}[self.parse]
 
     def read(self, text: str) -> Any:
         """:raises ValueError: saying what is expected."""
@@ -105,6 +106,9 @@ SETTINGS: Final = (
     Setting("sslnegotiation", units.text, "postgres", "cluster", True,
             "how TLS to a host begins: asked for by SSLRequest, or direct, with the first byte (PostgreSQL 17)",
             choices=("postgres", "direct")),
+    Setting("upstream_auth", units.auth_methods, "", "cluster", True,
+            "what a host may ask for at a login: none, password, md5, scram-sha-256, as libpq's require_auth has them; "
+            "by default the strongest that the user's entry can do, or more where the host is verified"),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 

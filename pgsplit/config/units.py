@@ -45,5 +45,30 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
+AUTH_METHODS: Final = ("none", "password", "md5", "scram-sha-256")
+OF_LIBPQ: Final = ("gss", "sspi", "oauth", "creds")
+
+
+def auth_methods(text: str) -> tuple[str, ...]:
+    """Those that are allowed, from libpq's form of require_auth (PostgreSQL manual 34.1.2): ``md5,scram-sha-256``, or
+    ``!password``: all others, ``none`` among them. None from an empty text.
+    """
+    words = names(text)
+    negated = [word.removeprefix("!").strip() for word in words if word.startswith("!")]
+    plain = negated or list(words)
+    for word in plain:
+        if word in OF_LIBPQ:
+            raise ValueError(f"{word} is nothing that pgsplit can do: it can {', '.join(AUTH_METHODS)}")
+        if word.startswith("!") or word not in AUTH_METHODS:
+            raise ValueError(f"{word!r} is not one of {', '.join(AUTH_METHODS)}")
+        if plain.count(word) > 1:
+            raise ValueError(f"{word} stands twice")
+    if negated and len(negated) < len(words):
+        raise ValueError(f"{text!r} names methods with ! and without: all have it, or none")
+    if len(negated) == len(AUTH_METHODS):
+        raise ValueError(f"{text!r} leaves no method")
+    return tuple(method for method in AUTH_METHODS if (method in plain) != bool(negated)) if words else ()
+
+
 def text(value: str) -> str:
     return value

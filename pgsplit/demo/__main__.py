@@ -125,6 +125,7 @@ def running(screen: Screen, workers: int) -> Iterator[Demo]:
             "monitor": MONITOR,
             "tls": {"certificate": str(servers.key_pair.certificate), "key": str(servers.key_pair.key)},
             "upstream_tls": "require",
+            "upstream_auth": "md5,scram-sha-256",       # report's password is stored as md5
             "admin": f"{ports.HOST}:{ports.choose(ADMIN_PORT)}",
             "pgsplit": {"workers": workers},
         }, servers.guardian, port=PORT)

@@ -47,11 +47,14 @@ class Exchange:
         """
         with connection.logging_in():
             code, data = connection.start(parameters)
+            connection.check(self._credentials, code)
             if follows and self._cannot_follow(code):
                 raise ServerError("28000", f"{connection.name} asks for what the user_list's entry cannot answer "
                                   "elsewhere", severity="FATAL")
             while code != OK:
                 code, data = self._answer(connection, code, data)
+                if code != OK:
+                    connection.check(self._credentials, code)
             if not self.asked and connection.shows_certificate:
                 self._prove_here(connection.name)
             self._rest = self._can_follow

@@ -87,7 +87,7 @@ class Login:
         entry = next((user for user in listener.users if user.username == startup.user), None)
         unlisted = listener.split_rw and entry is None
         self._replication = is_replication(startup.parameters)
-        self._refusal = (Refusal(client, startup.user, binding)
+        self._refusal = (Refusal(client, startup.user, binding, listener.users)
                          if unlisted and (listener.unlisted_users == "reject" or self._replication) else None)
         self._exchange = self._refusal or Exchange(
             client, Credentials(startup.user, client_certificate.own_secret(entry) if entry else None), binding)

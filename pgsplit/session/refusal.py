@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from ..auth import mock
 from ..auth.secret import Kind, Secret, Verifier
+from ..config.model import User
 from ..errors import ServerError
 from ..upstream.login import CLEARTEXT, MD5, SASL_CONTINUE, Credentials
 from ..upstream.stream import Stream
+from .client_certificate import own_secret
 from .exchange import Exchange
 
 # In the place of the client's answer to these requests. A server that let a guess pass, and pgsplit that refused it
@@ -27,8 +29,11 @@ class Refusal(Exchange):
     reach it. Where pgsplit is the SCRAM server, the challenge is `mock.verifier`'s.
     """
 
-    def __init__(self, client: Stream, user: str, binding: bytes | None) -> None:
-        super().__init__(client, Credentials(user, Secret(Kind.CLEAR, secrets.token_hex(32))), binding)
+    def __init__(self, client: Stream, user: str, binding: bytes | None, users: Sequence[User] = ()) -> None:
+        """*users*: the list, whose weakest kind of entry decides what a server may ask strangers for."""
+        weak = any(own_secret(entry).kind is Kind.MD5 for entry in users)
+        credentials = Credentials(user, Secret(Kind.CLEAR, secrets.token_hex(32)), kind=Kind.MD5 if weak else None)
+        super().__init__(client, credentials, binding)
 
     def refuse(self, why: str) -> NoReturn:
         """No server is there to do it, or it has asked for nothing. *why* is for the log.

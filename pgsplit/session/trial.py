@@ -44,6 +44,7 @@ def scram_salt(manager: ClusterManager, listener: Listener, user: str, database:
         connection.connect()
         with connection.logging_in():
             kind, data = connection.start({"user": user, "database": database})
+            connection.check(Credentials(user), kind)
             if kind != SASL:
                 raise ServerError("28000", f"the primary does not ask {user} for SCRAM-SHA-256: store the password, "
                                   "or its md5 hash")

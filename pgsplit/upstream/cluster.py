@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import gevent
@@ -83,6 +83,10 @@ class Cluster:
     @property
     def shows_certificate(self) -> bool:
         return self.config.tls.certificate is not None
+
+    @property
+    def upstream_auth(self) -> Collection[str]:
+        return self.config.upstream_auth
 
     def ssl_context(self) -> ssl.SSLContext:
         if self._context is None:
@@ -167,7 +171,8 @@ class ClusterManager:
     def _change(self, cluster: Cluster, config: ClusterConfig, tls: bool, other_monitor: bool) -> None:
         """Another configuration for *cluster*. Monitors log in anew where they would do so differently now."""
         before, cluster.config = cluster.config, config
-        other_login = other_monitor or tls != cluster.monitor_tls or config.tls != before.tls
+        other_login = (other_monitor or tls != cluster.monitor_tls or config.tls != before.tls
+                       or config.upstream_auth != before.upstream_auth)
         cluster.monitor_tls = tls
         cluster.read_context_again()
         if config != before:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from ..auth.allowed import Allowed, NotAllowed, allowed
 from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
 from ..wire import build, parse
@@ -46,6 +48,7 @@ class HostLike(Protocol):
     def closed(self) -> None: ...
     def connect_failed(self, why: str) -> None: ...
     def logged_in(self, server_version: str, asked: int, agreed: int) -> None: ...
+    def not_allowed(self, why: str) -> None: ...
 
 
 class Judged(HostLike, Protocol):
@@ -68,6 +71,8 @@ class ClusterLike(Protocol):
     def direct_tls(self) -> bool: ...
     @property
     def shows_certificate(self) -> bool: ...
+    @property
+    def upstream_auth(self) -> Collection[str]: ...
     def ssl_context(self) -> ssl.SSLContext: ...
 
 
@@ -140,6 +145,8 @@ class UpstreamConnection:
             yield
         except BaseException as raised:
             self.close()
+            if isinstance(raised, NotAllowed) and self.host is not None:
+                self.host.not_allowed(str(raised))
             if isinstance(raised, ConnectionLost) and raised.where == self.name:
                 raise ServerError("08006", f"{raised} during authentication", severity="FATAL") from None
             raise
@@ -162,7 +169,19 @@ class UpstreamConnection:
 
     def authenticate(self, credentials: Credentials, first: tuple[int, bytes]) -> tuple[int, bytes]:
         """Answer the server's requests from *first* on, up to AuthenticationOk, which is returned."""
-        return authenticate(self._connected, credentials, first)
+        return authenticate(self._connected, credentials, self._allowed(credentials), first)
+
+    def check(self, credentials: Credentials, code: int) -> None:
+        """Look whether the server may ask for *code* before anybody is asked for it.
+
+        :raises NotAllowed: when it may not.
+        """
+        self._allowed(credentials).check(self.name, code)
+
+    def _allowed(self, credentials: Credentials) -> Allowed:
+        local = self.host is not None and _is_local(self.host.address[0])
+        return allowed(self._manager.cluster(self.cluster_name).upstream_auth, credentials.kind,
+                       verified=self._connected.verified, local=local, certificate=self.shows_certificate)
 
     def check_verifier(self, verifier: Verifier, data: bytes) -> None:
         """Ask the server, whose SASL request has *data*, for its salt.
@@ -239,3 +258,11 @@ class UpstreamConnection:
         if self._counted and self.host is not None:
             self._counted = False
             self.host.closed()
+
+
+def _is_local(address: str) -> bool:
+    """Whether a connection to it ends on this machine. What a tunnel does with it from there on cannot be seen."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

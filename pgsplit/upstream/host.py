@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import time
 from array import array
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .. import log
 from ..split.fence import NEVER
 from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
 from .terms import UNKNOWN
 
+logger = log.get("pgsplit.cluster")
+
+SILENCE: Final = 60.0           # seconds between two lines that say the same
 FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
 # What an operator may order, and what it means for who would use the host.
@@ -120,6 +125,7 @@ class Host:
         self.removed = False               # its name resolves to it no more
         self.protocol = PROTOCOL_3_0       # the newest that it is known to speak
         self._declined = False             # it has answered a newer one with an older
+        self._refused: dict[str, float] = {}       # what it was refused at a login, and when that was last logged
         self.cx_total = 0
         self.cx_active = 0
         self.cx_connect_fail = 0
@@ -165,6 +171,13 @@ class Host:
         self._declined = self._declined or agreed < asked
         major = int(found[0]) if (found := re.match(r"\d+", server_version)) else 0
         self.protocol = PROTOCOL_3_2 if major >= FIRST_WITH_3_2 and not self._declined else PROTOCOL_3_0
+
+    def not_allowed(self, why: str) -> None:
+        """A login has ended because the server asks for what it does not get. The log says so once in a while."""
+        now = time.monotonic()
+        if now - self._refused.get(why, -SILENCE) >= SILENCE:
+            self._refused[why] = now
+            logger.warning("cluster %s: no login: %s", self.cluster_name, why)
 
     def connect_failed(self, why: str) -> None:
         self.cx_connect_fail += 1

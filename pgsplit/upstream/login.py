@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..auth import scram
+from ..auth.allowed import Allowed
 from ..auth.scram import SCRAM
 from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
@@ -45,6 +46,11 @@ class Credentials:
     secret: Secret | None = None
     keys: scram.Keys | None = None          # recovered from the client's proof
     seen_password: Secret | None = None     # sent in clear by the client
+    kind: Kind | None = None                # of the list's entry, which stays, whatever becomes of `secret`
+
+    def __post_init__(self) -> None:
+        if self.kind is None and self.secret is not None:
+            self.kind = self.secret.kind
 
     def __repr__(self) -> str:
         return f"Credentials({self.user!r}, ***)"
@@ -99,23 +105,15 @@ def direct_tls(stream: Stream, context: ssl.SSLContext, server_hostname: str | N
                           severity="FATAL")
 
 
-def log_in(stream: Stream, parameters: Mapping[str, str], credentials: Credentials) -> ServerSession:
-    """StartupMessage to ReadyForQuery.
+def authenticate(stream: Stream, credentials: Credentials, allowed: Allowed,
+                 first: tuple[int, bytes]) -> tuple[int, bytes]:
+    """Answer the server's authentication requests, of which *first* was read already, up to AuthenticationOk, which is
+    returned.
 
-    :raises ServerError: the server's own refusal (`raw` has its bytes), or why its request cannot be answered.
-    :raises ConnectionLost: when the server goes away.
+    :raises NotAllowed: at the first request that is none of *allowed*, AuthenticationOk without another among them.
     """
-    stream.write(build.startup(parameters))
-    authenticate(stream, credentials)
-    return finish(stream)
-
-
-def authenticate(stream: Stream, credentials: Credentials,
-                 first: tuple[int, bytes] | None = None) -> tuple[int, bytes]:
-    """Answer the server's authentication requests up to AuthenticationOk, which is returned; *first* is one that was
-    read already.
-    """
-    code, data = first or read_request(stream)
+    code, data = first
+    allowed.check(stream.name, code)
     while code != OK:
         answer = _ANSWERS.get(code)
         if answer is None:
@@ -123,6 +121,8 @@ def authenticate(stream: Stream, credentials: Credentials,
                               "which pgsplit cannot do", severity="FATAL")
         answer(stream, credentials, data)
         code, data = read_request(stream)
+        if code != OK:
+            allowed.check(stream.name, code)
     return code, data
 
 

@@ -301,6 +301,11 @@ class Stream:
         """The peer's certificate in DER."""
         return self.tls.ssl.getpeercert(binary_form=True) if self.tls is not None else None
 
+    @property
+    def verified(self) -> bool:
+        """Whether the TLS handshake has checked the peer's certificate."""
+        return self.tls is not None and self.tls.ssl.context.verify_mode is ssl.CERT_REQUIRED
+
     # --- the end --------------------------------------------------------------------------------------
 
     def detach(self) -> tuple[socket.socket, bytes, Tls | None]:

@@ -30,6 +30,7 @@ class Host:
     active: int = 0
     failures: list[str] = field(default_factory=list)
     logins: list[tuple[str, int, int]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     balanced: bool = False
     why_not: str = ""
     fresh_ns: int = 0
@@ -43,6 +44,9 @@ class Host:
     def logged_in(self, server_version: str, asked: int, agreed: int) -> None:
         self.logins.append((server_version, asked, agreed))
 
+    def not_allowed(self, why: str) -> None:
+        self.refused.append(why)
+
     def connect_failed(self, why: str) -> None:
         self.failures.append(why)
 
@@ -54,6 +58,7 @@ class Cluster:
     server_hostname: str | None = None
     direct_tls: bool = False
     shows_certificate: bool = False
+    upstream_auth: tuple[str, ...] = ("none", "password", "md5", "scram-sha-256")
 
     def ssl_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -21,7 +21,7 @@ from pgsplit.demo.ports import choose
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ProtocolViolation, ServerError
 from pgsplit.session.login import LoggedIn, Login, read_only
-from pgsplit.upstream import login, passwords
+from pgsplit.upstream import passwords
 from pgsplit.upstream.connection import UpstreamConnection
 from pgsplit.upstream.login import Credentials
 from pgsplit.upstream.stream import Stream
@@ -443,6 +443,12 @@ def test_who_is_not_in_the_list_is_told_that_the_replica_is_lost(cluster: Primar
 
 # --- pgsplit's own answers -------------------------------------------------------------------------------------------
 
+def log_in(connection: UpstreamConnection, credentials: Credentials) -> None:
+    connection.connect()
+    with connection.logging_in():
+        connection.log_in(credentials, connection.start({"user": "app"}))
+
+
 def test_a_server_that_does_not_know_the_password_is_not_believed():
     """It goes through SCRAM's motions and says OK, but cannot sign."""
     def impostor(stream: Stream) -> None:
@@ -457,9 +463,8 @@ def test_a_server_that_does_not_know_the_password_is_not_believed():
 
     with Fake(impostor) as fake:
         connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
-        stream = connection.connect()
-        with pytest.raises(ServerError, match="does not know this password"), connection.logging_in():
-            login.log_in(stream, {"user": "app"}, Credentials("app", parse("secret")))
+        with pytest.raises(ServerError, match="does not know this password"):
+            log_in(connection, Credentials("app", parse("secret")))
         assert connection.stream is None
 
 
@@ -484,8 +489,8 @@ def test_a_server_that_says_ok_amid_scram_has_proved_nothing(users: dict[str, st
         with pytest.raises(ProtocolViolation, match="sent authentication request 0 instead of"):
             straight(manager, users, fresh=not users, says=client, unlisted_users="read_only")
         connection = UpstreamConnection(manager, "write", tls=False)
-        with pytest.raises(ServerError) as refused, connection.logging_in():
-            login.log_in(connection.connect(), {"user": "app"}, Credentials("app", parse("secret")))
+        with pytest.raises(ServerError) as refused:
+            log_in(connection, Credentials("app", parse("secret")))
         assert refused.value.sqlstate == "08P01"
         assert (manager.replica.active, manager.primary.active) == (0, 0)
 
@@ -501,8 +506,8 @@ def test_a_server_that_says_ok_amid_scram_has_proved_nothing(users: dict[str, st
 def test_why_an_entry_cannot_answer(entry: str | None, request_: bytes, why: str):
     with Fake(request_) as fake:
         connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
-        with pytest.raises(ServerError, match=why), connection.logging_in():
-            login.log_in(connection.connect(), {"user": "app"}, Credentials("app", parse(entry) if entry else None))
+        with pytest.raises(ServerError, match=why):
+            log_in(connection, Credentials("app", parse(entry) if entry else None))
 
 
 def test_passwords_that_are_not_utf_8_are_sent_as_they_came():
@@ -517,7 +522,8 @@ def test_passwords_that_are_not_utf_8_are_sent_as_they_came():
 
     with Fake(server) as fake:
         connection = UpstreamConnection(Manager(fake.port, fake.port), "write", tls=False)
-        session = login.log_in(connection.connect(), {"user": "app"}, seen)
+        log_in(connection, seen)
+        session = connection.session
         connection.close()
     assert got[0] == b"p\xff\0"
     assert got[1].startswith(b"md5")

@@ -69,6 +69,43 @@ def test_tls_to_a_cluster_may_be_direct():
         assert found.pop(name) == "direct" and set(found.values()) == {"postgres"}
 
 
+@pytest.mark.parametrize("text, methods", [
+    ("scram-sha-256", ("scram-sha-256",)), ("scram-sha-256, md5", ("md5", "scram-sha-256")), ("none", ("none",)),
+    ("'!password'", ("none", "md5", "scram-sha-256")), ("'!none,!password'", ("md5", "scram-sha-256")), ("''", ()),
+])
+def test_what_servers_may_ask_for_is_named_as_in_libpq(text, methods):
+    everywhere = f"upstream_auth: {text}\n"
+    for config in (loaded(SHORT + everywhere).config,
+                   loaded(SAMPLE.replace("\npgsplit:\n", f"\npgsplit:\n  {everywhere}")).config):
+        assert {cluster.upstream_auth for cluster in config.clusters} == {methods}
+        assert Config.model_validate_json(config.model_dump_json()) == config
+    one = loaded(f"{SHORT}pgsplit:\n  clusters:\n    primary:\n      upstream_auth: {text}\n").config
+    assert (one.cluster("primary").upstream_auth, one.cluster("replicas").upstream_auth) == (methods, ())
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("scram", "'scram' is not one of none, password, md5, scram-sha-256"),
+    ("SCRAM-SHA-256", "'SCRAM-SHA-256' is not one of"),
+    ("md5,md5", "md5 stands twice"),
+    ("'!md5,!md5'", "md5 stands twice"),
+    ("'!md5,password'", "'!md5,password' names methods with ! and without: all have it, or none"),
+    ("'password,!md5'", "'password,!md5' names methods with ! and without: all have it, or none"),
+    ("'!!md5'", "'!md5' is not one of"),
+    ("'!'", "'' is not one of"),
+    ("'!none,!password,!md5,!scram-sha-256'", "leaves no method"),
+    ("gss", "gss is nothing that pgsplit can do: it can none, password, md5, scram-sha-256"),
+    ("'!sspi'", "sspi is nothing that pgsplit can do"),
+    ("oauth", "oauth is nothing that pgsplit can do"),
+    ("creds", "creds is nothing that pgsplit can do"),
+    ("[md5]", "is one value, not a mapping or a list"),
+    ("!password", "a text that begins with ! stands in quotes"),
+    ("!md5,!password", "while scanning a tag"),
+])
+def test_methods_that_are_none(text, expected):
+    [problem] = problems(f"{SHORT}upstream_auth: {text}\n")
+    assert problem.startswith("10: ") and expected in problem
+
+
 @pytest.mark.parametrize("change, line", [(("no: 0123", "no: !secret "), 4), (("[db2", "!secret [db2"), 3),
                                           (("{certificate", "!secret {certificate"), 6)])
 def test_a_text_that_begins_as_a_tag_is_not_lost(change, line):
