@@ -23,6 +23,7 @@ from .secret import Kind, Secret, Verifier
 SCRAM: Final = "SCRAM-SHA-256"
 SCRAM_PLUS: Final = "SCRAM-SHA-256-PLUS"
 ITERATIONS: Final = 4096
+STALE: Final = "the SCRAM verifier in user_list is older than the password on the server"
 MAX_ITERATIONS: Final = 1_000_000      # about half a second; PostgreSQL's default is 4096
 
 Salted = Callable[[bytes, bytes, int], bytes]
@@ -142,8 +143,7 @@ class StaleVerifier(ScramError):
     """The password was set anew on the server after the verifier was copied into the user list."""
 
     def __init__(self) -> None:
-        super().__init__("the SCRAM verifier in user_list is older than the password on the server",
-                         "28P01")
+        super().__init__(STALE, "28P01")
 
 
 class ScramServer:

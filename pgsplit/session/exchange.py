@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 from ..auth import mock, scram
 from ..auth.secret import Kind, Secret, Verifier, md5_response
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..upstream import passwords
 from ..upstream.connection import UpstreamConnection
-from ..upstream.login import CLEARTEXT, MD5, OK, SASL, SASL_CONTINUE, SASL_FINAL, Credentials
+from ..upstream.login import CLEARTEXT, MD5, OK, SASL, SASL_CONTINUE, SASL_FINAL, Credentials, wrong_password
 from ..upstream.stream import Stream
 from ..wire import build
 
@@ -124,8 +124,7 @@ class Exchange:
             return False
         expected = md5_response(secret, self._credentials.user, salt).encode()
         if not hmac.compare_digest(answer.partition(b"\0")[0], expected):
-            raise ServerError("28P01", f'password authentication failed for user "{self._credentials.user}"',
-                              severity="FATAL")
+            raise wrong_password(self._credentials.user)
         return True
 
     def _ask(self, code: int, data: bytes) -> None:
@@ -163,13 +162,12 @@ class Exchange:
         """pgsplit is the SCRAM server: two TLS legs cannot share one channel binding."""
         try:
             keys = self.prove(secret)
-        except scram.ScramError as error:
-            if error.sqlstate == "28P01" and secret.verifier is not None:
-                with suppress(ConnectionLost):
-                    connection.check_verifier(secret.verifier, data)      # a stale one says so
-            elif error.sqlstate == "28P01":
-                with suppress(ConnectionLost, ServerError):
-                    connection.server_salt(data)        # so that a refusal takes as long, whatever the list has
+        except ServerError as error:
+            if error.sqlstate == "28P01":
+                with suppress(ConnectionLost, ServerError):     # asked in any case: a refusal takes as long
+                    salted = connection.server_salt(data)
+                    if secret.verifier is not None and salted != (secret.verifier.salt, secret.verifier.iterations):
+                        error.for_log = scram.STALE
             raise
         if secret.kind is Kind.SCRAM:
             self._credentials.keys = keys
@@ -177,7 +175,7 @@ class Exchange:
     def prove(self, secret: Secret) -> scram.Keys:
         """Let the client prove by SCRAM that it knows *secret*; the keys that it has shown, if it is a verifier.
 
-        :raises ScramError: 28P01 when it does not.
+        :raises ServerError: 28P01 when it does not.
         """
         binding = self._binding if self._client.tls is not None else None
         server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), binding)
@@ -194,8 +192,7 @@ class Exchange:
         except scram.ScramError as error:
             if error.sqlstate != "28P01":
                 raise
-            raise scram.ScramError(f'password authentication failed for user "{self._credentials.user}"',
-                                   "28P01") from None
+            raise wrong_password(self._credentials.user) from None
         self._tell_last(SASL_FINAL, final)
         return keys
 
@@ -207,7 +204,7 @@ class Exchange:
         offered = [word for word in data.split(b"\0") if word]
         kept = [word for word in offered if word != scram.SCRAM_PLUS.encode()]
         secret = self._credentials.secret
-        observer = scram.ScramObserver(secret.verifier) if secret and secret.verifier else None
+        observer, why = scram.ScramObserver(secret.verifier) if secret and secret.verifier else None, ""
         self._ask(SASL, _mechanisms(kept))
         initial = self._read_answer()
         first = split_initial(initial)[1]
@@ -219,16 +216,30 @@ class Exchange:
             observer.client_first(first)
         self._rest = partial(self._end_relayed, initial)
         challenge = connection.expect(SASL_CONTINUE, initial)
-        if observer:
-            observer.server_first(challenge)
+        try:
+            if observer:
+                observer.server_first(challenge)
+        except scram.StaleVerifier as stale:
+            why = str(stale)
         self._ask(SASL_CONTINUE, challenge)
         final = self._read_proof(SASL_CONTINUE)
+        self._rest = partial(self._end_relayed, initial, challenge, final)
+        if why:
+            self._refuse(connection, final, why)
         if observer:
             self._credentials.keys = observer.client_final(final)
-        self._rest = partial(self._end_relayed, initial, challenge, final)
         self._tell_last(SASL_FINAL, connection.expect(SASL_FINAL, final))     # the signature is the client's to check
         self._rest = self._can_follow
         return connection.next_request()
+
+    def _refuse(self, connection: UpstreamConnection, final: bytes, why: str) -> NoReturn:
+        """Let the server do it, as it refuses a wrong password: it gets no proof of the client's. *why* is logged."""
+        try:
+            connection.request(mock.client_final(final))
+        except ServerError as error:
+            error.for_log = why
+            raise
+        raise wrong_password(self._credentials.user, why)
 
     def _end_relayed(self, initial: bytes, challenge: bytes = b"", final: bytes = b"") -> bool:
         """pgsplit takes the place of the server that sent *challenge*, or was lost before it did."""

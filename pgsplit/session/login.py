@@ -286,7 +286,7 @@ def connect_replica(manager: ClusterManagerLike, listener: Listener, session: Lo
             with connection.logging_in():
                 connection.log_in(session.credentials, connection.start(read_only(session.parameters)))
         except ServerError as error:
-            logger.debug("no read connection for %s: %s", session.credentials.user, error)
+            logger.debug("no read connection for %s: %s", session.credentials.user, error.for_log or error)
             return None
         server = manager.server_of(connection)
         if server is host or (server is not None and not server.why_not and server.fresh_ns > as_of_ns):

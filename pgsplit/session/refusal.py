@@ -10,7 +10,7 @@ from ..auth import mock
 from ..auth.secret import Kind, Secret, Verifier
 from ..config.model import User
 from ..errors import ServerError
-from ..upstream.login import CLEARTEXT, MD5, SASL_CONTINUE, Credentials
+from ..upstream.login import CLEARTEXT, MD5, SASL_CONTINUE, Credentials, wrong_password
 from ..upstream.stream import Stream
 from .client_certificate import own_secret
 from .exchange import Exchange
@@ -43,8 +43,7 @@ class Refusal(Exchange):
         try:
             if not self.asked:
                 self.prove(Secret(Kind.CLEAR, ""))
-            raise ServerError("28P01", f'password authentication failed for user "{self.credentials.user}"',
-                              severity="FATAL")
+            raise wrong_password(self.credentials.user)
         except ServerError as error:
             error.for_log = why
             raise

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ..auth.allowed import Allowed, NotAllowed, allowed
-from ..auth.secret import Verifier
 from ..errors import ConnectionLost, ServerError
 from ..wire import build, parse
 from ..wire.startup import PROTOCOL_3_0
@@ -18,7 +17,6 @@ from .login import (
     Credentials,
     ServerSession,
     authenticate,
-    check_verifier,
     direct_tls,
     expect,
     finish,
@@ -182,13 +180,6 @@ class UpstreamConnection:
         local = self.host is not None and _is_local(self.host.address[0])
         return allowed(self._manager.cluster(self.cluster_name).upstream_auth, credentials.kind,
                        verified=self._connected.verified, local=local, certificate=self.shows_certificate)
-
-    def check_verifier(self, verifier: Verifier, data: bytes) -> None:
-        """Ask the server, whose SASL request has *data*, for its salt.
-
-        :raises StaleVerifier: when it is not the verifier's.
-        """
-        check_verifier(self._connected, verifier, data)
 
     def server_salt(self, data: bytes) -> tuple[bytes, int]:
         """Of the server whose SASL request has *data*: the user's salt and iterations."""

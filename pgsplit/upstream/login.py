@@ -10,7 +10,7 @@ from typing import Final
 from ..auth import scram
 from ..auth.allowed import Allowed
 from ..auth.scram import SCRAM
-from ..auth.secret import Kind, Secret, Verifier, md5_response
+from ..auth.secret import Kind, Secret, md5_response
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..wire import build, parse
 from ..wire.parse import ParameterStatuses, parameter_statuses
@@ -155,6 +155,11 @@ def finish(stream: Stream) -> ServerSession:
             raise ProtocolViolation(f"{stream.name} sent message type {kind} before ReadyForQuery")
 
 
+def wrong_password(user: str, for_log: str = "") -> ServerError:
+    """In PostgreSQL's words (auth.c: auth_failed): a client is told no more, whatever is the reason."""
+    return ServerError("28P01", f'password authentication failed for user "{user}"', severity="FATAL", for_log=for_log)
+
+
 def _no_answer(stream: Stream, credentials: Credentials, method: str) -> ServerError:
     """Only SCRAM can be answered from a verifier, and only after the client has proved itself against it."""
     if credentials.secret is None:
@@ -189,27 +194,19 @@ def _sasl(stream: Stream, credentials: Credentials, data: bytes) -> None:
     client = scram.ScramClient(passwords.salted, secret=credentials.clear, binding=binding,
                                keys=credentials.keys if credentials.clear is None else None)
     stream.write(sasl_initial(client))
-    stream.write(build.message(b"p", client.final(expect(stream, SASL_CONTINUE))))
+    try:
+        proof = client.final(expect(stream, SASL_CONTINUE))
+    except scram.StaleVerifier as stale:        # who is told that knows that the name is listed
+        raise wrong_password(credentials.user, str(stale)) from None
+    stream.write(build.message(b"p", proof))
     client.verify(expect(stream, SASL_FINAL))
 
 
-def check_verifier(stream: Stream, verifier: Verifier, data: bytes) -> None:
-    """Begin an exchange that cannot be finished, to learn the server's salt.
-
-    :raises StaleVerifier: when it is not the verifier's.
-    """
-    scram.ScramObserver(verifier).server_first(_server_first(stream, data))
-
-
 def server_salt(stream: Stream, data: bytes) -> tuple[bytes, int]:
-    """The salt and the iterations of the server whose SASL request has *data*."""
-    _, salt, iterations = scram.parse_server_first(_server_first(stream, data))
-    return salt, iterations
-
-
-def _server_first(stream: Stream, data: bytes) -> bytes:
+    """The salt and the iterations of the server whose SASL request has *data*, by an exchange that is not finished."""
     stream.write(sasl_initial(scram.ScramClient(passwords.salted, binding=_binding(stream, data))))
-    return expect(stream, SASL_CONTINUE)
+    _, salt, iterations = scram.parse_server_first(expect(stream, SASL_CONTINUE))
+    return salt, iterations
 
 
 def sasl_initial(client: scram.ScramClient) -> bytes:

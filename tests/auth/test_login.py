@@ -15,8 +15,8 @@ from gevent import socket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgsplit.auth.scram import ScramServer, keys_of, normalise, salted_password, verifier_of
-from pgsplit.auth.secret import md5_response, md5_secret, parse
+from pgsplit.auth.scram import STALE, ScramServer, keys_of, normalise, salted_password, verifier_of
+from pgsplit.auth.secret import md5_response, md5_secret, parse, verifier_text
 from pgsplit.demo.ports import choose
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ProtocolViolation, ServerError
@@ -32,6 +32,7 @@ from tests.hostile.health import SAYS_WHICH
 
 SECRET = "scram-secret"
 OK = build.authentication(0)
+ASKS_SCRAM = build.authentication(10, b"SCRAM-SHA-256\0\0")
 SESSION = b"".join((build.parameter_status("TimeZone", "UTC"), build.parameter_status("server_version", "15.0"),
                     build.backend_key_data(99, b"keys"), build.ready_for_query(ord("I")), SAYS_WHICH))
 
@@ -128,20 +129,47 @@ def test_what_the_primary_refuses_reaches_the_client(cluster: PrimaryAndStandbys
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "require"])
-def test_a_stale_verifier_says_so(cluster: PrimaryAndStandbys, sslmode: str):
-    salt = b"salt of last year"
-    stale = verifier_of(keys_of(salted_password(normalise("last year's"), salt, 4096), salt, 4096))
-    entry = f"SCRAM-SHA-256$4096:{b64(salt)}${b64(stale.stored_key)}:{b64(stale.server_key)}"
+def test_a_stale_verifier_lets_nobody_in_and_says_no_more_than_a_wrong_password(cluster: PrimaryAndStandbys,
+                                                                               sslmode: str):
+    salt = b"salt, last year."
+    entry = verifier_text(verifier_of(keys_of(salted_password(normalise("last year's"), salt, 4096), salt, 4096)))
     manager = Manager.of(cluster)
-    with Front(manager, listener({"scram_user": entry}), cluster) as front:
-        for password in (SECRET, "last year's"):
-            with pytest.raises(psycopg.OperationalError, match="older than the password on the server"):
-                front.log_in(user="scram_user", password=password, sslmode=sslmode)
+    for fresh in (True, False):
+        with Front(manager, listener({"scram_user": entry}), cluster, fresh=fresh) as front:
+            for password in (SECRET, "last year's", "guess"):
+                with pytest.raises(psycopg.OperationalError,
+                                   match=r'FATAL:  password authentication failed for user "scram_user"$'):
+                    front.log_in(user="scram_user", password=password, sslmode=sslmode)
     assert (manager.replica.active, manager.primary.active) == (0, 0)
 
 
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+@pytest.mark.parametrize("fresh", [True, False], ids=["replica", "primary"])
+@pytest.mark.parametrize("lost", [True, False])
+def test_nor_does_a_server_that_takes_any_proof_or_is_lost_let_in_by_a_stale_one(lost: bool, fresh: bool):
+    """What reaches it is none, its yes is no, and the list's verifier does not take its place."""
+    first, proof = b"n,,n=,r=abc", b"c=biws,r=abcdef,p=" + base64.b64encode(bytes(32))
+    got: list[bytes] = []
+
+    def server(stream: Stream) -> None:
+        for request_ in (ASKS_SCRAM, build.authentication(11, b"r=abcdef,s=c2FsdA==,i=4096")):
+            stream.write(request_)
+            got.append(stream.read_message()[1])
+        if lost:
+            stream.close()
+        else:
+            stream.write(build.authentication(12, b"v=") + OK + SESSION)
+
+    entry = verifier_text(verifier_of(keys_of(bytes(32), b"another salt", 4096)))
+    with Fake(server) as fake:
+        with pytest.raises(ServerError) as refused:
+            straight(Manager(fake.port, fake.port), {"app": entry}, fresh=fresh, says=build.message(
+                b"p", b"SCRAM-SHA-256\0" + len(first).to_bytes(4, "big") + first) + build.message(b"p", proof))
+    if lost and not fresh:
+        assert refused.value.sqlstate == "08006"
+    else:
+        assert str(refused.value) == 'password authentication failed for user "app"'
+        assert (refused.value.sqlstate, refused.value.for_log) == ("28P01", "" if lost else STALE)
+    assert got[1][:18] == proof[:18] and got[1] != proof
 
 
 @pytest.mark.parametrize("upstream_ssl", ["DISABLE", "REQUIRE"])

@@ -12,8 +12,17 @@ import psycopg
 import pytest
 
 from pgsplit.auth import mock
-from pgsplit.auth.scram import SCRAM, SCRAM_PLUS, ScramClient, parse_server_first, salted_password
-from pgsplit.auth.secret import Kind, Secret, md5_response
+from pgsplit.auth.scram import (
+    SCRAM,
+    SCRAM_PLUS,
+    STALE,
+    ScramClient,
+    keys_of,
+    parse_server_first,
+    salted_password,
+    verifier_of,
+)
+from pgsplit.auth.secret import Kind, Secret, md5_response, verifier_text
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.wire import build
@@ -92,6 +101,22 @@ def test_a_verifier_in_the_list_shows_no_more(cluster: PrimaryAndStandbys, pgspl
     proxy = pgsplit_server(users={"scram_user": verifier, "postgres": "postgres-secret"})
     listed = conversation(proxy.port, "scram_user", tls=tls)
     assert conversation(pgsplit_server(users={"postgres": "postgres-secret"}).port, "scram_user", tls=tls) == listed
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_nor_does_one_that_is_stale(cluster: PrimaryAndStandbys, pgsplit_server: Callable[..., Proxy], tls: bool):
+    salt = b"salt, last year."
+    stale = verifier_text(verifier_of(keys_of(salted_password(b"last year's", salt, 4096), salt, 4096)))
+    proxy = pgsplit_server(users={"scram_user": stale, "postgres": "postgres-secret"})
+    listed = conversation(proxy.port, "scram_user", tls=tls)
+    stranger = pgsplit_server(users={"postgres": "postgres-secret"})
+    assert listed == conversation(stranger.port, "scram_user", tls=tls)
+    right = Secret(Kind.CLEAR, cluster.roles["scram_user"].password or "")
+    assert conversation(proxy.port, "scram_user", tls=tls, password=right) == listed
+    assert proxy.log.read_text().count(f'password authentication failed for user "scram_user" ({STALE})') == 2
+    known = conversation(proxy.port, "scram_user", tls=tls, password=Secret(Kind.CLEAR, "last year's"))
+    assert known[-1] == listed[-1]
+    assert proxy.log.read_text().count(f'password authentication failed for user "scram_user" ({STALE})') == 3
 
 
 def test_nobody_gets_in_where_the_server_asks_for_nothing(
