@@ -67,12 +67,15 @@ def running(suite: Suite, way: str) -> Iterator[Servers]:
 
 
 def _configuration(cluster: PrimaryAndStandbys, suite: Suite) -> dict[str, object]:
-    """Nothing but what has no default; TLS, since the suites want a server that has it."""
+    """Nothing but what has no default; TLS, since the suites want a server that has it, and every way to log in, since
+    they try them.
+    """
     return {
         "primary": cluster.primary.address,
         "replicas": [standby.address for standby in cluster.standbys],
         "users": {SUPERUSER: PASSWORD, **suite.users},
         "monitor": SUPERUSER,
+        "upstream_auth": "none,password,md5,scram-sha-256",
         "tls": {"certificate": str(cluster.key_pair.certificate), "key": str(cluster.key_pair.key)},
     }
 
