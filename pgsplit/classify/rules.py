@@ -61,6 +61,7 @@ _TABLE: Final = (
     Rule("function_call_message", "primary", "a FunctionCall message"),
     Rule("malformed_message", "primary", "a message that PostgreSQL will refuse"),
     Rule("batch_too_large", "primary", "larger than what is held back for one client"),
+    Rule("state_unknown", "primary", "the primary was kept from telling the session's state; the next read asks again"),
     Rule("settings_refused", "primary", "the replica would not take the session's settings or role"),
     Rule("route_setting", "either", "pgsplit.route says so"),
     Rule("sole_upstream", "either", "the session has one upstream only"),

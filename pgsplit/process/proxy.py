@@ -162,11 +162,7 @@ class ProxyService:
 
     def _cancel_session(self, args: Mapping[str, Any]) -> bool:
         """Whether something ran."""
-        active = self._find(args)
-        active.session.hold()
-        running = active.session.splitter.running is not None
-        active.cancel()
-        return running
+        return self._find(args).cancel()
 
     def _terminate(self, args: Mapping[str, Any]) -> bool:
         active = self._find(args)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 import gevent
 
 from .. import log
 from ..errors import ConnectionLost, PgSplitError
+from ..split.batch import Batch
 from ..upstream.connection import ClusterManagerLike, UpstreamConnection
 from ..wire import build
 from ..wire.startup import CANCEL_REQUEST
+from .session import Session
 
 logger = log.get("pgsplit.cancel")
 
-PATIENCE: Final = 10.0       # seconds for the server to take the request
+PATIENCE: Final = 60.0       # seconds for a server to take the request; the session sends it nothing meanwhile
+TRIES: Final = 4             # connections to a balancer, until the server that is meant has been reached
+TAKES: Final = 1.0           # seconds for a replica to take the request, and then to end what it was told to
+LOOKS: Final = 0.002         # seconds between two looks at whether it has: at first,
+SELDOM: Final = 0.05         # and later on
 
 
 def cancel_upstream(manager: ClusterManagerLike, running: UpstreamConnection) -> None:
-    """Ask the server of *running* to cancel what that connection does, over a connection of its own."""
+    """Ask the server of *running* to cancel what that connection does, over a connection of its own. Returns when the
+    server has closed it, by which time it has signalled its process, or after PATIENCE.
+    """
     request = UpstreamConnection(manager, running.cluster_name, tls=running.tls)
     try:
         with gevent.Timeout(PATIENCE, TimeoutError("the server did not take the cancel request")):
@@ -31,3 +41,41 @@ def cancel_upstream(manager: ClusterManagerLike, running: UpstreamConnection) ->
         logger.warning("cancel not delivered: %s", error)
     finally:
         request.close()
+
+
+def cancel_read(manager: ClusterManagerLike, replica: UpstreamConnection, session: Session, batch: Batch,
+                told: Callable[[], object]) -> None:
+    """Cancel *batch*, which runs for *session* at its *replica*, and see to it that it ends. *told* is called once the
+    server has been told.
+
+    Nothing is lost with a read: if the replica goes on with it, or takes no request, the connection is given up (and
+    the request, which then can hit nothing else, still waited for). The address may be a balancer's, and the request
+    arrive at another server: then it is sent again, unless it might end what is behind it in a pipeline.
+    """
+    splitter = session.splitter
+    balanced = replica.host is not None and replica.host.balanced
+    for _ in range(TRIES if balanced else 1):
+        request = gevent.spawn(cancel_upstream, manager, replica)
+        request.join(TAKES)
+        if not balanced:
+            told()
+        if _ends(session, batch) or splitter.in_flight != [batch] or not request.dead:
+            break
+    if batch in splitter.in_flight:
+        session.abandon(batch)
+
+
+def _ends(session: Session, batch: Batch) -> bool:
+    """Whether *batch* has been answered within TAKES. A server that waits for its client to read does not look at
+    cancels: that time does not count.
+    """
+    client = session.flow.client
+    deadline, pause = time.monotonic() + TAKES, LOOKS
+    while batch in session.splitter.in_flight:
+        if client.congested:
+            deadline = time.monotonic() + TAKES
+        if client.closed or time.monotonic() >= deadline:
+            return False
+        gevent.sleep(pause)
+        pause = min(2 * pause, SELDOM)
+    return True

@@ -13,8 +13,9 @@ LONG_SECRET: Final = 32     # the server's, where the session speaks 3.2
 
 
 class Cancellable(Protocol):
-    def cancel(self) -> None:
-        """Cancel what runs now, on whichever upstream it does; returns when the server has been told.
+    def cancel(self) -> bool:
+        """End the statement that runs now, wherever it runs or waits; returns when the server has been told, and
+        whether there was one.
 
         The client takes the end of its CancelRequest's connection for that, and may then run the next statement.
         """

@@ -11,12 +11,14 @@ from itertools import count
 from typing import Any, Protocol
 
 import gevent
+from gevent.event import Event
 
 from .. import log
 from ..auth.secret import Kind, parse
 from ..classify.facts import Facts
 from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
+from ..split.batch import Batch
 from ..split.decision import Upstream
 from ..split.repeat import Held
 from ..split.splitter import Splitter
@@ -32,7 +34,7 @@ from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
 from . import client_certificate
-from .cancel import cancel_upstream
+from .cancel import cancel_read, cancel_upstream
 from .console import Console
 from .console_tables import Known
 from .counting import SessionCounter
@@ -45,7 +47,7 @@ from .pyrelay import PyRelay
 from .refusal import Refusal
 from .registry import Key, Registry
 from .routes import CONSISTENCY, Context, FlowTable
-from .session import CANCELLED, RECONNECT_AFTER, Session
+from .session import CANCELLED, LATER, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
 
@@ -417,6 +419,9 @@ class ActiveSession:
             return ""
         if self.context.waited:
             self.context.waited = False
+        elif self.session.splitter.in_flight:       # its answer is not to wait with this one
+            sampler.want(host, fence_ns, self.listener.fence_wait)
+            return LATER
         else:
             self.server.stats.fence_waits += 1
             with self.shared.hurry:
@@ -500,18 +505,31 @@ class ActiveSession:
 
     # --- cancel ---------------------------------------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """End the statement that runs now, wherever it runs or waits."""
-        if self._at_fence is not None and not self.session.splitter.in_flight:      # else what runs is what is meant
+    def cancel(self) -> bool:
+        if self._at_fence is not None:      # so nothing runs
             self._at_fence.give_up()
-            return
-        if self._at_fence is None and self.session.cancel_waiting():
-            return
-        running = self.session.splitter.running
+            return True
+        session = self.session
+        waited = session.cancel_waiting()
+        running = session.splitter.running
         if running is None:
-            return
-        connection = self.logged_in.main
-        if running is Upstream.DEFAULT and self.logged_in.default is not None:
-            connection = self.logged_in.default
-            self.session.splitter.cancelled()
-        cancel_upstream(self.shared.manager, connection)
+            return waited
+        session.cancel_leaves()
+        read = session.splitter.in_flight[0] if running is Upstream.DEFAULT else None
+        told = Event()
+        gevent.spawn(self._cancel, read, told)      # it goes on where nobody waits for it any longer
+        told.wait()
+        return True
+
+    def _cancel(self, read: Batch | None, told: Event) -> None:
+        """*read*: what is cancelled runs at the replica. *told* is set when the server has been told."""
+        manager, replica = self.shared.manager, self.logged_in.default
+        try:
+            with self.shared.hurry:
+                if read is None:
+                    cancel_upstream(manager, self.logged_in.main)
+                elif replica is not None:
+                    cancel_read(manager, replica, self.session, read, told.set)
+        finally:
+            told.set()
+            self.session.cancel_arrived()

@@ -22,6 +22,7 @@ logger = log.get("pgsplit.session")
 
 RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
+LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
 SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
 
@@ -31,9 +32,9 @@ class Freshness(Protocol):
 
     def why_not(self, fence_ns: int) -> str:
         """Empty when the replica is fresh as of a moment later than *fence_ns*; else the rule that says why not, or
-        CANCELLED.
+        CANCELLED, or LATER.
 
-        May sleep for as long as `fence_wait`.
+        May sleep for as long as `fence_wait`, while nothing is under way.
         """
 
 
@@ -88,6 +89,7 @@ class Session:
         self._said_goodbye = False
         self._new_replica: Leg | None = None
         self._leave_replica = ""
+        self._abandoned: Batch | None = None
         if flow.default is not None:
             flow.default.limit = reask_buffer
 
@@ -109,14 +111,29 @@ class Session:
         self.relay.raise_(self.flow)
 
     def cancel_waiting(self) -> bool:
-        """The client's cancel: whether it was for a statement that waits in the relay, or for a question of ours."""
+        """The client's cancel: whether it was for a statement that waits here, which then gets its error at once."""
         waits = self.relay.waits(self.flow)
         self.hold()
-        if not (waits or self.splitter.waits_for_an_answer):
+        if not (waits or self.splitter.waits):
             return False
         self.splitter.cancelled_waiting()
         self.relay.raise_(self.flow)
         return True
+
+    def cancel_leaves(self) -> None:
+        """A cancel is on its way to the server of what runs. Until it has arrived nothing new is sent, so that the
+        cancel of a statement that ends by itself, or whose error the client has already, does not hit the next one.
+        """
+        self.splitter.cancel_leaves()
+
+    def cancel_arrived(self) -> None:
+        self.splitter.cancel_arrived()
+        self.relay.raise_(self.flow)
+
+    def abandon(self, batch: Batch) -> None:
+        """The replica goes on with *batch* in spite of the client's cancel: give its connection up for that."""
+        self._abandoned = batch
+        self.relay.raise_(self.flow)
 
     def leave_replica(self, why: str) -> None:
         """Give up the replica's connection as soon as nothing runs there."""
@@ -154,7 +171,7 @@ class Session:
     def _release(self) -> None:
         """While nothing is to be decided the relay repeats what it knows, and passes rows on."""
         source = self.splitter.rows_from
-        if source is not None:
+        if source is not None and self._abandoned is None:
             leg = self.flow.default if source is Upstream.DEFAULT else self.flow.additional
             if leg is not None:
                 self.relay.pass_rows(self.flow, leg, self.splitter.rows_left)
@@ -190,12 +207,22 @@ class Session:
             why, self._leave_replica = self._leave_replica, ""
             if self.flow.default is not None:
                 self.drop_replica(why)
+        if self._abandoned is not None:
+            self._abandon(self._abandoned)
         if self._new_replica is not None:
             leg, self._new_replica = self._new_replica, None
             leg.limit = self._reask_buffer
             self.relay.attach_default(self.flow, leg)
             self.splitter.replica_connected()
             self.fence_ns = max(self.fence_ns, time.monotonic_ns())     # not older than what has been seen elsewhere
+
+    def _abandon(self, batch: Batch) -> None:
+        """Between two messages, and not before the client has taken what has come already."""
+        if batch not in self.splitter.in_flight:
+            self._abandoned = None
+        elif not (self.splitter.mid_message or self.flow.client.congested):
+            self._abandoned = None
+            self.drop_replica("the replica went on with a cancelled statement")
 
     def _timeout(self) -> float | None:
         gathering = self.splitter.gathering
@@ -347,7 +374,8 @@ class Session:
                 if step.behind:
                     self.relay.send(primary, step.behind)
             elif step.action is Action.ASK:
-                self._ask(step)
+                if not self._ask(step):
+                    break
             elif step.action is Action.ANSWER:
                 self.relay.consume(client, step.size)
                 if step.data:
@@ -363,6 +391,8 @@ class Session:
 
     def _client_ended(self) -> None:
         """What is under way comes to its end, as on a server, which reads the goodbye when it is done with it."""
+        if self.splitter.cancelling and self.flow.client.inbox:
+            return                  # a server would run it before it sees the end
         if self.splitter.mid_batch or not self.splitter.in_flight:
             self._ended = True
         elif self.splitter.running is Upstream.ADDITIONAL and not self._said_goodbye:
@@ -370,20 +400,24 @@ class Session:
             assert self.flow.additional is not None
             self.relay.send(self.flow.additional, build.TERMINATE)
 
-    def _ask(self, step: Step) -> None:
+    def _ask(self, step: Step) -> bool:
+        """False when the step is for later."""
         assert step.batch is not None
         why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns)
+        if why_not == LATER:
+            return False
         if why_not == CANCELLED:
             self.splitter.cancelled_waiting()
-            return
+            return True
         replica = self.flow.default
         if why_not or replica is None or replica.eof is not None or replica.congested:
             self.splitter.refuse(why_not or "no_replica")
-            return
+            return True
         client = self.flow.client
         step.batch.started = time.monotonic_ns()
         self.relay.send(replica, step.data + bytes(client.inbox[step.start:step.start + step.size]))
         self.splitter.asked(step)
+        return True
 
     # --- the end ------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from .batch import FLUSH, FUNCTION_CALL, PARAMETER_DESCRIPTION, PARSE_COMPLETE, 
 from .decision import Upstream, traced
 from .observer import Observer
 from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
+from .requests import CANCELLED_ERROR
 from .settings import RESULT_SETTINGS
 from .state import State
 from .statements import Statement
@@ -363,6 +364,7 @@ class Answers:
             state.redirecting = "settings_refused"
         batch.failed = True
         batch.sqlstate = fields.sqlstate if fields is not None else "0A000"
+        self._cancel_again()
         self._observer.reasked(batch.sqlstate)
         self._held = stop
         # The server skips all up to a Sync: a Query has none.
@@ -477,7 +479,8 @@ class Answers:
         batch = self._state.replica[0]
         batch.failed = True
         fields = error_fields(body)
-        if self.cancelled or explained_by_session(fields.sqlstate, fields.has_detail):
+        if explained_by_session(fields.sqlstate, fields.has_detail) or (
+                self.cancelled and statements_own(fields.sqlstate)):
             return None
         if not batch.passing and (batch.effect_free or may_be_reasked(fields.sqlstate, batch.rows)):
             return self._reask(batch, fields.sqlstate, stop)
@@ -491,10 +494,16 @@ class Answers:
 
     def _reask(self, batch: Batch, sqlstate: str, stop: int) -> Step:
         self._state.redirecting = f"replica_error_{sqlstate}"
+        self._cancel_again()
         self._observer.reasked(sqlstate)
         self._held = stop
         batch.sqlstate = sqlstate
         return Step(Action.RETRY, batch=batch)
+
+    def _cancel_again(self) -> None:
+        """What was cancelled at the replica, which had no answer to it, is to be routed anew: its cancel, too."""
+        self._state.cancelled_waiting |= self.cancelled
+        self.cancelled = False
 
     def replica_lost(self, why: str) -> Step:
         """The replica's connection has ended. Its batches go to the primary; one that has begun to pass fails.
@@ -513,15 +522,16 @@ class Answers:
         if head is None:
             return MORE
         if not head.passing:
-            state.cancelled_waiting |= self.cancelled
-            self.cancelled = False
+            self._cancel_again()
             self._observer.reasked("08006")
             head.sqlstate = "08006"
             return Step(Action.RETRY, batch=head)
         if self._replica_left:
             return Step(Action.CLOSE)
-        error = build.error_response("ERROR", "08006", "the connection to the replica was lost during this statement",
-                                     detail=f"Part of the result had been passed on. {why}")
+        error = CANCELLED_ERROR if self.cancelled else build.error_response(
+            "ERROR", "08006", "the connection to the replica was lost during this statement",
+            detail=f"Part of the result had been passed on. {why}")
+        self.cancelled = False
         if state.transaction.begin is not None:
             state.transaction.fail()
         return Step(Action.ANSWER, data=error + build.ready_for_query(state.status), batch=head)

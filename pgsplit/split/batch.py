@@ -110,13 +110,14 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "elsewhere", "end", "judged", "obstacle", "operations", "parsed",
+    __slots__ = ("bound", "call", "elsewhere", "end", "executes", "judged", "obstacle", "operations", "parsed",
                  "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
         self.judged = 0                          # the size at which it could still be a replica's
         self.requests = 0
+        self.executes = False
         self.end = 0
         self.obstacle = ""
         self.query: bytes | None = None          # body of a Query
@@ -181,6 +182,7 @@ class Draft:
         self.obstacle = self.obstacle or obstacle
 
     def _query(self, body: bytes) -> None:
+        self.executes = True
         self.query = body
         self.end = QUERY
 
@@ -211,6 +213,7 @@ class Draft:
         self.bound.append(name if here is None else here)
 
     def _execute(self, body: bytes) -> None:
+        self.executes = True
         self._portal(body.partition(b"\0")[0])
 
     def _describe(self, body: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..errors import ProtocolViolation
 from ..wire import build
@@ -12,6 +12,11 @@ from .settings import OWN, ROLE, USER, Pair, Settings
 from .state_query import state_query
 from .statements import Statement
 
+# What keeps the primary from answering this time: a cancel, the session's own time-outs, a deadlock; class 53 is a lack
+# of resources. Whatever else it says it will say again.
+PASSING_ERRORS: Final = frozenset({"57014", "55P03", "40P01"})
+NO_RESOURCES: Final = "53"
+
 
 class Asker(Protocol):
     """The session's state, which takes the answers."""
@@ -19,6 +24,9 @@ class Asker(Protocol):
     def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None: ...
 
     def unsettled_for_good(self, why: str) -> None: ...
+
+    def untold(self, *, state: bool = False, own: bool = False) -> None:
+        """Nothing is known this time, and may be the next: of the session's *state*, of pgsplit's *own* options."""
 
 
 class Inquiry(Protocol):
@@ -38,12 +46,13 @@ class StateInquiry:
     """The session's settings, and which of *pins* hold. *options*: names of customized options to look for.
 
     *functions*: something ran that may have touched any option which a function of this database names. *differing*:
-    settings in which the two servers' configurations differ.
+    settings in which the two servers' configurations differ. *own*: pgsplit's own options have to be known.
     """
 
     def __init__(self, asker: Asker, user: str, pins: Iterable[str], options: Iterable[str], *,
-                 functions: bool, differing: Collection[str]) -> None:
+                 functions: bool, differing: Collection[str], own: bool) -> None:
         self._asker = asker
+        self._own = own
         self._user = user.encode(errors="surrogateescape")
         self._session_user = self._user
         self._role = b"none"
@@ -78,6 +87,9 @@ class StateInquiry:
         self._error = sqlstate or "XX000"
 
     def done(self) -> None:
+        if passes(self._error):
+            self._asker.untold(state=True, own=self._own)
+            return
         if self._error:
             self._asker.unsettled_for_good(self._error)
             return
@@ -91,8 +103,10 @@ class StateInquiry:
 class DescribeInquiry:
     """What the primary says of a prepared statement: its parameters and its result."""
 
-    def __init__(self, statement: Statement) -> None:
+    def __init__(self, asker: Asker, statement: Statement) -> None:
+        self._asker = asker
         self._statement = statement
+        self._error = ""
         self._parameters: bytes | None = None
         self._result: bytes | None = None
         self.data = build.message(b"D", b"S" + statement.name + b"\0") + build.SYNC
@@ -104,10 +118,17 @@ class DescribeInquiry:
             self._result = body
 
     def failed(self, sqlstate: str) -> None:
-        self._parameters = None
+        self._error = sqlstate or "XX000"
 
     def done(self) -> None:
-        if self._parameters is not None and self._result is not None:
+        if passes(self._error):
+            self._asker.untold()
+        elif self._parameters is not None and self._result is not None and not self._error:
             self._statement.described = (self._parameters, self._result)
         else:
             self._statement.only_primary = True
+
+
+def passes(sqlstate: str) -> bool:
+    """Whether an error says nothing of the next time that the same is asked."""
+    return sqlstate in PASSING_ERRORS or sqlstate.startswith(NO_RESOURCES)

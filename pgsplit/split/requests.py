@@ -66,6 +66,16 @@ class Requests:
         draft = self._draft
         return draft if draft.size and not draft.end and not self._state.asked else None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a statement waits here, and runs at no server: for a question to the primary, to be asked again, for
+        a cancel to arrive, or for its Sync, where a server would run it already.
+        """
+        state = self._state
+        if state.redirecting or (state.inquiries and not state.replica):
+            return True
+        return self._draft.executes and not (state.primary or state.replica)
+
     def next(self, inbox: bytearray, full: bool, late: bool = False) -> Step:
         """What to do with the client's inbox; *full*: no more is read until something leaves it. *late*: what is
         `gathering` has waited for its Sync for long enough.
@@ -75,7 +85,8 @@ class Requests:
         state = self._state
         if state.opaque:
             return Step(Action.FORWARD, len(inbox)) if inbox else MORE
-        if state.redirecting or state.inquiries:
+        if (state.redirecting or state.inquiries or state.cancelling) and not self._skipping and (
+                state.asked or not state.cancelled_waiting):
             return WAIT
         if not state.asked and (self._stream.left or state.segment is not None):
             return self._stream.next(inbox, full)
@@ -92,7 +103,7 @@ class Requests:
             return WAIT if state.asked else self._stream.next(inbox, full)
         draft.gather(inbox, state.asked)
         if not draft.end:
-            judge = draft.size > draft.judged or (late and draft.size)
+            judge = draft.size and (draft.size > draft.judged or late or state.cancelled_waiting)
             if judge and not state.asked and (step := self._route(draft, inbox, late)) is not MORE:
                 return step
             if not full:
@@ -154,7 +165,8 @@ class Requests:
                 return WAIT         # what is ahead of it is answered first
             state.cancelled_waiting = False
             return self._refuse(draft, CANCELLED_ERROR)
-        if state.own_unsettled and state.tx == IDLE and not state.primary and not state.asked and not state.sole:
+        if (state.own_unsettled and not state.forced and state.tx == IDLE and not state.primary and not state.asked
+                and not state.sole):
             return self._inquire(state.state_inquiry())
         transaction = state.transaction
         if transaction.begin is None and transaction.on_replica != IDLE and not state.replica:

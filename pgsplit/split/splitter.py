@@ -112,10 +112,10 @@ class Splitter:
 
     @property
     def running(self) -> Upstream | None:
-        """The upstream that works on a statement now, for a cancel."""
+        """The upstream that works on a statement now, or on a question for it. Of what is not read nothing is known."""
         if self._state.replica:
             return Upstream.DEFAULT
-        return Upstream.ADDITIONAL if self._state.primary else None
+        return Upstream.ADDITIONAL if self._state.primary or self._state.opaque else None
 
     @property
     def in_flight(self) -> list[Batch]:
@@ -187,15 +187,25 @@ class Splitter:
         """The ASK step given last cannot be done: its batch goes to the primary for *reason*."""
         self._state.forced = reason
 
-    def cancelled(self) -> None:
-        """The client has cancelled what runs: its error is the client's, also a replica's."""
-        self._answers.cancelled = bool(self._state.replica)
+    @property
+    def waits(self) -> bool:
+        """Whether a statement waits here (see `Requests`)."""
+        return self._requests.waits
 
     @property
-    def waits_for_an_answer(self) -> bool:
-        """Whether a statement waits here, and not at a server: for a question to the primary, or to be asked again."""
-        state = self._state
-        return bool(state.redirecting or (state.inquiries and not state.replica))
+    def cancelling(self) -> bool:
+        """Whether a cancel is on its way to a server."""
+        return self._state.cancelling > 0
+
+    def cancel_leaves(self) -> None:
+        """A cancel is on its way to the server of what runs, whose error is the client's then, also a replica's. No
+        other batch leaves before it has arrived (`cancel_arrived`), since a server ends what it finds running.
+        """
+        self._state.cancelling += 1
+        self._answers.cancelled = bool(self._state.replica) and not self._state.redirecting
+
+    def cancel_arrived(self) -> None:
+        self._state.cancelling -= 1
 
     def cancelled_waiting(self) -> None:
         """The client has cancelled the statement that waits to be routed: it gets the error, and no server is asked."""

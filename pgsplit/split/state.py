@@ -36,7 +36,7 @@ class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
     __slots__ = (
-        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting",
+        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling",
         "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
         "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_lacks", "primary_unnamed",
         "read_only",
@@ -84,6 +84,7 @@ class State:
         self.inquiries = 0                     # pgsplit's own questions at the primary
         self.cancelled_waiting = False         # the client has cancelled the statement that is to be routed next
         self.skips = False                     # an error was told: the client's next messages do not count up to a Sync
+        self.cancelling = 0                    # cancels on their way to a server
         self.plain_strings = True              # standard_conforming_strings
         self.unsafe_encoding = False
         self.last = Decision(Upstream.ADDITIONAL, "login")
@@ -119,10 +120,10 @@ class State:
                 and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
-                    or self.asked or self.inquiries or self.cancelled_waiting or self.copying or self.copy_ends
-                    or self.segment or not self.transaction.may_repeat or self.trace or self.route
-                    or self.unsafe_encoding or self.opaque or self.read_only or self.statements.coming
-                    or self.statements.to_close))
+                    or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
+                    or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
+                    or self.trace or self.route or self.unsafe_encoding or self.opaque or self.read_only
+                    or self.statements.coming or self.statements.to_close))
 
     @property
     def without_replica(self) -> bool:
@@ -294,14 +295,15 @@ class State:
         """What has to be asked before a replica may run *draft*, which is a read."""
         for statement in self.used(draft, bound):
             if statement.described is None and not statement.only_primary and not statement.default:
-                return DescribeInquiry(statement)
+                return DescribeInquiry(self, statement)
         return self.state_inquiry() if self.unsettled else None
 
     def state_inquiry(self) -> Inquiry:
         pins = CHECKED if self.unknown_functions else CHECKED & self.pins.keys()
+        own = self.own_unsettled
         self.unsettled = self.own_unsettled = False
         return StateInquiry(self, self._user, sorted(pins), sorted(self.options), functions=self.unknown_functions,
-                            differing=sorted(self.differing))
+                            differing=sorted(self.differing), own=own)
 
     def used(self, draft: Draft, bound: list[Facts]) -> list[Statement]:
         """The statements of earlier batches that *draft* uses."""
@@ -341,6 +343,12 @@ class State:
     def unsettled_for_good(self, why: str) -> None:
         """The primary would not say: until something changes, nothing is known."""
         self.pins.setdefault("unknown_effect", f"the primary would not say: {why}")
+
+    def untold(self, *, state: bool = False, own: bool = False) -> None:
+        """The primary could not say this time (see `Asker`): what waits for it is the primary's."""
+        self.unsettled |= state
+        self.own_unsettled |= own
+        self.forced = "state_unknown"
 
     # --- what goes past ---------------------------------------------------------------------------------
 

@@ -154,20 +154,11 @@ def test_what_the_primary_says_while_it_is_asked_is_the_clients():
 
 def test_a_primary_that_will_not_say_keeps_the_session():
     talk = Talk()
-    talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1")).primary(error("57014"), I)
+    talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1")).primary(error("42501"), I)
     talk.expect_primary(Q("set x = 1"), question(), Q("select 1")).expect_replica()
     talk.primary(ROW, done("SELECT 1"), I).expect_client(done("SET"), I, ROW, done("SELECT 1"), I)
     talk.cuts()
     assert [d.reason for d in talk.decisions] == ["session_setting", "pinned_unknown_effect"]
-
-
-def test_a_cancel_while_the_primary_is_asked_cancels_the_statement():
-    talk = Talk()
-    talk.client(Q("set x = 1")).primary(done("SET"), I).client(Q("select 1"))
-    talk.do(lambda: talk.session.splitter.cancelled_waiting()).primary(error("57014"), I)
-    talk.expect_replica()
-    talk.run()
-    assert b"57014" in talk.sides.client.heard and talk.sides.client.heard.endswith(I)
 
 
 def test_a_fatal_while_the_primary_is_asked_ends_the_session():
