@@ -1,11 +1,11 @@
-"""A few seconds of each checker; `./run fence`, `chaos` and `topology` run them for as long as one likes."""
+"""A few seconds of each checker; `./run fence`, `chaos`, `cancels` and `topology` run them for as long as one likes."""
 
 from __future__ import annotations
 
 import pytest
 
 from pgsplit.demo.replication import PrimaryAndStandbys
-from tests.checkers import chaos, fence, topology
+from tests.checkers import cancels, chaos, fence, topology
 from tests.conftest import ROLES, SUPERUSER_PASSWORD
 
 
@@ -21,6 +21,12 @@ def test_no_error_of_a_replica_reaches_a_client(cluster, pgsplit_server):
     found = chaos.check(cluster, proxy, seconds=5, seed=1, clients=8)
     assert found.good, str(found)
     cluster.catch_up()
+
+
+def test_a_cancel_ends_what_it_is_for_and_nothing_else(cluster, pgsplit_server):
+    proxy = pgsplit_server(**cancels.configuration(cluster))
+    found = cancels.check(cluster, proxy, seconds=3, seed=1)
+    assert found.good, f"{found}\n{proxy.log_end(400)}"
 
 
 @pytest.mark.slow
