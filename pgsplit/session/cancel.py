@@ -20,6 +20,7 @@ logger = log.get("pgsplit.cancel")
 
 PATIENCE: Final = 60.0       # seconds for a server to take the request; the session sends it nothing meanwhile
 TRIES: Final = 4             # connections to a balancer, until the server that is meant has been reached
+AGAIN: Final = 0.1           # seconds between them: what else connects is not to have its turn each time
 TAKES: Final = 1.0           # seconds for a replica to take the request, and then to end what it was told to
 LOOKS: Final = 0.002         # seconds between two looks at whether it has: at first,
 SELDOM: Final = 0.05         # and later on
@@ -54,26 +55,29 @@ def cancel_read(manager: ClusterManagerLike, replica: UpstreamConnection, sessio
     """
     splitter = session.splitter
     balanced = replica.host is not None and replica.host.balanced
-    for _ in range(TRIES if balanced else 1):
+    for left in reversed(range(TRIES if balanced else 1)):
         request = gevent.spawn(cancel_upstream, manager, replica)
         request.join(TAKES)
         if not balanced:
             told()
-        if _ends(session, batch) or splitter.in_flight != [batch] or not request.dead:
+        alone = splitter.in_flight == [batch] and request.dead
+        if _ends(session, batch, AGAIN if left and alone else TAKES) or not alone:
             break
     if batch in splitter.in_flight:
         session.abandon(batch)
+    else:
+        request.join()      # what comes next is not to be hit by it
 
 
-def _ends(session: Session, batch: Batch) -> bool:
-    """Whether *batch* has been answered within TAKES. A server that waits for its client to read does not look at
+def _ends(session: Session, batch: Batch, seconds: float) -> bool:
+    """Whether *batch* has been answered within *seconds*. A server that waits for its client to read does not look at
     cancels: that time does not count.
     """
     client = session.flow.client
-    deadline, pause = time.monotonic() + TAKES, LOOKS
+    deadline, pause = time.monotonic() + seconds, LOOKS
     while batch in session.splitter.in_flight:
         if client.congested:
-            deadline = time.monotonic() + TAKES
+            deadline = time.monotonic() + seconds
         if client.closed or time.monotonic() >= deadline:
             return False
         gevent.sleep(pause)

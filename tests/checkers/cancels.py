@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from psycopg import pq
 
 from pgsplit.demo.proxy import Proxy
@@ -158,13 +159,14 @@ class Session:
         self.pg = pq.PGconn.connect(conninfo.encode())
         if self.pg.status != pq.ConnStatus.OK:
             raise Wrong(f"no login: {self.pg.error_message.decode()}")
+        self._connection = psycopg.Connection(self.pg)
         self.pid = self.pg.backend_pid
         self.cancels = 0
 
     def cancel(self) -> None:
         """Returns when the CancelRequest's connection has been closed."""
         self.cancels += 1
-        self.pg.get_cancel().cancel()
+        self._connection.cancel_safe(timeout=3 * SOON)      # other threads run meanwhile
 
     def send(self, place: Place, texts: list[str]) -> None:
         """*texts*: those ahead, the one that is to be cancelled, those behind."""
@@ -216,7 +218,12 @@ class Session:
         return found
 
     def _take_copy(self) -> None:
-        self._await(lambda: self.pg.get_copy_data(1)[0] < 0, drains=True)
+        def over() -> bool:
+            while (size := self.pg.get_copy_data(1)[0]) > 0:
+                pass
+            return size < 0
+
+        self._await(over)
 
     def _end_copy(self) -> list[str]:
         result = self._result()
@@ -243,13 +250,12 @@ class Session:
         self._await(lambda: not self.pg.is_busy())
         return self.pg.get_result()
 
-    def _await(self, over: Callable[[], bool], *, drains: bool = False) -> None:
+    def _await(self, over: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SOON
         while not over():
             if time.monotonic() > deadline:
                 raise Wrong(f"no answer for {SOON:.0f} s")
-            if not drains or not self.pg.is_busy():
-                select.select([self.pg.socket], [], [], 0.05 if not drains else 0)
+            select.select([self.pg.socket], [], [], 0.05)
             self.pg.consume_input()
 
 

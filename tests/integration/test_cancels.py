@@ -199,7 +199,7 @@ def test_a_read_without_its_sync_is_cancelled(connect):
 def reading(proxy: Proxy, server: Server) -> Iterator[tuple[psycopg.Connection[Any], int]]:
     """A session that has a replica, and the pid of its process there."""
     session = server.connect("scram_user", port=proxy.port, autocommit=True, prepare_threshold=None,
-                             options=f"-c statement_timeout={WAIT}s")
+                             options=f"-c jit=off -c statement_timeout={WAIT}s")
     with closing(session):
         eventually(lambda: value(session, "select 1") == 1 and replica_pid(proxy, session) > 0)
         yield session, replica_pid(proxy, session)

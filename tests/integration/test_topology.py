@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import select
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,36 @@ def test_reads_behind_a_balancer_are_fresh_and_reach_the_replicas(servers, start
             return {route(session) for session in sessions} == {"replica: read"}
 
         eventually(on_replicas, timeout=60)
+
+
+def test_a_cancel_finds_its_server_behind_a_balancer(servers, start):
+    """It is sent again until the read ends; the session keeps that replica."""
+    def replica_pid() -> int:
+        return int(next(known["replica_pid"] for known in proxy.client.worker(1, "sessions")))
+
+    def cancel_when_it_runs() -> None:
+        eventually(lambda: any(server.query("select 1 from pg_stat_activity where pid = %s and state = 'active'", [pid])
+                               for server in servers.standbys))
+        session.cancel_safe()      # cancel() would keep the balancer, which is of this process, from running
+
+    with Balancer([("127.0.0.1", server.port) for server in servers.standbys]) as balancer:
+        proxy = start(replicas=[balancer.address], pgsplit={"workers": 1, "fence_wait": "30s", "health_timeout": "20s"})
+        eventually(lambda: len({host["name"] for host in proxy.client.worker(1, "hosts")
+                                if host["cluster"] == "replicas"}) == 2)
+        with connect(proxy, options="-c jit=off -c statement_timeout=60s") as session:
+            kept_replica = 0
+            for _ in range(6):
+                eventually(lambda: session.execute("select 1").fetchone() == (1,) and replica_pid() > 0)
+                pid = replica_pid()
+                canceller = threading.Thread(target=cancel_when_it_runs)
+                canceller.start()
+                began = time.monotonic()
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    session.execute("select count(*) from generate_series(1, 100000) a, generate_series(1, 100000) b")
+                assert time.monotonic() - began < 30        # and not by its time-out
+                canceller.join()
+                kept_replica += replica_pid() == pid
+            assert kept_replica >= 5        # a connection of somebody else's may take its turn
 
 
 def test_a_login_that_lands_on_a_standby_is_no_primarys(servers, start):
