@@ -179,15 +179,17 @@ def replica_pid(proxy: Proxy, session: psycopg.Connection[Any]) -> int:
 
 
 def test_a_read_without_its_sync_is_cancelled(connect):
-    session = connect()
+    session = connect(options=f"-c jit=off -c statement_timeout={WAIT}s")
     session.pgconn.enter_pipeline_mode()
     for _ in range(3):
+        began = time.monotonic()
         session.pgconn.send_query_params(LONG.encode(), None)
         session.pgconn.flush()
         time.sleep(0.1)
         session.cancel()
         result = session.pgconn.get_result()
         assert result is not None and result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+        assert time.monotonic() - began < WAIT / 2      # and not by its time-out
         session.pgconn.pipeline_sync()
         while (result := session.pgconn.get_result()) is None:
             pass
