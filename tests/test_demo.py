@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -31,6 +32,14 @@ def postgresql() -> None:
         installation.find()
     except installation.PostgresMissing as error:
         missing(str(error))
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time() -> Iterator[None]:
+    """All demos want the same ports, and the other half of the tests runs some, too."""
+    with (Path(tempfile.gettempdir()) / "pgsplit-test-demo.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
