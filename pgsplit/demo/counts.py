@@ -48,10 +48,14 @@ class Tally:
 
 
 def calls(server: Server, users: Sequence[str]) -> int:
-    """What pg_stat_statements has counted for *users* on *server*, but for what pgsplit itself asks at each login."""
+    """What pg_stat_statements has counted for *users* on *server*, but for what pgsplit itself asks at each login, and
+    by what it opens transactions and ends them on a standby.
+    """
     [(count,)] = server.query("select coalesce(sum(calls), 0)::bigint from pg_stat_statements s "
                               "join pg_roles r on r.oid = s.userid where rolname = any(%s) "
-                              "and query not like '%%pg_postmaster_start_time%%'", [list(users)])
+                              "and query not like '%%pg_postmaster_start_time%%' and query <> 'select' "
+                              "and query not like 'begin isolation level read committed%%' "
+                              "and not (query = 'commit' and pg_is_in_recovery())", [list(users)])
     return int(count)
 
 

@@ -25,7 +25,7 @@ PRIMARY: Final = "primary"
 ON_REPLICA: Final = run("begin isolation level read committed, read only")
 END_ON_REPLICA: Final = build.query("commit")
 PLAIN: Final = Begin(b"BEGIN")       # of all others relays leave the opening to the session
-OPENING: Final = run(PLAIN.sql)
+OPENING: Final = run(PLAIN._replace(isolation=READ_COMMITTED).sql)       # names what it is anyway: no client's BEGIN
 OPENED: Final = b"".join((build.message(b"1"), build.message(b"2"), build.message(b"C", b"BEGIN\0"),
                           build.message(b"3")))       # the answer to either
 ENDED: Final = build.message(b"C", b"COMMIT\0") + build.ready_for_query(IDLE)
@@ -116,7 +116,8 @@ class Transaction:
     def opening(self) -> list[Ahead]:
         """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
         assert self.begin is not None
-        return [run(self.begin.sql), *self.prologue, *([run("select", row=True)] if self.has_read else [])]
+        snapshot = [run("select", row=True)] if self.has_read else []
+        return [run(self.begin._replace(isolation=READ_COMMITTED).sql), *self.prologue, *snapshot]
 
     @property
     def prologue_is_long(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgsplit.classify.transactions import Begin
+from pgsplit.split import transaction
 from pgsplit.split.prologue import again
 from pgsplit.split.settings import Ahead, run, set_config
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Transaction, answer_to
@@ -15,7 +16,7 @@ from .talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, batch, done, 
 
 OPENED = message(b"1") + message(b"2") + done("BEGIN") + message(b"3")
 SNAPSHOT = message(b"1") + message(b"2") + message(b"D", b"\0\0") + done("SELECT 1") + message(b"3")
-OPENING = run("begin").data
+OPENING = transaction.OPENING.data
 BEHIND_A_READ = OPENING + run("select", row=True).data
 FIRST_READ = ON_REPLICA.data + Q("select 1")
 ANSWER = (ROW, done("SELECT 1"), T)
