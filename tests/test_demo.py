@@ -23,6 +23,7 @@ from tests.needs import missing
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 180          # seconds, whatever a test waits for
+LOCKED = "PGSPLIT_TEST_DEMO_LOCKED"
 pytestmark = pytest.mark.pg
 
 
@@ -37,9 +38,14 @@ def postgresql() -> None:
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
     """All demos want the same ports, and the other half of the tests runs some, too."""
+    if os.environ.get(LOCKED):
+        yield
+        return
     with (Path(tempfile.gettempdir()) / "pgsplit-test-demo.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.environ[LOCKED] = "yes"      # for the tests that a test starts
         yield
+        del os.environ[LOCKED]
 
 
 @contextmanager
