@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..classify.transactions import Begin
 from ..wire.messages import IDLE
 from .answers import Answers
 from .batch import Batch, Draft
@@ -19,7 +18,7 @@ from .requests import Requests
 from .settings import LOGIN
 from .state import Classify, State
 from .statements import Statement
-from .transaction import Place, Transaction
+from .transaction import PLAIN, Place, Transaction
 
 
 class Splitter:
@@ -172,7 +171,7 @@ class Splitter:
     def holds_begin(self) -> bool:
         """Whether a plain BEGIN is answered here, and no relay may send it on."""
         state = self._state
-        return state.has_replica and not state.sole and state.transaction.may_hold(Begin(b"BEGIN"))
+        return state.has_replica and not state.sole and state.transaction.may_hold(PLAIN)
 
     @property
     def without_replica(self) -> bool:

@@ -196,8 +196,10 @@ class State:
 
     def is_plain(self, facts: Facts) -> bool:
         """Whether what *facts* change in the session is known once the primary has confirmed it."""
+        if not facts.changes or self.tx != IDLE:
+            return False
         resets = {name for name, value in facts.changes if value is None}
-        return bool(facts.changes) and self.tx == IDLE and not (
+        return not (
             (ALL in resets and (self.differing or "serializable" in self.pins))
             or any(name.lower() in resets for name in self.differing)
             or any(value is not None and len(value) > LONGEST for _, value in facts.changes))
