@@ -144,7 +144,7 @@ class Transaction:
         else:
             self.hold(self.begin or PLAIN)
             self.on_replica = IN_TRANSACTION if place is Place.REPLICA else IDLE
-            self.has_read |= place is Place.REPLICA
+            self.has_read = place is Place.REPLICA
 
     def replica_said(self, status: int, *, told: bool) -> None:
         """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too."""

@@ -193,6 +193,20 @@ def test_what_the_stage_was_set_with_is_not_lost_with_the_replica(tenants, route
     assert len(tenants.execute("select n from tx_tenants").fetchall()) == 3
 
 
+def test_set_transaction_comes_first_in_each_transaction(session, connect):
+    """Also where a relay has ended the one before it, and begun it."""
+    plain = connect()
+    eventually(lambda: plain.execute("select 1") and value(plain, "show pgsplit.last_route") == "replica: read")
+    for number in range(5):
+        plain.execute("begin")
+        plain.execute(f"select {number} as fresh_{number}")     # a text that no relay knows
+        plain.execute("commit")
+        plain.execute("begin")
+        plain.execute("set transaction isolation level serializable")
+        assert value(plain, "show transaction_isolation") == "serializable"
+        plain.execute("commit")
+
+
 def test_commit_outside_a_transaction_is_the_servers(session):
     warnings = []
     session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))

@@ -8,7 +8,7 @@ from pgsplit.classify.transactions import Begin
 from pgsplit.split import transaction
 from pgsplit.split.prologue import again
 from pgsplit.split.settings import Ahead, run, set_config
-from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Transaction, answer_to
+from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Place, Transaction, answer_to
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
@@ -238,6 +238,18 @@ def test_what_the_sessions_defaults_say():
         assert Transaction("until_write", defaults).may_hold(begin) is may
     assert Transaction("read_only", Defaults("read committed", read_only=True)).may_hold(begin)
     assert Transaction("until_write", Defaults("serializable")).may_hold(begin._replace(isolation="read committed"))
+
+
+def test_a_transaction_that_a_relay_began_behind_another_one_has_not_read():
+    """Else what opens it would have, and SET TRANSACTION would come too late."""
+    known = Transaction("until_write", Defaults("read committed"))
+    known.hold(Begin(b"BEGIN"))
+    known.replica_said(ord("T"), told=True)
+    assert known.has_read and len(known.opening()) == 2
+    known.repeated(Place.HELD, 1)
+    assert not known.has_read and len(known.opening()) == 1
+    known.repeated(Place.REPLICA, 0)
+    assert known.has_read
 
 
 @pytest.mark.parametrize("data, answer", [
