@@ -494,9 +494,9 @@ def main() -> int:
             found = check(cluster, proxy, args.seconds, args.seed)
         finally:
             proxy.stop()
-        print(f"{found}\n{'as it must be' if found.good else 'NOT AS IT MUST BE'}", flush=True)
         if not found.good:
             print(proxy.log.read_text(errors="replace")[-20000:])
+        print(f"{found}\n{'as it must be' if found.good else 'NOT AS IT MUST BE'}", flush=True)
     return 0 if found.good else 1
 
 

@@ -222,9 +222,9 @@ def main() -> int:
     with PrimaryAndStandbys([Role(USER, "scram-secret")], superuser_password="postgres-secret",
                             standbys=2) as cluster, in_front_of(cluster) as proxy:
         found = check(cluster, proxy, args.seconds, args.seed)
-        print(f"{found}\n{'as it must be' if found.good else 'NOT AS IT MUST BE'}", flush=True)
         if not found.good:
             print(proxy.log.read_text(errors="replace")[-20000:])
+        print(f"{found}\n{'as it must be' if found.good else 'NOT AS IT MUST BE'}", flush=True)
     return 0 if found.good else 1
 
 
