@@ -132,7 +132,7 @@ def reload() -> Any:
 
 @blueprint.get("/users")
 def all_users() -> Any:
-    return jsonify(lists=instance().arbiter("users"))
+    return jsonify(lists=users.with_asked(instance().arbiter("users")))
 
 
 @blueprint.post("/users")

@@ -27,11 +27,22 @@ KINDS: Final = {"scram": "SCRAM verifier", "md5": "md5 hash", "clear": "clear pa
 @blueprint.get("/users")
 def page() -> str:
     wanted = request.args.get("filter", "")[:100]
-    lists = instance().arbiter("users")
+    lists = with_asked(instance().arbiter("users"))
     for found in lists:
-        found["shown"] = [user for user in found["users"] if wanted.lower() in user["name"].lower()]
+        for part in ("users", "asked"):
+            found[f"shown_{part}"] = [user for user in found[part] if wanted.lower() in user["name"].lower()]
     return render_template("users/page.html", lists=lists, filter=wanted, kinds=KINDS, workers=instance().workers(),
                            about=instance().about())
+
+
+def with_asked(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*lists* with those users, as ``asked``, whose secrets the primary has given to a worker (`auth_query`)."""
+    workers = list(instance().each("asked_users").values())
+    for found in lists:
+        users = (user for worker in workers for user in worker.get(found["listener"], ()))
+        asked = {user["name"]: {"name": user["name"], "stored": user["kind"]} for user in users}
+        found["asked"] = [asked[name] for name in sorted(asked)]
+    return lists
 
 
 @blueprint.get("/users/<listener>/edit")

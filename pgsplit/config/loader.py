@@ -21,7 +21,7 @@ from .settings import Scope, Setting, of_scope
 from .short import is_short, rewrite
 from .together import Place, check_addresses, check_roles
 from .user_maps import read_maps
-from .users import CERT, is_clear, read_list
+from .users import CERT, is_clear, is_verifier, read_list
 
 Read = Callable[[str], str]
 """The text of a file that the configuration names. :raises OSError: when it cannot be read."""
@@ -212,6 +212,7 @@ class _Loader:
             field_name = "user_list_file" if raw.users_file else "user_list"
             self._notes.wrong(proxy.where(field_name), proxy.at(field_name), f"user {by_certificate!r} is let in by a "
                               "certificate, but there is no CA for those of clients")
+        self._check_auth_user(raw, settings["auth_user"])
         self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")
         mode = self._downstream_ssl(raw)
         if self._notes.problems:
@@ -223,6 +224,17 @@ class _Loader:
             split_rw=split,
             read_cluster=raw.read_cluster, write_cluster=write if split else raw.read_cluster,
             users=tuple(raw.users), tls=raw.tls, **settings)
+
+    def _check_auth_user(self, raw: RawListener, name: str) -> None:
+        """It is to log in by itself, without a client that shows what it knows."""
+        entry = next((user for user in raw.users if user.username == name), None)
+        if not name or (entry is not None and (entry.secret == CERT or not is_verifier(entry.secret))):
+            return
+        path = f"pgsplit.listeners.{raw.name}.auth_user"
+        self._notes.problems.append(
+            f"{self.sources[path]}: {path}: user {name!r} is "
+            + (f"in {self._user_list} with a SCRAM verifier, which cannot log in by itself" if entry is not None
+               else f"not in {self._user_list}"))
 
     def _users(self, raw: RawListener) -> list[User]:
         if not raw.users_file:

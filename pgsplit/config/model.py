@@ -110,6 +110,9 @@ class Listener(Model):
     transactions: Literal["until_write", "read_only", "primary"]
     read_fallback: Literal["primary", "error"]
     unlisted_users: Literal["reject", "read_only"]
+    auth_user: str                 # '': nobody is asked for users who are not in `users`
+    auth_query: str
+    auth_dbname: str
     login_without_primary: bool
     fence_wait: float
     reask_buffer: int

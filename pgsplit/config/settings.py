@@ -8,6 +8,10 @@ from typing import Any, Final, Literal
 
 from . import units
 
+# PgBouncer's own. A password that VALID UNTIL has ended is none (CVE-2025-2291).
+AUTH_QUERY: Final = ("SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "
+                     "FROM pg_authid WHERE rolname = $1 AND rolcanlogin")
+
 Scope = Literal["process", "listener", "cluster"]
 
 
@@ -77,6 +81,11 @@ SETTINGS: Final = (
             "what becomes of a read that no replica can serve", choices=("primary", "error")),
     Setting("unlisted_users", units.text, "reject", "listener", True,
             "a user who is not in user_list is refused, or may only read", choices=("reject", "read_only")),
+    Setting("auth_user", units.text, "", "listener", True,
+            "a listed user, as whom the primary is asked for users who are not in user_list; none: nobody is asked"),
+    Setting("auth_query", units.text, AUTH_QUERY, "listener", True,
+            "what it is asked: $1 is the user's name; a name and a secret come back"),
+    Setting("auth_dbname", units.text, "postgres", "listener", True, "the database in which it is asked"),
     Setting("login_without_primary", units.boolean, "false", "listener", True,
             "while the primary is away, new sessions may log in to read"),
     Setting("fence_wait", units.duration, "5ms", "listener", True,

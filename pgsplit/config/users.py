@@ -60,7 +60,7 @@ def _certificate(fields: Fields, secret: str, maps: UserMaps | None) -> dict[str
     upstream, name = fields.text("upstream_password"), fields.text("map")
     if problem := _problem(upstream):
         notes.wrong(fields.where("upstream_password"), fields.at("upstream_password"), problem)
-    elif _is_verifier(upstream) or upstream == CERT:
+    elif is_verifier(upstream) or upstream == CERT:
         notes.wrong(fields.where("upstream_password"), fields.at("upstream_password"),
                     "is what pgsplit logs in with: a password, or its md5 hash")
     if maps is not None and name and name not in maps:
@@ -85,14 +85,14 @@ def _checked(notes: Notes, found: list[_Item]) -> list[User]:
 
 def _problem(secret: str) -> str:
     """What is wrong with a secret that looks like a hash or verifier and is none; never the secret itself."""
-    if secret.startswith("SCRAM-SHA-256$") and not _is_verifier(secret):
+    if secret.startswith("SCRAM-SHA-256$") and not is_verifier(secret):
         return "the SCRAM verifier is malformed: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>"
     if re.fullmatch(r"md5[0-9a-fA-F]{20,}", secret) and len(secret) != 35:
         return "the md5 hash is malformed: md5 and 32 hexadecimal digits"
     return ""
 
 
-def _is_verifier(secret: str) -> bool:
+def is_verifier(secret: str) -> bool:
     match = re.fullmatch(r"SCRAM-SHA-256\$([1-9]\d{0,8}):([^$:]+)\$([^$:]+):([^$:]+)", secret)
     if match is None:
         return False
@@ -104,4 +104,4 @@ def _is_verifier(secret: str) -> bool:
 
 
 def is_clear(secret: str) -> bool:
-    return secret != CERT and not _is_verifier(secret) and not re.fullmatch(r"md5[0-9a-fA-F]{32}", secret)
+    return secret != CERT and not is_verifier(secret) and not re.fullmatch(r"md5[0-9a-fA-F]{32}", secret)

@@ -189,6 +189,11 @@ class ProxyService:
         self._shared.manager.check_now()
         return True
 
+    def _asked_users(self, args: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """By listener."""
+        return {name: server.asked_users.listing() for name, server in self._servers.items()
+                if server.asked_users is not None}
+
     def _test_login(self, args: Mapping[str, Any]) -> str:
         return test_login(self._shared.manager, self._listener(args), args["user"], args.get("password"),
                           self._context.config.monitor.database)
@@ -275,6 +280,7 @@ def _classification(config: Config) -> dict[str, Any]:
 
 _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] = {
     "about": ProxyService._about,
+    "asked_users": ProxyService._asked_users,
     "cancel": ProxyService._cancel,
     "cancel_session": ProxyService._cancel_session,
     "check_now": ProxyService._check_now,

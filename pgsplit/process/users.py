@@ -38,6 +38,7 @@ class UserLists:
             except (OSError, UnicodeDecodeError, CannotEdit) as error:
                 problem = f"{file}: {getattr(error, 'strerror', None) or error}" if file else "has no list of users"
             found.append({"listener": listener.name, "file": file, "version": version, "problem": problem,
+                          "auth_user": listener.auth_user if listener.split_rw else "",
                           "users": [{"name": user.username, "stored": KINDS[parse(user.secret).kind],
                                      "monitor": user.username == self._loaded.config.monitor.username}
                                     for user in listener.users]})

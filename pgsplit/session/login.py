@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from .. import log
-from ..auth.secret import Kind, parse
+from ..auth.secret import Kind, Secret, parse
 from ..config.model import Listener
 from ..errors import ServerError
 from ..split.settings import RESULT_SETTINGS
@@ -73,11 +73,12 @@ def is_replication(parameters: Mapping[str, str]) -> bool:
 
 class Login:
     """*binding* is the listener certificate's tls-server-end-point data, *fresh_replica* the read cluster's answer as
-    of *began_ns*, when the StartupMessage came.
+    of *began_ns*, when the StartupMessage came. *asked*: the secret that the primary has for a user who is in no list.
     """
 
     def __init__(self, client: Stream, startup: StartupMessage, listener: Listener, manager: ClusterManagerLike,
-                 fresh_replica: FreshReplica, binding: bytes | None, began_ns: int = 0) -> None:
+                 fresh_replica: FreshReplica, binding: bytes | None, began_ns: int = 0,
+                 asked: Secret | None = None) -> None:
         self._parameters = dict(startup.parameters)
         self._protocol = startup.protocol
         self._listener = listener
@@ -85,12 +86,12 @@ class Login:
         self._fresh_replica = fresh_replica
         self._began_ns = began_ns
         entry = next((user for user in listener.users if user.username == startup.user), None)
-        unlisted = listener.split_rw and entry is None
+        unlisted = listener.split_rw and entry is None and asked is None
         self._replication = is_replication(startup.parameters)
         self._refusal = (Refusal(client, startup.user, binding, listener.users)
                          if unlisted and (listener.unlisted_users == "reject" or self._replication) else None)
         self._exchange = self._refusal or Exchange(
-            client, Credentials(startup.user, client_certificate.own_secret(entry) if entry else None), binding)
+            client, Credentials(startup.user, client_certificate.own_secret(entry) if entry else asked), binding)
         self._credentials = self._exchange.credentials
         self._read_only = unlisted and self._refusal is None
         self._client = client
@@ -187,11 +188,8 @@ class Login:
 
         :raises ServerError: then; it is closed.
         """
-        reached = primary.reached
-        said = primary.session.parameters.get("in_hot_standby") == "on"
-        in_recovery = said if reached is None else reached.in_recovery
-        if not in_recovery:
-            why = self._manager.why_not_write(self._listener.write_cluster, reached)
+        if not primary.in_recovery:
+            why = self._manager.why_not_write(self._listener.write_cluster, primary.reached)
         else:
             why = "the server that was reached is in recovery" if self._listener.split_rw else ""
         if why:

@@ -14,9 +14,9 @@ import gevent
 from gevent.event import Event
 
 from .. import log
-from ..auth.secret import Kind, parse
+from ..auth.secret import Kind, Secret, parse
 from ..classify.facts import Facts
-from ..config.model import Config, Listener, Process
+from ..config.model import Config, Listener, Process, User
 from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.batch import Batch
 from ..split.decision import Upstream
@@ -25,6 +25,7 @@ from ..split.splitter import Splitter
 from ..split.transaction import Transaction
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
+from ..upstream import auth_query
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.host import GROUND, Configurations, Host, differing_values
@@ -34,6 +35,7 @@ from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
 from . import client_certificate
+from .asked_users import AskedUsers
 from .cancel import cancel_read, cancel_upstream
 from .console import Console
 from .console_tables import Known
@@ -149,6 +151,15 @@ class Server:
     tls: ssl.SSLContext | None = None
     binding: bytes | None = None                 # of our certificate (RFC 5929)
     sessions: set[ActiveSession] = field(default_factory=set)
+    asked_users: AskedUsers | None = field(init=False, default=None)     # where auth_user may be asked for users
+
+    def __post_init__(self) -> None:
+        listener, manager = self.listener, self.shared.manager
+        entry = _listed(listener, listener.auth_user) if listener.split_rw and listener.auth_user else None
+        if entry is not None:
+            secret = client_certificate.own_secret(entry)
+            self.asked_users = AskedUsers(lambda user: auth_query.ask(manager, listener, secret, user),
+                                          self.shared.board.latest_write_ns)
 
     def handle(self, sock: socket.socket, peer: str) -> None:
         """Serve one client from its first byte to its last. Runs in a greenlet of its own; raises nothing."""
@@ -203,14 +214,26 @@ class Server:
             host = self.sampler.pick_fresh(started, self.listener.fence_wait) if self.sampler is not None else None
             return None if alone and host is not None and host.balanced else host
 
-        logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding,
-                          started).run()
+        asked = self._ask_for(request.user)
+        try:
+            logged_in = Login(stream, request, self.listener, self.shared.manager, fresh_replica, self.binding,
+                              started, asked).run()
+        except ServerError:
+            if asked is not None and self.asked_users is not None:
+                self.asked_users.doubt(request.user)
+            raise
         try:
             held.append(self.shared.limits.take_user(self.listener, request.user))
         except ServerError:
             logged_in.close()
             raise
         return logged_in
+
+    def _ask_for(self, user: str) -> Secret | None:
+        """The secret of one who is in no list, where the primary may be asked and has one."""
+        if self.asked_users is None or _listed(self.listener, user) is not None:
+            return None
+        return self.asked_users.find(user)
 
     def _newest_protocol(self) -> int:
         """What every host that a session may be given now is known to speak."""
@@ -221,7 +244,7 @@ class Server:
     def _console(self, stream: Stream, request: StartupMessage, config: Config) -> Console:
         """The SQL console, instead of a session: pgsplit itself asks for SCRAM."""
         process, user = config.process, request.user
-        entry = next((entry for entry in self.listener.users if entry.username == user), None)
+        entry = _listed(self.listener, user)
         secret = parse(entry.secret) if entry is not None else None
         if entry is None or secret is None or secret.kind is Kind.MD5:
             Refusal(stream, user, self.binding).refuse("no password or SCRAM verifier for the console in the user_list")
@@ -246,6 +269,10 @@ class Server:
     def drain(self) -> None:
         for active in list(self.sessions):
             active.session.drain()
+
+
+def _listed(listener: Listener, user: str) -> User | None:
+    return next((entry for entry in listener.users if entry.username == user), None)
 
 
 def is_console(process: Process, request: StartupMessage) -> bool:
@@ -499,8 +526,9 @@ class ActiveSession:
         """What the list of users has now, where a reload has changed it; then what the session began with."""
         known, config = self.logged_in.credentials, self.shared.config()
         listeners = config.listeners if config is not None else ()
-        secret = next((parse(user.secret) for listener in listeners if listener.name == self.listener.name
-                       for user in listener.users if user.username == known.user), known.secret)
+        entry = next((_listed(listener, known.user) for listener in listeners
+                      if listener.name == self.listener.name), None)
+        secret = client_certificate.own_secret(entry) if entry is not None else known.secret
         return [known] if secret == known.secret else [Credentials(known.user, secret, known.keys), known]
 
     # --- cancel ---------------------------------------------------------------------------------------------

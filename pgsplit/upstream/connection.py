@@ -227,6 +227,13 @@ class UpstreamConnection:
         return self.tls and self._manager.cluster(self.cluster_name).shows_certificate
 
     @property
+    def in_recovery(self) -> bool:
+        """Whether the server was so at the login: by its answer, else by what it reports by itself (PostgreSQL 14)."""
+        if self.reached is not None:
+            return self.reached.in_recovery
+        return self.session.parameters.get("in_hot_standby") == "on"
+
+    @property
     def name(self) -> str:
         """The host's, for errors."""
         return self.host.name if self.host is not None else self.cluster_name

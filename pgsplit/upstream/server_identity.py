@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import ProtocolViolation, ServerError
 from ..split.transaction import SETTINGS, UNKNOWN_DEFAULTS, Defaults
 from ..wire import build
-from ..wire.parse import data_row, server_error
+from .rows import take_rows
 from .stream import Stream
 from .terms import UNKNOWN
 
@@ -51,10 +50,10 @@ def take(stream: Stream) -> Reached | None:
     :raises ServerError: FATAL; the connection is at its end.
     :raises ConnectionLost: likewise.
     """
-    rows, error = _answer(stream)
+    rows, error = take_rows(stream)
     if error is not None and (instead := _INSTEAD.get(error.sqlstate)):
         stream.write(b"".join(instead))
-        rows = [row for question in instead for row in _answer(stream)[0]]
+        rows = [row for question in instead for row in take_rows(stream)[0]]
     if len(rows) != 1 or len(rows[0]) != 4 + len(SETTINGS):
         return None
     started, in_recovery, timeline, *settings, system = rows[0]
@@ -65,20 +64,3 @@ def take(stream: Stream) -> Reached | None:
                        (system or b"").decode("ascii"), Defaults.of(defaults))
     except ValueError:
         return None
-
-
-def _answer(stream: Stream) -> tuple[list[list[bytes | None]], ServerError | None]:
-    rows: list[list[bytes | None]] = []
-    failure: ServerError | None = None
-    while True:
-        kind, body = stream.read_message()
-        if kind == ord("D"):
-            rows.append(data_row(body))
-        elif kind == ord("E"):
-            failure = server_error(body)
-            if failure.severity != "ERROR":
-                raise failure
-        elif kind == ord("Z"):
-            return rows, failure
-        elif kind not in b"TCNS":
-            raise ProtocolViolation(f"{stream.name} answered with message type {kind}")

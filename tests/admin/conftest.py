@@ -48,6 +48,7 @@ class FakeClient:
         self.down = False
         self.reloads = 0
         self.refused: list[str] = []
+        self.asked_users: dict[str, list[dict[str, str]]] = {}
         self.orders: dict[str, Any] = {"hosts": {}, "reads_to_primary": []}
 
     def workers(self) -> list[int]:
@@ -76,6 +77,8 @@ class FakeClient:
                  "digest": self.sessions[0]["digest"]}]}
         if what == "hosts":
             return self.hosts
+        if what == "asked_users":
+            return self.asked_users
         if what == "scram_salt":
             return {"salt": "c2FsdHNhbHQ=", "iterations": 4096}
         assert what == "digests"
@@ -122,6 +125,7 @@ class FakeClient:
 
     def _users(self) -> list[dict[str, Any]]:
         return [{"listener": "postgres", "file": "t.yaml", "version": "v1", "problem": "",
+                 "auth_user": "app" if self.asked_users else "",
                  "users": [{"name": "app", "stored": "clear", "monitor": True},
                            {"name": self.sessions[0]["user"], "stored": "scram", "monitor": False}]}]
 

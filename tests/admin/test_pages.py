@@ -115,6 +115,18 @@ def test_two_thousand_users_on_a_page(browser, proxy, monkeypatch):
     assert browser.get("/users?filter=user1999").text.count("Change</a>") == 1
 
 
+def test_it_shows_where_a_users_secret_is_from(browser, proxy):
+    assert "auth_query" not in browser.get("/users").text
+    proxy.asked_users = {"postgres": [{"name": "<b>", "kind": "scram"}, {"name": "anna", "kind": "md5"}]}
+    page = browser.get("/users").text
+    assert page.index("the list") < page.index("anna") < page.rindex("the primary (<code>auth_query</code>)")
+    assert "&lt;b&gt;" in page and "<b>" not in page.replace("<b>SCRAM", "")
+    assert page.count("Change</a>") == 2 and "asked for at the primary, as app" in page
+    assert "anna" not in browser.get("/users?filter=app").text
+    assert browser.get("/api/v1/users").get_json()["lists"][0]["asked"] == [
+        {"name": "<b>", "stored": "scram"}, {"name": "anna", "stored": "md5"}]
+
+
 def test_a_refused_reload_is_told(browser, proxy):
     proxy.refused = ["t.yaml:3: users: is no list"]
     answer = browser.post("/configuration/reload", follow_redirects=True)

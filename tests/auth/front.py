@@ -110,7 +110,7 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
         "transactions": "until_write",
         "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "fence_wait": 0.005,
         "reask_buffer": 65536, "reask_hold": 0.05, "client_login_timeout": 30.0, "max_statement_bytes": 65536,
-        "max_connections": 0, "max_user_connections": 0,
+        "max_connections": 0, "max_user_connections": 0, "auth_user": "", "auth_query": "", "auth_dbname": "",
         "users": tuple(User(username=name, secret=secret) for name, secret in users.items()),
     }
     return Listener(**(settings | over))

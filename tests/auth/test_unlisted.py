@@ -55,7 +55,7 @@ def conversation(port: int, user: str, *, tls: bool, password: Secret = GUESS, d
             kind, body = header[:1], file.read(int.from_bytes(header[1:], "big") - 4)
             code, data = int.from_bytes(body[:4], "big"), body[4:]
             if kind != b"R":
-                told.append((kind, body.replace(b'"%s"' % user.encode(), b'"*"')))
+                told.append((kind, body.replace(b'"%s"' % user.encode(errors="surrogateescape"), b'"*"')))
                 if kind == b"Z":
                     break
             elif code == 3:

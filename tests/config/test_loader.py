@@ -11,7 +11,7 @@ import yaml
 
 from pgsplit.config.loader import Loaded, load
 from pgsplit.config.model import Address, Config
-from pgsplit.config.settings import SETTINGS
+from pgsplit.config.settings import BY_NAME, SETTINGS
 from pgsplit.errors import ConfigError
 
 SAMPLE = (Path(__file__).parent / "egress_pg.yaml").read_text()
@@ -43,6 +43,24 @@ def problems(text: str, **overrides: object) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         loaded(text, **overrides)
     return [problem.removeprefix("/etc/pgsplit.yaml:") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("user", ["app", "report"])
+def test_a_listed_user_asks_for_those_who_are_not(user):
+    listener = loaded(f"{SHORT}auth_user: {user}\nauth_dbname: users\n").config.listeners[0]
+    assert (listener.auth_user, listener.auth_dbname) == (user, "users")
+    assert listener.auth_query == BY_NAME["auth_query"].default
+    assert loaded(SHORT).config.listeners[0].auth_user == ""
+
+
+@pytest.mark.parametrize(("user", "problem"), [
+    ("nobody", "user 'nobody' is not in users"),
+    ("proved", "user 'proved' is in users with a SCRAM verifier, which cannot log in by itself"),
+])
+def test_who_asks_must_be_able_to_log_in(user, problem):
+    verifier = "SCRAM-SHA-256$4096:c2FsdA==$" + "$".join(["A" * 43 + "="] * 2).replace("$", ":")
+    text = SHORT.replace("no: 0123", f"proved: '{verifier}'")
+    assert problems(f"{text}auth_user: {user}\n") == [f"10: pgsplit.listeners.postgres.auth_user: {problem}"]
 
 
 def test_the_sample_is_read_unchanged():

@@ -1,0 +1,35 @@
+"""The answer to a question that pgsplit itself has asked on a connection."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import ProtocolViolation, ServerError
+from ..wire.parse import data_row, server_error
+from .stream import Stream
+
+# RowDescription, CommandComplete, NoticeResponse, ParameterStatus; in the extended protocol Parse- and BindComplete.
+_NO_MATTER: Final = b"TCNS12"
+
+
+def take_rows(stream: Stream) -> tuple[list[list[bytes | None]], ServerError | None]:
+    """The rows up to ReadyForQuery, and the error that ended them.
+
+    :raises ServerError: FATAL; the connection is at its end.
+    :raises ProtocolViolation: for what is no answer of rows, such as COPY.
+    :raises ConnectionLost: when the server goes away.
+    """
+    rows: list[list[bytes | None]] = []
+    failure: ServerError | None = None
+    while True:
+        kind, body = stream.read_message()
+        if kind == ord("D"):
+            rows.append(data_row(body))
+        elif kind == ord("E"):
+            failure = server_error(body)
+            if failure.severity != "ERROR":
+                raise failure
+        elif kind == ord("Z"):
+            return rows, failure
+        elif kind not in _NO_MATTER:
+            raise ProtocolViolation(f"{stream.name} answered with message type {kind}")
