@@ -100,6 +100,7 @@ def test_it_ends_by_itself_and_its_counts_agree() -> None:
         assert list(directory.iterdir()) == [] and processes_in(directory) == []
 
 
+@pytest.mark.slow
 def test_a_signal_that_our_starter_ignores_ends_it_all_the_same() -> None:
     """As in a background job of a script: the tests set the signals that they send."""
     command = "trap '' INT QUIT HUP TERM; exec \"$0\" -m pytest -q -p no:cacheprovider \"$1\" -k a_signal_ends_it"

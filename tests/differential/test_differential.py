@@ -24,7 +24,7 @@ def superuser(cluster):
     cluster.primary.query(f"alter role {USER} nosuperuser")
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [pytest.param(0, marks=pytest.mark.slow), *range(1, PARTS)])
 def test_every_answer_is_the_primarys(cluster, pgsplit_server, superuser, part):
     proxy = pgsplit_server(**configuration(cluster))
     runner = Runner(cluster, proxy.port)

@@ -146,6 +146,7 @@ def test_a_thousand_vanishing_clients_leak_nothing(cluster, pgsplit_server):
     still_well(proxy, before)
 
 
+@pytest.mark.slow
 def test_a_thousand_vanishing_backends_leak_nothing(cluster, pgsplit_server):
     proxy = pgsplit_server(tls=None, upstream_tls="disable", pgsplit={"workers": 2})
 

@@ -135,6 +135,7 @@ KNOWN = (
 )
 
 
+@pytest.mark.slow
 def test_what_a_text_tells_of_the_session_is_what_the_primary_makes_of_it(session, connect, cluster):
     """Each change is read from its text; the session is the same on both servers behind each of them."""
     connect().execute("""do $$ begin create role "Known"; exception when duplicate_object then null; end $$;

@@ -89,6 +89,7 @@ def everywhere(servers: PrimaryAndStandbys) -> list[str]:
     return [server.address for server in servers.servers]
 
 
+@pytest.mark.slow
 def test_a_former_primary_takes_nothing(servers, start):
     """Frozen, another one promoted, thawed: what it acknowledged from then on would be lost."""
     former, promoted, _ = servers.servers

@@ -130,6 +130,7 @@ def test_tables_and_operations():
         assert operations(text) is None, text
 
 
+@pytest.mark.slow
 def test_sqlparse_reads_what_postgresql_does():
     """The digests of the corpus: of thousands that PostgreSQL takes there is not one that is counted as an error."""
     from pgsplit.sql.digest import of_text
