@@ -212,7 +212,8 @@ class _Loader:
             field_name = "user_list_file" if raw.users_file else "user_list"
             self._notes.wrong(proxy.where(field_name), proxy.at(field_name), f"user {by_certificate!r} is let in by a "
                               "certificate, but there is no CA for those of clients")
-        self._check_auth_user(raw, settings["auth_user"])
+        if split:
+            self._check_auth_user(raw, settings["auth_user"])
         self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")
         mode = self._downstream_ssl(raw)
         if self._notes.problems:

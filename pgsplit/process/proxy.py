@@ -21,7 +21,7 @@ from ..session.limits import Limits
 from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
-from ..session.snapshot import decisions, readable, snapshot, usage_rows
+from ..session.snapshot import decisions, readable, shown, snapshot, usage_rows
 from ..session.trial import Found, scram_salt, test_login
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
@@ -191,8 +191,8 @@ class ProxyService:
 
     def _asked_users(self, args: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """By listener."""
-        return {name: server.asked_users.listing() for name, server in self._servers.items()
-                if server.asked_users is not None}
+        return {name: [{"name": shown(user), "kind": kind} for user, kind in server.asked_users.kinds()]
+                for name, server in self._servers.items() if server.asked_users is not None}
 
     def _test_login(self, args: Mapping[str, Any]) -> str:
         return test_login(self._shared.manager, self._listener(args), args["user"], args.get("password"),

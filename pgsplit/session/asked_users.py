@@ -81,9 +81,9 @@ class AskedUsers:
         if (known := self._known.get(user)) is not None:
             self._known[user] = _Answer(known.secret, 0)
 
-    def listing(self) -> list[dict[str, str]]:
-        """Names, and the kind of each one's secret."""
-        return [{"name": user, "kind": known.secret.kind.name.lower()} for user, known in self._known.items()]
+    def kinds(self) -> list[tuple[str, str]]:
+        """Each user's name, and the kind of the secret: clear, md5 or scram."""
+        return [(user, known.secret.kind.name.lower()) for user, known in self._known.items()]
 
 
 def _secret(text: str | None) -> Secret | None:

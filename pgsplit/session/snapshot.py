@@ -77,8 +77,8 @@ def snapshot(active: ActiveSession, worker: int) -> SessionSnapshot:
     client = session.flow.client
     replica = default if default is not main else None
     return SessionSnapshot(
-        id=f"{worker}-{active.number}", listener=active.listener.name, client=active.peer, user=credentials.user,
-        database=logged_in.parameters.get("database", credentials.user),
+        id=f"{worker}-{active.number}", listener=active.listener.name, client=active.peer, user=shown(credentials.user),
+        database=shown(logged_in.parameters.get("database", credentials.user)),
         application_name=splitter.application_name or logged_in.parameters.get("application_name", ""),
         tls=client.tls is not None, upstream_tls=main.tls, pid=active.key[0],
         primary=main.host.name if main.host is not None else "",
@@ -97,6 +97,11 @@ def decisions(active: ActiveSession) -> list[DecisionSnapshot]:
     return [DecisionSnapshot(moment + now_ns / 1e9, microseconds, upstream.text, decision.reason if decision else "",
                              decision.detail if decision else "", readable(text))
             for now_ns, microseconds, upstream, decision, text in reversed(active.counter.recent)]
+
+
+def shown(name: str) -> str:
+    """A name as a page may hold it: where its bytes are no UTF-8, which a server may take, with U+FFFD."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 @lru_cache(4096)

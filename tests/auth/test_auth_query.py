@@ -269,7 +269,7 @@ def test_strangers_are_not_remembered_and_others_not_without_end(primary, users,
         assert users.find(name) is None
         primary.secrets[name] = "clear"
         assert users.find(name).kind is Kind.CLEAR
-    assert users.listing() == [{"name": "b", "kind": "clear"}, {"name": "c", "kind": "clear"}]
+    assert users.kinds() == [("b", "clear"), ("c", "clear")]
 
 
 def test_cert_is_a_password_like_any_other_there(primary, users):

@@ -53,6 +53,13 @@ def test_a_listed_user_asks_for_those_who_are_not(user):
     assert loaded(SHORT).config.listeners[0].auth_user == ""
 
 
+def test_where_nothing_is_split_nobody_asks():
+    whole = SAMPLE.replace("split_rw: true", "split_rw: false")
+    whole = whole.replace("pgsplit:\n", "pgsplit:\n  auth_user: nobody\n", 1)
+    listener = loaded(whole).config.listeners[0]
+    assert (listener.split_rw, listener.auth_user) == (False, "nobody")
+
+
 @pytest.mark.parametrize(("user", "problem"), [
     ("nobody", "user 'nobody' is not in users"),
     ("proved", "user 'proved' is in users with a SCRAM verifier, which cannot log in by itself"),
