@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -50,13 +51,16 @@ def selects(server):
 def test_reads_run_on_the_standby(database, pgsplit_server, mode, clients):
     proxy = pgsplit_server(pgsplit={"workers": 2})
     [standby] = database.standbys[:1]
-    before = selects(standby)
-    # Long enough that it does not count how long a session waits for its replica, where the standby is behind at first.
-    expected = run(database, proxy.port, "-n", "-S", "-M", mode, "-c", str(clients), "-j", "2", "-T", "2")
-    assert expected > clients
-    if mode == "prepared":
-        expected -= clients         # the batch that makes the statement is the primary's
-    eventually(lambda: selects(standby) - before >= 0.9 * expected)
+    for attempt in range(6):
+        before = selects(standby)
+        # Long enough that it seldom counts how long a session waits for its replica, where that is behind at first.
+        expected = run(database, proxy.port, "-n", "-S", "-M", mode, "-c", str(clients), "-j", "2", "-T", "2")
+        assert expected > clients
+        if mode == "prepared":
+            expected -= clients         # the batch that makes the statement is the primary's
+        with nullcontext() if attempt == 5 else suppress(TimeoutError):
+            eventually(lambda: selects(standby) - before >= 0.9 * expected, timeout=15)     # statistics come late
+            return
 
 
 @pytest.mark.parametrize("clients", [1, 8, 32])
