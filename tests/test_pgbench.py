@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -49,18 +48,16 @@ def selects(server):
 @pytest.mark.parametrize("clients", [1, 8, 32])
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
 def test_reads_run_on_the_standby(database, pgsplit_server, mode, clients):
-    proxy = pgsplit_server(pgsplit={"workers": 2})
+    # On a busy machine a replica is fresh later than within the 5 ms of the default.
+    proxy = pgsplit_server(pgsplit={"workers": 2, "fence_wait": "10s"})
     [standby] = database.standbys[:1]
-    for attempt in range(6):
-        before = selects(standby)
-        # Long enough that it seldom counts how long a session waits for its replica, where that is behind at first.
-        expected = run(database, proxy.port, "-n", "-S", "-M", mode, "-c", str(clients), "-j", "2", "-T", "2")
-        assert expected > clients
-        if mode == "prepared":
-            expected -= clients         # the batch that makes the statement is the primary's
-        with nullcontext() if attempt == 5 else suppress(TimeoutError):
-            eventually(lambda: selects(standby) - before >= 0.9 * expected, timeout=15)     # statistics come late
-            return
+    before = selects(standby)
+    # Long enough that it does not count how long a session waits for its replica, where the standby is behind at first.
+    expected = run(database, proxy.port, "-n", "-S", "-M", mode, "-c", str(clients), "-j", "2", "-T", "2")
+    assert expected > clients
+    if mode == "prepared":
+        expected -= clients         # the batch that makes the statement is the primary's
+    eventually(lambda: selects(standby) - before >= 0.9 * expected)
 
 
 @pytest.mark.parametrize("clients", [1, 8, 32])
