@@ -119,7 +119,8 @@ WITHOUT_READS: Final = frozenset({"replay paused", "no word"})       # stages in
 
 @dataclass
 class Findings:
-    """*hits*: statements that ended in 57014; *ended*: those that were quicker than their cancel; by place.
+    """*hits*: statements that ended in 57014; *ended*: those that were quicker than their cancel, or went on before it;
+    by place.
     *slowest*: the seconds it took, and where.
     """
 
@@ -357,7 +358,7 @@ class Checker:
         if not (cancelled or ended):
             raise Wrong(f"it was answered {answers[len(place.ahead)]} after {took:.2f} s")
         with self._lock:
-            (self.findings.hits if cancelled else self.findings.ended)[place.name] += 1
+            (self.findings.hits if cancelled and not late else self.findings.ended)[place.name] += 1
             self.findings.slowest = max(self.findings.slowest, (took, place.name))
 
     def _await(self, place: Place, tag: int, session: Session, dice: random.Random, sent: float) -> None:
