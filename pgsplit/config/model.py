@@ -122,6 +122,10 @@ class Listener(Model):
     max_connections: int           # sessions over all workers; 0: any number
     max_user_connections: int
 
+    def listed(self, username: str) -> User | None:
+        """The user's entry in the list."""
+        return next((user for user in self.users if user.username == username), None)
+
 
 class Cluster(Model):
     """Hosts that serve alike: Envoy's cluster."""

@@ -61,7 +61,7 @@ class Limits:
 
     def take_user(self, listener: Listener, user: str) -> Key:
         """One more session of *user*; the key is to be given back. :raises ServerError: 53300."""
-        listed = any(entry.username == user for entry in listener.users) if listener.max_user_connections else True
+        listed = not listener.max_user_connections or listener.listed(user) is not None
         return self._take((listener.name, user if listed else UNLISTED), listener.max_user_connections,
                           f'too many connections for role "{user}"',
                           f"max_user_connections of listener {listener.name} is {listener.max_user_connections}.")

@@ -85,7 +85,7 @@ class Login:
         self._manager = manager
         self._fresh_replica = fresh_replica
         self._began_ns = began_ns
-        entry = next((user for user in listener.users if user.username == startup.user), None)
+        entry = listener.listed(startup.user)
         unlisted = listener.split_rw and entry is None and asked is None
         self._replication = is_replication(startup.parameters)
         self._refusal = (Refusal(client, startup.user, binding, listener.users)

@@ -16,7 +16,7 @@ from gevent.event import Event
 from .. import log
 from ..auth.secret import Kind, Secret, parse
 from ..classify.facts import Facts
-from ..config.model import Config, Listener, Process, User
+from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.batch import Batch
 from ..split.decision import Upstream
@@ -155,7 +155,7 @@ class Server:
 
     def __post_init__(self) -> None:
         listener, manager = self.listener, self.shared.manager
-        entry = _listed(listener, listener.auth_user) if listener.split_rw and listener.auth_user else None
+        entry = listener.listed(listener.auth_user) if listener.split_rw and listener.auth_user else None
         if entry is not None:
             secret = client_certificate.own_secret(entry)
             self.asked_users = AskedUsers(lambda user: auth_query.ask(manager, listener, secret, user),
@@ -231,7 +231,7 @@ class Server:
 
     def _ask_for(self, user: str) -> Secret | None:
         """The secret of one who is in no list, where the primary may be asked and has one."""
-        if self.asked_users is None or _listed(self.listener, user) is not None:
+        if self.asked_users is None or self.listener.listed(user) is not None:
             return None
         return self.asked_users.find(user)
 
@@ -244,7 +244,7 @@ class Server:
     def _console(self, stream: Stream, request: StartupMessage, config: Config) -> Console:
         """The SQL console, instead of a session: pgsplit itself asks for SCRAM."""
         process, user = config.process, request.user
-        entry = _listed(self.listener, user)
+        entry = self.listener.listed(user)
         secret = parse(entry.secret) if entry is not None else None
         if entry is None or secret is None or secret.kind is Kind.MD5:
             Refusal(stream, user, self.binding).refuse("no password or SCRAM verifier for the console in the user_list")
@@ -269,10 +269,6 @@ class Server:
     def drain(self) -> None:
         for active in list(self.sessions):
             active.session.drain()
-
-
-def _listed(listener: Listener, user: str) -> User | None:
-    return next((entry for entry in listener.users if entry.username == user), None)
 
 
 def is_console(process: Process, request: StartupMessage) -> bool:
@@ -526,8 +522,7 @@ class ActiveSession:
         """What the list of users has now, where a reload has changed it; then what the session began with."""
         known, config = self.logged_in.credentials, self.shared.config()
         listeners = config.listeners if config is not None else ()
-        entry = next((_listed(listener, known.user) for listener in listeners
-                      if listener.name == self.listener.name), None)
+        entry = next((now.listed(known.user) for now in listeners if now.name == self.listener.name), None)
         secret = client_certificate.own_secret(entry) if entry is not None else known.secret
         return [known] if secret == known.secret else [Credentials(known.user, secret, known.keys), known]
 

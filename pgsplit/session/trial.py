@@ -19,7 +19,7 @@ def test_login(manager: ClusterManager, listener: Listener, user: str, password:
     secret: Secret | None = None
     if password is not None:
         secret = parse(password)
-    elif (entry := next((entry for entry in listener.users if entry.username == user), None)) is not None:
+    elif (entry := listener.listed(user)) is not None:
         secret = own_secret(entry)
     if secret is None:
         return f"{user} is not in the list of users"
