@@ -10,12 +10,11 @@ from typing import Final
 
 from ..auth.secret import Secret
 from ..config.model import Listener
-from ..errors import ConnectionLost, ServerError
+from ..errors import ServerError
 from ..wire import build
 from .connection import ClusterManagerLike, UpstreamConnection
 from .login import Credentials
 from .rows import take_rows
-from .stream import Stream
 
 PARAMETERS: Final = {"application_name": "pgsplit auth_query", "client_encoding": "UTF8", "search_path": "pg_catalog",
                      "statement_timeout": "10s"}
@@ -49,7 +48,12 @@ def ask(manager: ClusterManagerLike, listener: Listener, secret: Secret, user: s
             if why := manager.why_not_write(listener.write_cluster, connection.reached):
                 raise CannotAsk(f"{connection.name}: {why}")
             stream.be_patient(manager.cluster(listener.write_cluster).connect_timeout)
-            return _secret_of(_rows(stream, listener.auth_query, user), user)
+            stream.write(build.parse("", listener.auth_query)
+                         + build.bind(values=[user.encode(errors="surrogateescape")]) + build.execute() + build.SYNC)
+            rows, failure = take_rows(stream)
+            if failure is not None:
+                raise failure
+            return _secret_of(rows, user)
     except CannotAsk:
         raise
     except ServerError as error:
@@ -57,18 +61,7 @@ def ask(manager: ClusterManagerLike, listener: Listener, secret: Secret, user: s
             return None
         raise CannotAsk(f"auth_query as {listener.auth_user}: {error.message}") from None
     finally:
-        if connection.stream is not None:
-            _part(connection.stream)
         connection.close()
-
-
-def _rows(stream: Stream, query: str, user: str) -> list[list[bytes | None]]:
-    stream.write(build.parse("", query) + build.bind(values=[user.encode(errors="surrogateescape")])
-                 + build.execute() + build.SYNC)
-    rows, failure = take_rows(stream)
-    if failure is not None:
-        raise failure
-    return rows
 
 
 def _secret_of(rows: list[list[bytes | None]], user: str) -> str | None:
@@ -84,10 +77,3 @@ def _secret_of(rows: list[list[bytes | None]], user: str) -> str | None:
     if name != user.encode(errors="surrogateescape"):
         return None
     return secret.decode(errors="surrogateescape") if secret else None
-
-
-def _part(stream: Stream) -> None:
-    try:
-        stream.write(build.TERMINATE)
-    except ConnectionLost:
-        pass
