@@ -17,11 +17,11 @@ from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..split.fence import NEVER, normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
 from ..wire import build
-from ..wire.parse import data_row, server_error
 from .cluster import Cluster, ClusterManager
 from .connection import UpstreamConnection
 from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
 from .login import Credentials
+from .rows import take_rows
 from .server_identity import START_TIME
 from .terms import UNKNOWN
 
@@ -194,24 +194,14 @@ class MonitorConnection:
         """
         if self._connection is None or self._connection.stream is None:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
-        rows: list[list[str | None]] = []
-        failure: ServerError | None = None
-        while True:
-            kind, body = self._connection.stream.read_message()
-            if kind == ord("D"):
-                row = [None if cell is None else cell.decode() for cell in data_row(body)]
-                if len(row) != columns:
-                    raise ProtocolViolation(
-                        f"{self.host.name} answered the monitor with {len(row)} columns instead of {columns}")
-                rows.append(row)
-            elif kind == ord("E"):
-                failure = server_error(body)
-                if failure.severity in ("FATAL", "PANIC"):
-                    raise failure
-            elif kind == ord("Z"):
-                if failure is not None:
-                    raise failure
-                return rows
+        rows, failure = take_rows(self._connection.stream)
+        if failure is not None:
+            raise failure
+        for row in rows:
+            if len(row) != columns:
+                raise ProtocolViolation(
+                    f"{self.host.name} answered the monitor with {len(row)} columns instead of {columns}")
+        return [[None if cell is None else cell.decode() for cell in row] for row in rows]
 
 
 BLIND: Final = ("the monitor's role may not see which timeline this standby receives, so that one which follows another"
