@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -119,21 +120,16 @@ def test_the_list_wins(cluster, pgsplit_server):
 
 @pytest.fixture
 def lookup(cluster):
-    """As docs/login.md says it."""
-    cluster.primary.query("""create schema pgsplit;
-        create function pgsplit.lookup(name text, out rolname text, out secret text) returns setof record
-        language sql security definer set search_path = pg_catalog, pg_temp as $$
-          select rolname::text, case when rolvaliduntil < now() then null else rolpassword end
-          from pg_authid where rolname = $1 and rolcanlogin and not rolsuper $$;
-        revoke all on function pgsplit.lookup from public;
-        grant usage on schema pgsplit to scram_user; grant execute on function pgsplit.lookup to scram_user""")
+    """What docs/login.md says is to be made at the primary."""
+    section = (Path(__file__).parents[2] / "docs" / "login.md").read_text().partition("## Users from the server")[2]
+    cluster.primary.query(section.partition("```sql\n")[2].partition("```")[0])
+    cluster.catch_up()
     yield "select * from pgsplit.lookup($1)"
-    cluster.primary.query("drop schema pgsplit cascade")
+    cluster.primary.query("drop schema pgsplit cascade; drop role pgsplit")
 
 
 def test_a_function_lets_a_user_ask_who_may_not_read_the_catalogue(cluster, pgsplit_server, lookup):
-    users = LISTED | {"scram_user": "scram-secret"}
-    proxy = start(pgsplit_server, "scram_user", users, auth_query=lookup)
+    proxy = start(pgsplit_server, "pgsplit", LISTED | {"pgsplit": "asking-secret"}, auth_query=lookup)
     login(proxy, "md5_user", "md5-secret").close()
     assert refusal(proxy, "nobody_at_all", "guess") == wrong("nobody_at_all")
 
