@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import Final
 
 from ..sql.lexer import Kind, LexError, Token, tokens
-from . import server_local
-from .calls import MODIFYING, READERS, calls_in, has, second_word
+from .calls import MODIFYING, READERS, has, second_word
 from .commands import COMMANDS
-from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, effects_of, ends_of, settings_of
+from .effects import effects_of, ends_of, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
-from .functions import SAFE
+from .reads import is_constant, why_not_read
 from .set_commands import Change, changes_of, sets_the_stage
 from .transactions import begin_of, end_of
 
@@ -27,10 +26,8 @@ NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
 READ: Final = Facts(Verdict.READ, "read", effect_free=True, writes=False)
 
-LOCKING: Final = frozenset({"update", "share", "no", "key"})
 STAGING: Final = frozenset({"savepoint", "release", "rollback", "set", "select"})
 LOADS_CODE: Final = frozenset({"load"})
-CONSTANT: Final = frozenset({"select", ",", "null", "true", "false"})
 EVERY_PIN: Final = ("advisory_lock", "hold_cursor", "listen", "temporary_object")
 NAMEDATALEN: Final = 64
 _HINT: Final = re.compile(r"/\*\s*pgsplit:\s*(primary|replica)\s*\*/")
@@ -185,7 +182,7 @@ def _by_first_word(first: Token, words: list[Token]) -> Facts:
         facts = replace(facts, begins=begin_of(words))
     elif tx is Tx.END and not writes:
         facts = replace(facts, ends_as=end_of(words))
-    if word == "execute" and len(words) > 1 and not _why_not_read(words)[0]:
+    if word == "execute" and len(words) > 1 and not why_not_read(words)[0]:
         facts = replace(facts, executes=_name(words[1]))
     return facts
 
@@ -213,62 +210,14 @@ def _prepared(sql: str, words: list[Token], facts: Facts) -> Facts:
 
 def _read(words: list[Token], command: str) -> Facts:
     """SELECT and its like: looked through for whatever makes it a write, or ties it to the primary."""
-    reason, detail, writes = _why_not_read(words)
+    reason, detail, writes = why_not_read(words)
     if not reason:
-        return replace(READ, commands=(command,), wrote_nothing=_is_constant(words))
+        return replace(READ, commands=(command,), wrote_nothing=is_constant(words))
     effects, cause = effects_of(words)
     if reason == "select_into" and any(t.text in ("temp", "temporary") for t in words):
         effects, cause = (*effects, "temporary_object"), "SELECT INTO TEMPORARY"
     return Facts(Verdict.PRIMARY, reason, detail or cause, (command,), writes=writes, effects=effects, cause=cause,
                  ends=ends_of(words), settings=settings_of(words) if "session_setting" in effects else ())
-
-
-def _is_constant(words: list[Token]) -> bool:
-    """SELECT 1: nothing in it runs code of the database's own, as a view, an operator, a function or the check of a
-    domain may.
-    """
-    return words[0].text == "select" and all(
-        token.kind is Kind.NUMBER or (token.kind is not Kind.STRING and token.text in CONSTANT)
-        or (token.kind is Kind.STRING and words[index].text in CONSTANT) for index, token in enumerate(words[1:]))
-
-
-def _why_not_read(words: list[Token]) -> tuple[str, str, bool]:
-    """(rule, what matched it, may it have written); an empty rule for a read."""
-    for index, token in enumerate(words):
-        text = token.text
-        if token.kind is Kind.WORD:
-            after = words[index + 1].text if index + 1 < len(words) else ""
-            before = words[index - 1].text if index else ""
-            if text == "into":
-                return "select_into", text, True
-            if text == "for" and after in LOCKING:
-                return "locking_clause", f"for {after}", True
-            if text in MODIFYING and before not in (".", "as") and before != "for":
-                return "data_modifying_with", text, True
-            if text in server_local.CLOCK and before != "." and (after == "(" or text in _CLOCK_WORDS):
-                return "clock", text, False
-        if token.kind in (Kind.WORD, Kind.QUOTED):
-            if server_local.is_local_relation(text):
-                return "server_local_relation", text, False
-            if text in server_local.SEQUENCE_COLUMNS:
-                return "sequence_row", text, False
-        elif token.kind is Kind.STRING and server_local.is_clock_string(text):
-            return "clock", f"'{text.strip().lower()[:40]}'", False
-    return _unsafe_call(words)
-
-
-def _unsafe_call(words: list[Token]) -> tuple[str, str, bool]:
-    for name, qualified in calls_in(words):
-        if not qualified and name in SAFE:
-            continue
-        if not qualified and name in server_local.CLOCK:
-            return "clock", name, False
-        if not qualified and server_local.is_local_function(name):
-            return "server_local_function", name, False
-        if not qualified and name in NO_SESSION_EFFECT:
-            return "function", name, True
-        return ("function" if name in SESSION_FUNCTIONS else "unknown_function"), name, True
-    return "", "", False
 
 
 # --- statements that need a look ------------------------------------------------------------------------------------
@@ -343,4 +292,3 @@ def _discard(words: list[Token]) -> Facts:
 
 _SPECIAL: Final = {"copy": _copy, "explain": _explain, "set": _set, "reset": _reset, "discard": _discard}
 _TX_ORDER: Final = [Tx.BEGIN, Tx.SAVEPOINT, Tx.END]
-_CLOCK_WORDS: Final = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})

@@ -1,0 +1,63 @@
+"""What keeps a statement that begins as a read from being one (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..sql.lexer import Kind, Token
+from . import server_local
+from .calls import MODIFYING, calls_in
+from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
+from .functions import SAFE
+
+LOCKING: Final = frozenset({"update", "share", "no", "key"})
+CONSTANT: Final = frozenset({"select", ",", "null", "true", "false"})
+_CLOCK_WORDS: Final = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+
+
+def is_constant(words: list[Token]) -> bool:
+    """SELECT 1: nothing in it runs code of the database's own, as a view, an operator, a function or the check of a
+    domain may.
+    """
+    return words[0].text == "select" and all(
+        token.kind is Kind.NUMBER or (token.kind is not Kind.STRING and token.text in CONSTANT)
+        or (token.kind is Kind.STRING and words[index].text in CONSTANT) for index, token in enumerate(words[1:]))
+
+
+def why_not_read(words: list[Token]) -> tuple[str, str, bool]:
+    """(rule, what matched it, may it have written); an empty rule for a read."""
+    for index, token in enumerate(words):
+        text = token.text
+        if token.kind is Kind.WORD:
+            after = words[index + 1].text if index + 1 < len(words) else ""
+            before = words[index - 1].text if index else ""
+            if text == "into":
+                return "select_into", text, True
+            if text == "for" and after in LOCKING:
+                return "locking_clause", f"for {after}", True
+            if text in MODIFYING and before not in (".", "as") and before != "for":
+                return "data_modifying_with", text, True
+            if text in server_local.CLOCK and before != "." and (after == "(" or text in _CLOCK_WORDS):
+                return "clock", text, False
+        if token.kind in (Kind.WORD, Kind.QUOTED):
+            if server_local.is_local_relation(text):
+                return "server_local_relation", text, False
+            if text in server_local.SEQUENCE_COLUMNS:
+                return "sequence_row", text, False
+        elif token.kind is Kind.STRING and server_local.is_clock_string(text):
+            return "clock", f"'{text.strip().lower()[:40]}'", False
+    return unsafe_call(words)
+
+
+def unsafe_call(words: list[Token]) -> tuple[str, str, bool]:
+    for name, qualified in calls_in(words):
+        if not qualified and name in SAFE:
+            continue
+        if not qualified and name in server_local.CLOCK:
+            return "clock", name, False
+        if not qualified and server_local.is_local_function(name):
+            return "server_local_function", name, False
+        if not qualified and name in NO_SESSION_EFFECT:
+            return "function", name, True
+        return ("function" if name in SESSION_FUNCTIONS else "unknown_function"), name, True
+    return "", "", False
