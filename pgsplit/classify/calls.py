@@ -15,10 +15,13 @@ MODIFYING: Final = frozenset({"insert", "update", "delete", "merge"})
 _OPERATOR_WORDS: Final = frozenset({"and", "or", "not", "in", "like", "ilike", "similar", "to", "between", "symmetric",
                                     "is", "from", "distinct", "all", "any", "some", "escape", "case", "when", "then",
                                     "else", "select", "where", "having", "on", "by", "limit", "offset", "values",
-                                    "using", "lateral", "join", "overlaps", "zone", "return", "union", "except",
+                                    "using", "lateral", "join", "overlaps", "zone", "union", "except",
                                     "intersect", "array", "row", "collate", "isnull", "notnull", "fetch", "first",
                                     "next", "range", "rows", "groups", "variadic", "default", "end", "operator",
-                                    "placing", "for", "passing", "interval", "only", "ordinality"})
+                                    "placing", "for", "passing", "interval", "only", "ordinality",
+                                    # PL/pgSQL's
+                                    "perform", "if", "elsif", "elseif", "while", "assert", "query", "call",
+                                    "reverse", "slice", "loop", "constant", "raise", "message", "return"})
 _KEYWORDS: Final = GRAMMAR | _OPERATOR_WORDS
 
 

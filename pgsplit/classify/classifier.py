@@ -7,6 +7,7 @@ from typing import Final
 
 from ..sql.digest import of_text
 from ..sql.operations import operations
+from .catalogue import Catalogue
 from .classify import NO_LISTS, classify
 from .facts import Facts, Verdict
 from .folding import fold, independent_of_literals
@@ -25,18 +26,26 @@ class Classifier:
     def __init__(self, entries: int, max_bytes: int, *, parse: bool = False, lists: FunctionLists = NO_LISTS) -> None:
         self._facts: dict[bytes, Facts] = {}
         self._parsed: dict[str, bool] = {}       # by digest
+        self._catalogue: Catalogue | None = None
         self.configure(entries, max_bytes, parse=parse, lists=lists)
 
     def configure(self, entries: int, max_bytes: int, *, parse: bool, lists: FunctionLists) -> None:
         """Take over other settings: what was learnt by the old ones is forgotten, but for who wrote."""
-        wrote = {sql: facts for sql, facts in self._facts.items() if facts.reason == "write_digest"}
         self._entries = entries
         self._max_bytes = max_bytes
         self._parse = parse
         self._lists = lists
-        self._facts = wrote
         self._parsed = {}
-        self._bytes = sum(map(len, wrote))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._facts = {sql: facts for sql, facts in self._facts.items() if facts.reason == "write_digest"}
+        self._bytes = sum(map(len, self._facts))
+
+    def learn(self, catalogue: Catalogue | None) -> None:
+        """What the database's definitions are from now on."""
+        self._catalogue = catalogue
+        self._forget()
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -50,7 +59,7 @@ class Classifier:
     def _learn(self, sql: bytes) -> Facts:
         # In every encoding that is lexed here, the bytes above 127 are parts of letters: so are Latin-1's.
         text = sql.decode("latin-1")
-        facts = classify(text, max_bytes=self._max_bytes, lists=self._lists)
+        facts = classify(text, max_bytes=self._max_bytes, lists=self._lists, catalogue=self._catalogue)
         if self._parse and not facts.empty:
             facts = replace(facts, parsed=self._understood(of_text(text)) if len(sql) <= self._max_bytes else None)
         if len(sql) <= self._max_bytes:

@@ -14,7 +14,9 @@ from typing import Final
 
 from ..sql.lexer import Kind, LexError, Token, tokens
 from .calls import MODIFYING, READERS, has, second_word
+from .catalogue import Catalogue
 from .commands import COMMANDS
+from .definitions import defines
 from .effects import effects_of, ends_of, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
@@ -33,11 +35,13 @@ NAMEDATALEN: Final = 64
 _HINT: Final = re.compile(r"/\*\s*pgsplit:\s*(primary|replica)\s*\*/")
 
 
-def classify(sql: str, *, max_bytes: int = 65536, lists: FunctionLists = NO_LISTS) -> Facts:
+def classify(sql: str, *, max_bytes: int = 65536, lists: FunctionLists = NO_LISTS,
+             catalogue: Catalogue | None = None) -> Facts:
     """The facts of *sql*, which may hold several statements: it is as strong as its strongest.
 
     *max_bytes*: a longer text is not lexed; its first word decides. `standard_conforming_strings` is taken to be on.
-    *lists*: functions that the operator knows.
+    *lists*: functions that the operator knows. *catalogue*: of the database; without one it is not asked what a view,
+    an operator or a function of the user's does.
     """
     if len(sql) > max_bytes:
         return _too_long(sql)
@@ -50,7 +54,7 @@ def classify(sql: str, *, max_bytes: int = 65536, lists: FunctionLists = NO_LIST
     hint = next((match[1] for token in found if token.kind is Kind.COMMENT and (match := _HINT.fullmatch(token.text))),
                 "")
     statements = list(_split(found))
-    facts = _strongest([_listed(words, lists) if lists else _statement(words) for words in statements])
+    facts = _strongest([_known(words, lists, catalogue) for words in statements])
     if len(statements) == 1 and facts.reason == "sql_prepared_statement":
         facts = _prepared(sql, statements[0], facts)
     return _hinted(facts, hint)
@@ -60,7 +64,8 @@ def _too_long(sql: str) -> Facts:
     match = re.match(r"[\s(]*([A-Za-z]*)", sql)
     word = match[1].lower() if match else ""
     effects = () if word in MODIFYING else ("unknown_effect",)
-    return Facts(Verdict.PRIMARY, "statement_too_long", word, (word.upper(),), effects=effects, cause=word)
+    return Facts(Verdict.PRIMARY, "statement_too_long", word, (word.upper(),), effects=effects, cause=word,
+                 defines=word not in MODIFYING)
 
 
 def _split(found: list[Token]) -> Iterator[list[Token]]:
@@ -92,7 +97,8 @@ def _strongest(statements: list[Facts]) -> Facts:
         effects=_all(facts.effects for facts in statements),
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
-        releases=all(facts.releases for facts in statements),
+        unsure=next((facts.unsure for facts in statements if facts.unsure), ""),
+        releases=all(facts.releases for facts in statements), defines=any(facts.defines for facts in statements),
         changes=_all_changes(statements), stages=False, begins=None, ends_as=b"", executes=b"", prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
@@ -123,8 +129,31 @@ def _hinted(facts: Facts, hint: str) -> Facts:
 
 # --- one statement ------------------------------------------------------------------------------------------------
 
-def _listed(words: list[Token], lists: FunctionLists) -> Facts:
-    masked, found = lists.masked(words)
+def _known(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None) -> Facts:
+    """With what the operator and the database say of the names in it."""
+    if catalogue is None:
+        return _listed(words, words, lists) if lists else _statement(words)
+    facts = _listed(words, catalogue.masked(words), lists)
+    if facts.reason == "unknown_function":
+        facts = replace(facts, detail=catalogue.about(facts.detail))
+    if facts.verdict is Verdict.READ:
+        doubt = catalogue.why_not(words)
+        if not doubt.rule:
+            return facts
+        if doubt.rule == "unknown_relation":
+            return replace(facts, unsure=doubt.detail)
+        leaves = doubt.rule == "hidden_doubt" and catalogue.may_leave(words)
+        facts = replace(facts, verdict=Verdict.PRIMARY, reason=doubt.rule, detail=doubt.detail, effect_free=False,
+                        writes=doubt.rule != "relation_kind", cause=doubt.detail if leaves else "",
+                        effects=("unknown_effect",) if leaves else ())
+    elif "unknown_effect" in facts.effects and words[0].text != "execute" and not catalogue.may_leave(words):
+        facts = replace(facts, effects=tuple(effect for effect in facts.effects if effect != "unknown_effect"))
+    return replace(facts, defines=defines(words, facts.reason, catalogue))
+
+
+def _listed(words: list[Token], known: list[Token], lists: FunctionLists) -> Facts:
+    """*known*: the same words, but for functions that need not be listed."""
+    masked, found = lists.masked(known) if lists else (known, "")
     facts = _statement(masked)
     if facts.verdict is Verdict.PRIMARY:
         return facts

@@ -32,7 +32,7 @@ class Prepares(NamedTuple):
 
 # Reasons why a statement is no read that a comment, or pgsplit.route, may overrule.
 HINTABLE: Final = frozenset({"clock", "unknown_function", "server_local_function", "server_local_relation",
-                             "sequence_row"})
+                             "sequence_row", "hidden_doubt", "unknown_relation"})
 
 EVERY: Final[bytes] = b"*"       # DEALLOCATE ALL, DISCARD ALL
 UNCLEAR: Final[bytes] = b"?"     # several statements, some of which prepare or deallocate
@@ -46,6 +46,8 @@ class Facts:
     commands: tuple[str, ...] = ()       # of each statement the command's name, such as SELECT or CREATE TABLE
     effect_free: bool = False            # every fact is known to be free of effects
     writes: bool = True                  # may change what others see, as far as the text shows
+    unsure: str = ""                     # a relation that it names and the catalogue does not have, or not yet
+    defines: bool = False                # may change definitions, which a catalogue is then behind
     wrote_nothing: bool = False          # surely not, whatever views, operators and functions its database has
     effects: tuple[str, ...] = ()        # what it may leave behind in its session: names of pins, and session_setting
     cause: str = ""                      # what in the text has these effects
@@ -67,5 +69,5 @@ class Facts:
     text: bytes = b""                    # as the classifier keeps it, for who counts by it; empty when it is too long
 
 
-DOUBT: Final = Facts(Verdict.PRIMARY, "doubt", effects=("unknown_effect",))
+DOUBT: Final = Facts(Verdict.PRIMARY, "doubt", effects=("unknown_effect",), defines=True)
 """What is not understood goes to the primary, may have written, and may have changed the session."""

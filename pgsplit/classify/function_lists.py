@@ -26,12 +26,12 @@ class FunctionLists:
 
     def for_primary(self, words: list[Token]) -> str:
         """The first function called that is listed for the primary, or nothing."""
-        return next((name for _, _, name in _names(words) if _listed(self._primary, name)), "")
+        return next((name for _, _, name in names_before_parentheses(words) if _listed(self._primary, name)), "")
 
     def masked(self, words: list[Token]) -> tuple[list[Token], str]:
         """*words* with a harmless function in the place of each that is listed for replicas, and one of these."""
         found = ""
-        for start, end, name in reversed(list(_names(words))):
+        for start, end, name in reversed(list(names_before_parentheses(words))):
             if _listed(self._replica, name):
                 words = [*words[:start], Token(Kind.WORD, HARMLESS, words[start].start), *words[end:]]
                 found = name
@@ -47,7 +47,7 @@ def _listed(pattern: re.Pattern[str] | None, name: str) -> bool:
     return pattern is not None and bool(pattern.match(name) or pattern.match(name.rpartition(".")[2]))
 
 
-def _names(words: list[Token]) -> Iterable[tuple[int, int, str]]:
+def names_before_parentheses(words: list[Token]) -> Iterable[tuple[int, int, str]]:
     """Where a name stands before a parenthesis: (its first word, behind its last, the name)."""
     for index in range(1, len(words)):
         if words[index].text != "(" or words[index].kind is not Kind.PUNCTUATION:

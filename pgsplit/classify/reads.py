@@ -9,6 +9,7 @@ from . import server_local
 from .calls import MODIFYING, calls_in
 from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
 from .functions import SAFE
+from .options import with_plain_options
 
 LOCKING: Final = frozenset({"update", "share", "no", "key"})
 CONSTANT: Final = frozenset({"select", ",", "null", "true", "false"})
@@ -26,12 +27,19 @@ def is_constant(words: list[Token]) -> bool:
 
 def why_not_read(words: list[Token]) -> tuple[str, str, bool]:
     """(rule, what matched it, may it have written); an empty rule for a read."""
+    words = with_plain_options(words)
+    found = why_not_words(words)
+    return found if found[0] else unsafe_call(words)
+
+
+def why_not_words(words: list[Token], *, into: bool = True) -> tuple[str, str, bool]:
+    """The same, but for the functions that are called. *into*: INTO makes a table, as it does not in PL/pgSQL."""
     for index, token in enumerate(words):
         text = token.text
         if token.kind is Kind.WORD:
             after = words[index + 1].text if index + 1 < len(words) else ""
             before = words[index - 1].text if index else ""
-            if text == "into":
+            if text == "into" and into:
                 return "select_into", text, True
             if text == "for" and after in LOCKING:
                 return "locking_clause", f"for {after}", True
@@ -46,7 +54,7 @@ def why_not_read(words: list[Token]) -> tuple[str, str, bool]:
                 return "sequence_row", text, False
         elif token.kind is Kind.STRING and server_local.is_clock_string(text):
             return "clock", f"'{text.strip().lower()[:40]}'", False
-    return unsafe_call(words)
+    return "", "", False
 
 
 def unsafe_call(words: list[Token]) -> tuple[str, str, bool]:

@@ -207,6 +207,7 @@ class Process(Model):
     worker_timeout: float          # a worker whose heartbeat is older is replaced
     backlog: int
     statement_cache: int           # classified SQL texts kept a worker
+    catalogue: bool                # the databases' definitions are read
     replica_functions: tuple[str, ...]      # patterns
     primary_functions: tuple[str, ...]
     console_database: str

@@ -62,6 +62,9 @@ SETTINGS: Final = (
     Setting("backlog", units.integer, "2048", "process", False, "connections that may wait to be accepted", least=1),
     Setting("statement_cache", units.integer, "10000", "process", False, "classified SQL texts kept in a worker",
             least=1),
+    Setting("catalogue", units.boolean, "true", "process", True,
+            "read each database's definitions: what its views, functions, policies, types and operators do; else they "
+            "are taken for what they look like"),
     Setting("replica_functions", units.names, "", "process", True,
             "functions of yours (app.is_*, my_function) that may read from replicas: they change nothing"),
     Setting("primary_functions", units.names, "", "process", True,

@@ -11,7 +11,7 @@ from typing import Final
 
 SLOTS: Final = 256
 LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
-_FIELDS: Final = 4             # alive, sessions, load, last write; then four shared words
+_FIELDS: Final = 5             # alive, sessions, load, last definition, last write; then four shared words
 TERMS: Final = 64              # PostgreSQL clusters whose timelines a worker remembers, the latest ones
 FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
 BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
@@ -31,14 +31,15 @@ class Board:
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
         self._load = words[2 * SLOTS:3 * SLOTS]
-        self._writes = words[3 * SLOTS:4 * SLOTS]
-        self._shared = words[4 * SLOTS:4 * SLOTS + 1]           # [slots in use]; the next word is free
-        self._turn = words[4 * SLOTS + 2:4 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
+        self.definitions = words[3 * SLOTS:4 * SLOTS]           # the last change of a definition of each
+        self._writes = words[4 * SLOTS:5 * SLOTS]
+        self._shared = words[5 * SLOTS:5 * SLOTS + 1]           # [slots in use]; the next word is free
+        self._turn = words[5 * SLOTS + 2:5 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
         counts = words[_FIELDS * SLOTS + 4:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
         terms = counts[SLOTS * LIMITS:]
         self._terms = [terms[slot * _TERMS:(slot + 1) * _TERMS] for slot in range(SLOTS)]
-        self.writes = words[3 * SLOTS:4 * SLOTS + 1]       # the last write of each, and the number in use
+        self.writes = words[4 * SLOTS:5 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
         """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote."""
@@ -47,6 +48,9 @@ class Board:
 
     def latest_write_ns(self) -> int:
         return max(self._writes[:self._shared[0]], default=0)
+
+    def latest_definition_ns(self) -> int:
+        return max(self.definitions[:self._shared[0]], default=0)
 
     def timeline(self, cluster: int) -> int:
         """The greatest that any worker, living or dead, has seen of PostgreSQL cluster *cluster*; 0: none."""
@@ -91,6 +95,18 @@ class Slot:
 
     def latest_write_ns(self) -> int:
         return self._board.latest_write_ns()
+
+    def publish_definition(self, now_ns: int) -> None:
+        """The same of a change of definitions, which every catalogue that was read before is then behind."""
+        self._board.definitions[self.index] = max(now_ns, self._board.definitions[self.index])
+
+    def latest_definition_ns(self) -> int:
+        return self._board.latest_definition_ns()
+
+    @property
+    def definitions(self) -> memoryview[int]:
+        """The last change of a definition that went through each slot."""
+        return self._board.definitions
 
     @property
     def writes(self) -> memoryview[int]:

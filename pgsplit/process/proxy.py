@@ -13,10 +13,10 @@ from typing import Any, Final
 import gevent
 
 from .. import compiled, log
-from ..classify.classifier import Classifier
 from ..classify.function_lists import FunctionLists
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
+from ..session.databases import Databases
 from ..session.limits import Limits
 from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
@@ -55,12 +55,14 @@ class ProxyService:
         self._acceptors: dict[int, Acceptor] = {}           # by descriptor of the listening socket
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
-        self._classifier = classifier = Classifier(**_classification(config))
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
                               manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries),
-                              classifier=classifier, board=context.slot, limits=Limits(context.slot),
+                              board=context.slot, limits=Limits(context.slot),
                               cancel_elsewhere=self._cancel_elsewhere)
+        self._shared.databases = Databases(
+            self._shared.manager, lambda: context.config.monitor, context.slot.latest_definition_ns,
+            self._shared.digests, _classification(config), reads=config.process.catalogue)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
         self.order(context.orders)
 
@@ -97,8 +99,7 @@ class ProxyService:
         config, tls = self._prepared
         self._prepared = None
         self._shared.manager.update(config)
-        self._classifier.configure(**_classification(config))
-        self._shared.forget()
+        self._shared.databases.configure(_classification(config), reads=config.process.catalogue)
         self._install(config, tls)
         self._accept()
 
@@ -121,7 +122,7 @@ class ProxyService:
             gevent.sleep(DRAIN_STEP)
 
     def totals(self) -> dict[str, int]:
-        self._shared.drain()
+        self._shared.databases.drain()
         return merge([*(stats.to_dict(prefix) for prefix, stats in self._stats.items()),
                       self._shared.manager.counters()])
 
@@ -176,13 +177,12 @@ class ProxyService:
                 for host in cluster.hosts.values()]
 
     def _digests(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        self._shared.drain()
+        self._shared.databases.drain()
         return {"top": usage_rows(self._shared.digests.top(int(args.get("count", 100)))),
-                "writes": sorted(map(readable, self._classifier.writes()))}
+                "writes": sorted(map(readable, self._shared.databases.writes()))}
 
     def _forget_writes(self, args: Mapping[str, Any]) -> bool:
-        self._classifier.forget_writes()
-        self._shared.forget()
+        self._shared.databases.forget_writes()
         return True
 
     def _check_now(self, args: Mapping[str, Any]) -> bool:
@@ -267,7 +267,7 @@ class ProxyService:
 def fast_relay(slot: Slot) -> Any:
     """The compiled relay, where it is built."""
     module = compiled.load(compiled.RELAY)
-    return module.CRelay(slot.writes, slot.index) if module is not None else None
+    return module.CRelay(slot.writes, slot.index, slot.definitions) if module is not None else None
 
 
 def _classification(config: Config) -> dict[str, Any]:

@@ -188,7 +188,9 @@ cdef int _watch(int epfd, int fd, uint32_t events, void *as_what) except -1:
 
 
 cdef class CRelay:
-    """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use; *slot* is ours."""
+    """*writes*: of each slot of the board the last write (monotonic ns), then how many slots are in use; *slot* is ours.
+    *definitions*: of each the last change of a definition.
+    """
 
     form = "compiled"
     route = Route
@@ -218,9 +220,10 @@ cdef class CRelay:
     cdef Cached cache[ROUTES]
     cdef object writes_owner
     cdef int64_t[:] writes
+    cdef int64_t[:] definitions
     cdef Py_ssize_t slot
 
-    def __init__(self, writes=None, slot=0):
+    def __init__(self, writes=None, slot=0, definitions=None):
         self.slot = slot
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
@@ -244,6 +247,8 @@ cdef class CRelay:
         self.stale = []
         self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
         self.writes = self.writes_owner
+        self.definitions = definitions if definitions is not None else memoryview(
+            bytearray(8 * len(self.writes_owner))).cast("q")
 
     def __dealloc__(self):
         for fd in (self.between, self.epfd, self.tick):
@@ -801,6 +806,8 @@ cdef class CRelay:
         if flow.freshness is not context.freshness:
             flow.freshness = context.freshness
         flow.fresh = <const int64_t *> flow.freshness.data.as_longlongs if flow.freshness is not None else NULL
+        flow.known_owner = context.known
+        flow.known = <const int64_t *> flow.known_owner.data.as_longlongs
         flow.cleared = context.cleared
         flow.ordered = context.ordered
         flow.without = context.without
@@ -953,9 +960,18 @@ cdef class CRelay:
 
     cdef bint _fresh(self, Flow flow) noexcept:
         """Whether the replica may be read from without another question (`Context.fresh`)."""
-        if flow.fresh == NULL or flow.cleared != ground[0]:
+        if flow.fresh == NULL or flow.cleared != ground[0] or not self._defined(flow):
             return False
         return flow.consistency == 0 or flow.fresh[0] > self._fence(flow)
+
+    cdef bint _defined(self, Flow flow) noexcept:
+        """Whether no definition has been changed since those of the flow's database were read."""
+        cdef Py_ssize_t at, slots = self.writes.shape[0] - 1
+        slots = min(slots, <Py_ssize_t> self.writes[slots])
+        for at in range(min(slots, self.definitions.shape[0])):
+            if self.definitions[at] >= flow.known[0]:
+                return False
+        return True
 
     cdef int64_t _fence(self, Flow flow) noexcept:
         """As of later than when a replica must be fresh for a read that comes now."""
@@ -976,6 +992,8 @@ cdef class CRelay:
     cdef bint _wait_fresh(self, Flow flow, Route route, Py_ssize_t size) except -1:
         """Keep a read that its replica is not fresh enough for, when it lacks nothing else."""
         if flow.fresh == NULL or flow.cleared != ground[0] or flow.default is None or not flow.context.fence_wait_ns:
+            return False
+        if not self._defined(flow):
             return False
         _keep(&flow.batch, self.buffer, size)
         flow.started = now_ns()
@@ -1009,7 +1027,7 @@ cdef class CRelay:
         """Replicas are fresher than they were: let go what has waited for that."""
         cdef Flow flow
         for flow in self.stale[:]:
-            if flow.cleared != ground[0]:
+            if flow.cleared != ground[0] or not self._defined(flow):
                 self._happened(flow, DATA)
             elif flow.on and flow.fresh[0] > flow.wait_ns:
                 self._waits_no_more(flow)

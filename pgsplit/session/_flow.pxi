@@ -162,6 +162,8 @@ cdef class Flow:
     cdef unsigned int named_count
     cdef array freshness
     cdef const int64_t *fresh
+    cdef array known_owner
+    cdef const int64_t *known       # as of when the definitions of its database are known
     cdef int consistency
     cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ..classify.facts import Facts
@@ -18,6 +18,7 @@ from ..stats.histogram import BOUNDS, Histogram
 from ..upstream.host import GROUND
 from .counting import STATEMENTS, Answered
 
+ALWAYS: Final = array("q", [2**62])       # a moment that nothing comes after
 BUCKETS: Final = len(BOUNDS) + 1
 # How fresh a replica must be, as a number.
 CONSISTENCY: Final = {"eventual": 0, "session": 1, "global": 2}
@@ -179,11 +180,13 @@ class Context:
     want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that
     fence_wait_ns: int = 0      # how long at most; 0: reads that must wait are the session's
     waited: bool = False        # one has waited in vain
+    known: array[int] = field(default_factory=lambda: ALWAYS)       # as of when the database's definitions are known
+    latest_definition_ns: Callable[[], int] = lambda: 0
     writes_nothing: bool = False      # the upstream in the additional one's place is a standby
 
     def fresh(self, fence_ns: int) -> bool:
         """Whether the replica may be read from without another question."""
-        if self.cleared != GROUND[0] or self.freshness is None:
+        if self.cleared != GROUND[0] or self.freshness is None or self.known[0] <= self.latest_definition_ns():
             return False
         if self.consistency == 2:
             fence_ns = max(fence_ns, self.latest_write_ns())

@@ -15,7 +15,6 @@ from gevent.event import Event
 
 from .. import log
 from ..auth.secret import Kind, Secret, parse
-from ..classify.facts import Facts
 from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
 from ..split.batch import Batch
@@ -23,9 +22,9 @@ from ..split.decision import Upstream
 from ..split.repeat import Held
 from ..split.splitter import Splitter
 from ..split.transaction import Transaction
-from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..upstream import auth_query
+from ..upstream.catalogue_reader import CatalogueReader
 from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.host import GROUND, Configurations, Host, differing_values
@@ -40,6 +39,7 @@ from .cancel import cancel_read, cancel_upstream
 from .console import Console
 from .console_tables import Known
 from .counting import SessionCounter
+from .databases import Databases
 from .exchange import Exchange
 from .handshake import accept_startup
 from .limits import Key as LimitKey
@@ -48,8 +48,8 @@ from .login import LoggedIn, Login, connect_replica, differing, is_replication, 
 from .pyrelay import PyRelay
 from .refusal import Refusal
 from .registry import Key, Registry
-from .routes import CONSISTENCY, Context, FlowTable
-from .session import CANCELLED, LATER, RECONNECT_AFTER, Session
+from .routes import CONSISTENCY, Context
+from .session import AGAIN, CANCELLED, LATER, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
 
@@ -66,12 +66,9 @@ class Board(Protocol):
 
     def latest_write_ns(self) -> int: ...
 
+    def publish_definition(self, now_ns: int) -> None: ...
 
-class Classifier(Protocol):
-    def __call__(self, sql: bytes) -> Facts: ...
-
-    def remember_write(self, sql: bytes) -> None:
-        """A replica has said 25006 to this text."""
+    def latest_definition_ns(self) -> int: ...
 
 
 class Hurry:
@@ -96,7 +93,6 @@ class Shared:
     relay: PyRelay
     registry: Registry
     manager: ClusterManager
-    classifier: Classifier
     board: Board
     limits: Limits
     cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
@@ -107,7 +103,7 @@ class Shared:
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fast: Any = None             # the compiled relay, for flows in the clear
-    tables: dict[tuple[int, str], FlowTable] = field(default_factory=dict)   # by the listener's counters and relay
+    databases: Databases = field(init=False)
     hurry: Hurry = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,28 +112,6 @@ class Shared:
     def relay_for(self, *, tls: bool) -> Any:
         """TLS is Python's ssl module's, and so PyRelay's."""
         return self.relay if tls or self.fast is None else self.fast
-
-    def table(self, stats: ListenerStats, relay: Any) -> FlowTable:
-        """The flow table of those sessions of *relay* that count into *stats*."""
-        key = id(stats), relay.form
-        table = self.tables.get(key)
-        if table is None:
-            table = self.tables[key] = FlowTable(relay.route, stats, self.digests)
-        return table
-
-    def drain(self) -> None:
-        """Put what relays have counted where it is looked for."""
-        for table in self.tables.values():
-            table.drain()
-
-    def remember_write(self, sql: bytes) -> None:
-        self.classifier.remember_write(sql)
-        self.forget()
-
-    def forget(self) -> None:
-        """What texts mean has changed."""
-        for table in self.tables.values():
-            table.forget()
 
 
 @dataclass
@@ -305,6 +279,7 @@ class ActiveSession:
         self.key = self.shared.registry.new_key(logged_in.main.session.pid, logged_in.main.protocol)
         self._stream = stream
         self._configurations: Configurations | None = None
+        self._unsure_ns = 0          # since when a read waits for the catalogue to have a relation
         self._at_fence: Waiter | None = None        # while a read of the session waits there
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
@@ -313,19 +288,23 @@ class ActiveSession:
         reached = logged_in.main.reached
         self._on_standby = reached is not None and reached.in_recovery       # nothing is written there
         self._publish = (lambda now_ns: None) if self._on_standby else board.publish_write
-        self.context = Context(self.shared.table(server.stats, self.relay), {}, self.counter.recent,
+        self.database = self.shared.databases.of(
+            self.listener.write_cluster, logged_in.parameters.get("database", logged_in.credentials.user),
+            split=server.sampler is not None and not self._on_standby)
+        self.context = Context(self.database.table(server.stats, self.relay), {}, self.counter.recent,
                                CONSISTENCY[self.listener.consistency], self._publish, board.latest_write_ns,
                                want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait),
-                               writes_nothing=self._on_standby)
+                               writes_nothing=self._on_standby, known=self.database.known,
+                               latest_definition_ns=board.latest_definition_ns)
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
-        logged_in, relay = self.logged_in, self.relay
+        logged_in, relay, board = self.logged_in, self.relay, self.shared.board
         main = logged_in.main
         sole = logged_in.additional is None
         counter = self.counter
         splitter = Splitter(
-            self.shared.classifier, counter, user=logged_in.credentials.user,
+            self.database.classifier, counter, user=logged_in.credentials.user,
             has_replica=not sole and logged_in.default is not None, sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
             parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
@@ -341,7 +320,7 @@ class ActiveSession:
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
             publish=self._publish, lost_replica=self._lost_replica, answered=counter.answered,
-            remember_write=self.shared.remember_write, repeats=self)
+            remember_write=self.database.remember_write, define=board.publish_definition, repeats=self)
         self.context.statements = splitter.statements
         self.context.sole = sole
         session.fence_ns = fence_ns
@@ -362,6 +341,9 @@ class ActiveSession:
     def run(self) -> None:
         self.shared.registry.add(self.key, self)
         self.server.sessions.add(self)
+        reader = self.database.reader
+        if reader is not None:
+            reader.enter()
         if self.logged_in.default is None and self.logged_in.additional is not None:
             self._reconnect_later(RECONNECT_AFTER)
         self.look_at_primary()
@@ -369,6 +351,8 @@ class ActiveSession:
             self.session.run()
         finally:
             self._over = True
+            if reader is not None:
+                reader.leave()
             self.server.stats.session_ended()
             self.server.sessions.discard(self)
             self.shared.registry.remove(self.key)
@@ -402,17 +386,17 @@ class ActiveSession:
 
     # --- the fence ----------------------------------------------------------------------------------------
 
-    def why_not(self, fence_ns: int) -> str:
+    def why_not(self, fence_ns: int, batch: Batch) -> str:
         """The rule that keeps the next read from the replica, or nothing (see `Freshness`)."""
         ground = GROUND[0]
-        why_not = self._why_not(fence_ns)
+        why_not = self._why_not(fence_ns, batch)
         if not why_not:
             self.context.cleared = ground
         elif why_not == "reads_to_primary":
             self.context.ordered = ground
         return why_not
 
-    def _why_not(self, fence_ns: int) -> str:
+    def _why_not(self, fence_ns: int, batch: Batch) -> str:
         connection = self.logged_in.default
         sampler = self.server.sampler
         if self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary:
@@ -434,6 +418,18 @@ class ActiveSession:
         if self.shared.manager.configurations(self.listener.write_cluster, host) is not self._configurations:
             self._compare_configurations(self.session.splitter)
             return "configuration_changed"
+        reader = self.database.reader
+        if reader is not None:
+            if not reader.usable:
+                return self._await_definitions(reader, reader.latest_ns(), "definitions_unknown")
+            if batch.unsure and reader.known[0] <= (self._unsure_ns or time.monotonic_ns()):
+                self._unsure_ns = self._unsure_ns or time.monotonic_ns()
+                return self._await_definitions(reader, self._unsure_ns, "unknown_relation")
+            self._unsure_ns = 0
+            if batch.unsure:
+                return "unknown_relation"
+            # What a replica has not replayed of the definitions that were read is not what it would do.
+            fence_ns = max(fence_ns, reader.known[0])
         if self.listener.consistency == "eventual":
             return ""
         if self.listener.consistency == "global":
@@ -459,6 +455,23 @@ class ActiveSession:
                     return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
+
+    def _await_definitions(self, reader: CatalogueReader, since_ns: int, rule: str) -> str:
+        """What a text means is known anew when the catalogue has been read later than *since_ns*; *rule*: that takes
+        too long.
+        """
+        if self.session.splitter.in_flight:
+            reader.want(since_ns)
+            return LATER
+        waiter = self._at_fence = Waiter(0, None)
+        try:
+            known = reader.wait(since_ns, waiter.ready, self.listener.fence_wait)
+        finally:
+            self._at_fence = None
+        if known or waiter.given_up:
+            return CANCELLED if waiter.given_up else AGAIN
+        self._unsure_ns = 0
+        return rule
 
     # --- what the relay repeats -----------------------------------------------------------------------------
 

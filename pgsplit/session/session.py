@@ -22,6 +22,7 @@ logger = log.get("pgsplit.session")
 
 RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
+AGAIN: Final = "again"              # no rule: to be decided about anew, since what texts mean has changed
 LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
 SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
@@ -30,9 +31,9 @@ LINGER: Final = 5.0               # seconds that a client which reads slowly may
 class Freshness(Protocol):
     """Answers the fence's question (DESIGN section 6) for this session's replica."""
 
-    def why_not(self, fence_ns: int) -> str:
-        """Empty when the replica is fresh as of a moment later than *fence_ns*; else the rule that says why not, or
-        CANCELLED, or LATER.
+    def why_not(self, fence_ns: int, batch: Batch) -> str:
+        """Empty when the replica is fresh for *batch* as of a moment later than *fence_ns*; else the rule that says why
+        not, or CANCELLED, LATER, or AGAIN.
 
         May sleep for as long as `fence_wait`, while nothing is under way.
         """
@@ -57,14 +58,15 @@ class Repeats(Protocol):
 
 
 class Session:
-    """*freshness* is the session's way to its read cluster; *publish* is the board's. *repeats*: where the relay may
-    repeat what it knows.
+    """*freshness* is the session's way to its read cluster; *publish* is the board's, and *define* for changes of
+    definitions. *repeats*: where the relay may repeat what it knows.
     """
 
     def __init__(self, relay: PyRelay, flow: Flow, splitter: Splitter, *, label: str, reask_buffer: int,
                  reask_hold: float, freshness: Freshness, publish: Publish, lost_replica: Callable[[str], None],
                  answered: Callable[[Upstream, Batch, int, int], None],
-                 remember_write: Callable[[bytes], None], repeats: Repeats | None = None) -> None:
+                 remember_write: Callable[[bytes], None], define: Publish = lambda now_ns: None,
+                 repeats: Repeats | None = None) -> None:
         self.relay = relay
         self.flow = flow
         self.splitter = splitter
@@ -78,6 +80,7 @@ class Session:
         self._lost_replica = lost_replica
         self._answered = answered
         self._remember_write = remember_write
+        self._define = define
         self._repeats = repeats
         self._reask_buffer = reask_buffer
         self._reask_hold = reask_hold
@@ -242,13 +245,15 @@ class Session:
         leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
         assert leg is not None
         while leg.inbox and not client.congested and not splitter.mid_answer:
-            publishes = splitter.publishes
+            publishes, defines = splitter.publishes, splitter.publishes_definition
             step = splitter.primary(leg.inbox)
             if step.action is Action.PASS:
                 now = time.monotonic_ns()
                 self.fence_ns = max(self.fence_ns, now)
                 if publishes:
                     self._publish(now)
+                if defines:
+                    self._define(now)
                 if step.data:
                     self.relay.send(client, step.data)
                 self.write_callback(step.size)
@@ -274,6 +279,8 @@ class Session:
         if splitter.primary_said_goodbye or splitter.mid_message:
             self._ended = True
             return
+        if splitter.may_have_defined:
+            self._define(time.monotonic_ns())
         upstream = "replica" if splitter.sole else "primary"
         self._fail(self._lost(f"the connection to the {upstream} was lost", f"it {why}"))
 
@@ -403,11 +410,13 @@ class Session:
     def _ask(self, step: Step) -> bool:
         """False when the step is for later."""
         assert step.batch is not None
-        why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns)
+        why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns, step.batch)
         if why_not == LATER:
             return False
         if why_not == CANCELLED:
             self.splitter.cancelled_waiting()
+            return True
+        if why_not == AGAIN:
             return True
         replica = self.flow.default
         if why_not or replica is None or replica.eof is not None or replica.congested:

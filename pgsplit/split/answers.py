@@ -264,6 +264,7 @@ class Answers:
         if not state.primary:
             state.copy_ends = 0
         state.tx_wrote = status != IDLE and (state.tx_wrote or batch.wrote)
+        state.tx_defined = status != IDLE and (state.tx_defined or batch.defines)
         state.tx = status
         state.batch_done(batch)
         return batch

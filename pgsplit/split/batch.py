@@ -81,6 +81,16 @@ class Batch:
 
 
     @property
+    def unsure(self) -> bool:
+        """Whether it reads a relation that the catalogue does not have."""
+        return any(facts.unsure for facts in self.bound)
+
+    @property
+    def defines(self) -> bool:
+        """Whether it may change definitions."""
+        return any(facts.defines for facts in self.bound)
+
+    @property
     def text(self) -> bytes:
         """By which it is counted: of the first statement that it runs, or parses."""
         known = self.bound or self.texts

@@ -82,7 +82,7 @@ def repeat_of(facts: Facts) -> Repeat | None:
         return None
     if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route:
         return None
-    if facts.prepares or facts.executes or facts.deallocates:
+    if facts.prepares or facts.executes or facts.deallocates or facts.defines or facts.unsure:
         return None
     tag = _tag(facts)
     if not tag:

@@ -79,6 +79,16 @@ class Splitter:
         return self._state.publishes
 
     @property
+    def publishes_definition(self) -> bool:
+        """The same of a change of definitions, which what is known of the database is then behind."""
+        return self._state.publishes_definition
+
+    @property
+    def may_have_defined(self) -> bool:
+        """Whether what is under way may change definitions, or its transaction has."""
+        return self._state.tx_defined or any(batch.defines for batch in self._state.primary)
+
+    @property
     def holding(self) -> bool:
         return self._answers.holding
 

@@ -41,8 +41,8 @@ class State:
         "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_lacks", "primary_unnamed",
         "read_only",
         "redirecting", "refused", "replica", "route", "segment", "settings", "skips", "sole", "statements",
-        "taken_back", "told", "trace", "transaction", "tx", "tx_wrote", "unknown_functions", "unsafe_encoding",
-        "unsettled",
+        "taken_back", "told", "trace", "transaction", "tx", "tx_defined", "tx_wrote",
+        "unknown_functions", "unsafe_encoding", "unsettled",
     )
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
@@ -57,6 +57,7 @@ class State:
         self.tx = IDLE                         # the status in the primary's last ReadyForQuery
         self.transaction = transaction         # what is not open there
         self.tx_wrote = False
+        self.tx_defined = False                # it has changed definitions, as far as that shows
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it
         self.primary: list[Batch] = []         # sent and not answered
         self.replica: list[Batch] = []
@@ -116,7 +117,8 @@ class State:
     @property
     def repeats(self) -> bool:
         """Whether a text alone decides what becomes of it, outside and inside a transaction."""
-        return (self.tx != FAILED and not self.primary and not self.replica and not self.pins and self.plain_strings
+        return (self.tx != FAILED and not self.tx_defined and not self.primary and not self.replica and not self.pins
+                and self.plain_strings
                 and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
                 and not (
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
@@ -165,7 +167,10 @@ class State:
     def _statement_facts(self, statement: Parsed | bytes) -> list[Facts]:
         if isinstance(statement, Parsed):
             return [self.resolve(self.text_facts(statement.sql))]
-        return [self.resolve(known.facts) for known in self.statements.known(statement)] or [DOUBT]
+        known = self.statements.known(statement)
+        for each in known:
+            each.facts = self.text_facts(each.sql)       # definitions may have changed since
+        return [self.resolve(each.facts) for each in known] or [DOUBT]
 
     def resolve(self, facts: Facts) -> Facts:
         """EXECUTE is what was prepared; its own facts speak for its arguments."""
@@ -364,3 +369,14 @@ class State:
         if (self.tx != IDLE or batch.opens) and not ends:
             return False
         return batch.wrote or (ends and self.tx_wrote)
+
+    @property
+    def publishes_definition(self) -> bool:
+        """The same of a change of definitions."""
+        if not self.primary:
+            return False
+        batch = self.primary[0]
+        ends = any(facts.tx is Tx.END for facts in batch.bound)
+        if (self.tx != IDLE or batch.opens) and not ends:
+            return False
+        return batch.defines or (ends and self.tx_defined)

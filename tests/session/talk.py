@@ -14,6 +14,7 @@ from pgsplit.classify.set_commands import changes_of, sets_the_stage
 from pgsplit.classify.transactions import begin_of, end_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
+from pgsplit.split.batch import Batch
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.splitter import Splitter
 from pgsplit.split.transaction import Defaults, Transaction
@@ -257,7 +258,7 @@ class Talk:
 
     # --- freshness, board, observer -----------------------------------------------------------------------------
 
-    def why_not(self, fence_ns: int) -> str:
+    def why_not(self, fence_ns: int, batch: Batch) -> str:
         return self.stale
 
     def _publish(self, now: int) -> None:

@@ -1,0 +1,213 @@
+"""Keeps the catalogue of one database true: read from the primary on a connection of its own (docs/adr/0015)."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import gevent
+from gevent.event import Event
+
+from .. import log
+from ..auth.secret import parse
+from ..config.model import Monitor
+from ..errors import ConnectionLost, PgSplitError, ServerError
+from ..wire import build
+from .cluster import ClusterManager
+from .connection import UpstreamConnection
+from .definitions import CHANGES, QUESTIONS
+from .login import Credentials
+from .rows import take_rows
+
+logger = log.get("pgsplit.catalogue")
+
+LOOK: Final = 5.0             # seconds between two looks at whether somebody has changed a definition
+AGE: Final = 300.0            # after so many it is read again, whatever that look says
+PACE: Final = 1.0             # seconds between two readings at least, and
+SHARE: Final = 10             # so many times as long as the last one took
+RETRY: Final = 2.0
+IDLE: Final = 60.0            # seconds without a session of the database until nothing is kept of it
+PATIENCE: Final = 60.0        # seconds that a reading may take
+AT_ONCE: Final = 500          # rows that are taken in one turn
+NEVER: Final = 0
+PARAMETERS: Final = {"application_name": "pgsplit catalogue", "client_encoding": "SQL_ASCII",
+                     "search_path": "pg_catalog", "default_transaction_read_only": "on", "statement_timeout": "60s"}
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+class CatalogueReader:
+    """*learn* is given the rows of each reading. *latest_definition_ns*: when a definition last changed through this
+    node.
+
+    *known*: as of when what was learnt is true (monotonic ns), a cell that relays compare; NEVER: nothing is known.
+    """
+
+    def __init__(self, manager: ClusterManager, cluster_name: str, database: str, monitor: Callable[[], Monitor],
+                 latest_definition_ns: Callable[[], int], learn: Callable[[Rows], None]) -> None:
+        self.known = array("q", [NEVER])
+        self.why_not = "has not been read yet"      # in words, for who looks
+        self.took_s = 0.0
+        self.readings = 0
+        self._manager = manager
+        self._cluster_name = cluster_name
+        self._database = database
+        self._monitor = monitor
+        self._latest_definition_ns = latest_definition_ns
+        self._learn = learn
+        self._connection: UpstreamConnection | None = None
+        self._changes = b""
+        self._read_at = -AGE
+        self._users = 0
+        self._left_at = time.monotonic()
+        self._wanted = Event()
+        self._waiting: set[Event] = set()
+        self._wanted_ns = NEVER
+        self._stale = False
+        self._greenlet: gevent.Greenlet[..., None] | None = None
+
+    def enter(self) -> None:
+        """A session of the database has begun."""
+        self._users += 1
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn(self._run)
+
+    def leave(self) -> None:
+        self._users -= 1
+        self._left_at = time.monotonic()
+
+    @property
+    def usable(self) -> bool:
+        """Whether what was learnt is newer than all that has been changed through this node."""
+        return self.known[0] > self._latest_definition_ns()
+
+    def read_again(self) -> None:
+        """What was learnt is not to be used any more."""
+        self.known[0] = NEVER
+        self._stale = True
+        self._wanted.set()
+
+    def latest_ns(self) -> int:
+        """When a definition last changed through this node."""
+        return self._latest_definition_ns()
+
+    def want(self, since_ns: int) -> None:
+        """Read it, where that was not done later than *since_ns*."""
+        self._wanted_ns = max(self._wanted_ns, since_ns)
+        self._wanted.set()
+
+    def wait(self, since_ns: int, woken: Event, timeout: float) -> bool:
+        """Whether it has been read later than *since_ns*, within *timeout* seconds. *woken* ends the wait, too."""
+        self.want(since_ns)
+        self._waiting.add(woken)
+        try:
+            woken.wait(timeout)
+        finally:
+            self._waiting.discard(woken)
+        return self.known[0] > since_ns
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._users or time.monotonic() - self._left_at < IDLE:
+                pause = LOOK
+                try:
+                    self._look()
+                except (PgSplitError, OSError, ValueError, KeyError, TypeError, gevent.Timeout) as error:
+                    self._failed(str(error) or type(error).__name__)
+                    pause = RETRY
+                    gevent.sleep(RETRY)
+                except Exception:
+                    logger.exception("the catalogue of database %s", self._database)
+                    pause = RETRY
+                    gevent.sleep(RETRY)
+                self._wanted.wait(pause)
+                self._wanted.clear()
+        finally:
+            self._close()
+            self.known[0] = NEVER
+            self._greenlet = None
+
+    def _failed(self, why: str) -> None:
+        self._close()
+        if why != self.why_not:
+            logger.warning("the catalogue of database %s cannot be read, so that its reads are the primary's: %s",
+                           self._database, why)
+        self.why_not = why
+
+    def _look(self) -> None:
+        with gevent.Timeout(PATIENCE, TimeoutError("the catalogue was not read in time")):
+            due = (self._stale or self.known[0] <= max(self._wanted_ns, self.latest_ns())
+                   or time.monotonic() - self._read_at > AGE)
+            if self._connection is None:
+                self._connect()
+                due = True
+            changes = self._ask(CHANGES)[0][0] or b""
+            if not due and changes == self._changes:
+                return
+            pause = max(PACE, SHARE * self.took_s) - (time.monotonic() - self._read_at)
+            if pause > 0 and self.known[0] != NEVER:
+                gevent.sleep(min(pause, PATIENCE / 2))
+                changes = self._ask(CHANGES)[0][0] or b""
+            self._read(changes)
+
+    def _read(self, changes: bytes) -> None:
+        started = time.monotonic_ns()
+        self._stale = False
+        self._ask("begin isolation level repeatable read read only")
+        answers = [self._ask(question) for question in QUESTIONS]
+        self._ask("commit")
+        self.took_s = (time.monotonic_ns() - started) / 1e9
+        self._learn(_rows(answers))
+        self._changes, self._read_at, self.why_not = changes, time.monotonic(), ""
+        self.known[0] = started if not self._stale else NEVER
+        self.readings += 1
+        for woken in self._waiting:
+            woken.set()
+
+    def _connect(self) -> None:
+        primary = self._manager.primaries.get(self._cluster_name)
+        if primary is None:
+            raise ServerError("08001", f"cluster {self._cluster_name} has no primary to ask", severity="FATAL")
+        cluster, monitor = self._manager.cluster(self._cluster_name), self._monitor()
+        connection = UpstreamConnection(self._manager, self._cluster_name, tls=cluster.monitor_tls, counts=False,
+                                        asks=True)
+        try:
+            connection.connect(primary)
+            with connection.logging_in():
+                first = connection.start({"user": monitor.username, "database": self._database, **PARAMETERS})
+                connection.log_in(Credentials(monitor.username, parse(monitor.secret)), first)
+            if connection.in_recovery or self._manager.why_not_write(self._cluster_name, connection.reached):
+                raise ServerError("08001", f"{connection.name} is not the primary", severity="FATAL")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _ask(self, sql: str) -> list[list[bytes | None]]:
+        stream = self._connection.stream if self._connection is not None else None
+        if stream is None:
+            raise ConnectionLost(self._cluster_name, "the catalogue's connection is closed")
+        stream.write(build.query(sql))
+        rows, failure = take_rows(stream)
+        if failure is not None:
+            raise failure
+        return rows
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _rows(answers: list[list[list[bytes | None]]]) -> Iterator[Mapping[str, Any]]:
+    """In whatever encoding the database is: texts are compared as bytes, one letter each."""
+    for answer in answers:
+        for number, (row,) in enumerate(answer):
+            if number % AT_ONCE == AT_ONCE - 1:
+                gevent.sleep(0)
+            yield json.loads((row or b"").decode("latin-1"))
