@@ -351,11 +351,15 @@ class Requests:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
+        untouched = state.untouched()
         if state.transaction.begin is not None and not batch.aside:
-            ahead[:0] = state.transaction.opening()
+            begin, *stage = state.transaction.opening()
+            ahead[:0] = [begin, *untouched, *stage]     # what the transaction itself sets comes last
+            untouched = []
             state.unsettled |= bool(state.transaction.touched)
             state.transaction.end()
             batch.opens = True
+        ahead[:0] = untouched
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
             if unnamed is None:

@@ -99,6 +99,12 @@ def set_config(pairs: Iterable[Pair]) -> Ahead:
     return run("select pg_catalog.set_config($1, $2, false)", pairs, row=True)
 
 
+def empty(option: str) -> Ahead:
+    """Have a server know the customized *option*, empty. It is no query: SET TRANSACTION may come behind it."""
+    name = ".".join('"' + part.replace('"', '""') + '"' for part in option.split("."))
+    return run(f"set {name} to ''")
+
+
 def give(settings: Settings) -> Ahead:
     """Make a connection's settings *settings*, whatever they are now."""
     parts = [run("reset session authorization"), run("reset all")]

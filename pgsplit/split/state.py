@@ -15,7 +15,7 @@ from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
-from .settings import LOGIN, Ahead, Settings, changed, set_config
+from .settings import LOGIN, Ahead, Settings, changed, empty, set_config
 from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
 from .transaction import Defaults, Transaction
@@ -329,12 +329,14 @@ class State:
                 ahead.append(Ahead(unnamed.message, b"1"))
             elif unnamed is None and self.primary_unnamed:
                 ahead.append(Ahead(build.close(), b"3"))
-        if self.primary_lacks:
-            ahead.append(set_config((name.encode("latin-1"), b"") for name in sorted(self.primary_lacks)))
-            self.primary_lacks = set()
         if tells_route:
             ahead.append(set_config([(b"pgsplit.last_route", str(self.told).encode())]))
         return ahead
+
+    def untouched(self) -> list[Ahead]:
+        """What tells the primary of options that transactions have touched on a replica only: they are empty now."""
+        names, self.primary_lacks = sorted(self.primary_lacks), set()
+        return [empty(name) for name in names]
 
     def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None:
         """What the session's state is (see `StateInquiry`)."""

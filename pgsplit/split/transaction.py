@@ -51,7 +51,7 @@ _EXTENDED: Final = re.compile(
     rb"(?P<parse>P.{4}\0[^\0]*\0\0\0)?"
     rb"B.{4}\0[^\0]*\0(?:\0\0|\0\x01..)\0\0(?:\0\0|\0\x01..)"
     rb"(?P<describe>D\0\0\0\x06P\0)?"
-    rb"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04", re.DOTALL)
+    rb"E\0\0\0\x09\0\0\0\0[\0\x01]S\0\0\0\x04", re.DOTALL)      # a limit of rows does not count: it gives none
 
 
 class Defaults(NamedTuple):

@@ -144,6 +144,20 @@ def test_row_security_by_options_of_the_transaction_reads_from_the_replica(tenan
     assert tenants.execute("select current_user, n from tx_tenants where n = 5").fetchall() == [("postgres", 5)]
 
 
+@pytest.mark.parametrize("option", ["set local tx.tenant = '%s'", "select set_config('tx.tenant', '%s', true)"])
+def test_what_a_transaction_sets_is_set_where_it_writes_though_earlier_ones_only_read(tenants, option):
+    for number in range(6):
+        tenant = "ab"[number % 2]
+        with tenants.transaction():
+            tenants.execute(option % tenant)
+            assert tenants.execute("select owner from tx_tenants where owner = 'tx_tenant' or "
+                                   "owner = current_setting('tx.tenant', true)").fetchall()
+            if number % 3 == 2:
+                tenants.execute("insert into tx_tenants values (current_setting('tx.tenant'), %s)", [10 + number])
+    found = tenants.execute("select owner, n from tx_tenants where n >= 10 order by n").fetchall()
+    assert found == [("a", 12), ("b", 15)]
+
+
 def test_bound_values_set_the_stage_too(tenants, routes):
     with tenants.transaction():
         tenants.execute("select set_config('tx.tenant', %s, true), set_config('role', %s, true)", ["b", "tx_tenant"])

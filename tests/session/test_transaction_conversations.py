@@ -7,7 +7,7 @@ import pytest
 from pgsplit.classify.transactions import Begin
 from pgsplit.split import transaction
 from pgsplit.split.prologue import again
-from pgsplit.split.settings import Ahead, run, set_config
+from pgsplit.split.settings import Ahead, empty, run
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Place, Transaction, answer_to
 from pgsplit.wire import build
 from pgsplit.wire.build import message
@@ -260,7 +260,8 @@ def test_a_transaction_that_a_relay_began_behind_another_one_has_not_read():
     (message(b"B", b"\0b\0" + bytes((0, 2, 0, 1, 0, 1, 0, 0, 0, 0))) + build.execute() + S, None),
     (build.bind("", "b", [b"1"]) + build.execute() + S, None), (build.bind("p", "b") + build.execute("p") + S, None),
     (build.parse("", "begin", [23]) + build.bind() + build.execute() + S, None),
-    (build.bind("", "b") + build.execute("", 1) + S, None), (build.bind("", "b") + build.execute(), None),
+    (build.bind("", "b") + build.execute("", 1) + S, BOUND + done("BEGIN") + T),       # pgjdbc's
+    (build.bind("", "b") + build.execute("", 2) + S, None), (build.bind("", "b") + build.execute(), None),
     (batch("begin") + batch("begin"), None),
 ])
 def test_what_a_server_answers_to_a_begin(data, answer):
@@ -322,11 +323,22 @@ def test_the_primary_is_told_of_an_option_that_only_a_replica_was_told():
     talk = begun().client(local).replica(OPENED, done("SET"), T).client(Q("commit"))
     talk.expect_client(done("SET"), T, done("COMMIT"), I).replica(done("COMMIT"), I)
     write = Q("insert into t values (1)")
-    touched = set_config([(b"app.t", b"")])
-    talk.client(write).expect_primary(touched.data, write)
-    talk.primary(PARSED, BOUND, message(b"D", b"\0\1\0\0\0\0"), done("SELECT 1"), message(b"3"), done("INSERT 0 1"), I)
+    talk.client(write).expect_primary(empty("app.t").data, write)
+    talk.primary(PARSED, BOUND, done("SET"), message(b"3"), done("INSERT 0 1"), I)
     talk.expect_client(done("INSERT 0 1"), I)
     talk.client(write).expect_primary(write)
+    talk.cuts()
+
+
+def test_the_primary_is_told_of_such_an_option_ahead_of_what_the_transaction_sets():
+    local = Q("set local app.t = '7'")
+    talk = begun().client(local).replica(OPENED, done("SET"), T).client(Q("commit"))
+    talk.expect_client(done("SET"), T, done("COMMIT"), I).replica(done("COMMIT"), I)
+    talk.client(Q("begin")).expect_client(done("BEGIN"), T)
+    talk.client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T)
+    write = Q("insert into t values (1)")
+    talk.client(write).expect_primary(OPENING, empty("app.t").data, again_as_own("set local app.t = '7'"),
+                                      run("select", row=True).data, write)
     talk.cuts()
 
 
