@@ -39,6 +39,9 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    if args.verbose:
+        for row in report.rows:
+            print(f"{row.workload.name}:\n{table.details(row)}", file=sys.stderr)
     print((_heading(report, wishes) if args.markdown else "") + table.markdown(report))
     return 0
 
@@ -53,6 +56,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fence-wait", metavar="TIME", help="pgsplit's fence_wait, for its default (5ms): tells how "
                         "many reads went to the primary because the standby was late")
     parser.add_argument("--jdbc", type=Path, metavar="FILE", help=f"pgjdbc's jar ({pgjdbc.USUAL})")
+    parser.add_argument("--verbose", action="store_true",
+                        help="also all of pgsplit's reasons, and each statement that the primary ran")
     parser.add_argument("--markdown", action="store_true", help="with a heading, as docs/off-load.md has it")
     return parser.parse_args()
 

@@ -11,7 +11,7 @@ from bench import contenders
 from bench.contenders import DIRECT, PGSPLIT, Bench, Contender
 from bench.offload import tally
 from bench.offload.clients import Client, NotHere, Sent, Target, pgbench
-from bench.offload.tally import AFTER, READ, Sorter, Tally
+from bench.offload.tally import AFTER, READ, Sorter, Statement, Tally
 from bench.offload.workloads import Workload
 from pgsplit.demo import account, ports
 from pgsplit.demo.counts import forget_calls
@@ -43,9 +43,10 @@ class Wishes:
 
 @dataclass
 class Row:
-    """A workload's outcome by way; *failed* has the first words of an error by way, *missing* why it was not run at all.
+    """A workload's outcome by way; *failed* has an error's first words by way, *missing* why it was not run at all.
 
-    *kept*: how many batches pgsplit sent to the primary, by reason.
+    *kept*: how many batches pgsplit sent to the primary, by reason; *ran*: what the primary ran through it, with the
+    kind of each.
     """
 
     workload: Workload
@@ -53,6 +54,7 @@ class Row:
     failed: dict[str, str] = field(default_factory=dict)
     missing: str = ""
     kept: Mapping[str, int] = field(default_factory=dict)
+    ran: Sequence[tuple[str, Statement]] = ()
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ class _Run:
         return notes
 
     def _pgsplit(self, bench: Bench) -> Contender:
-        settings = {"workers": WORKERS}
-        if self._wishes.fence_wait:
-            settings |= {"fence_wait": self._wishes.fence_wait}  # type: ignore[dict-item]
+        settings = {"workers": WORKERS, **({"fence_wait": self._wishes.fence_wait} if self._wishes.fence_wait else {})}
         users = {name: self._servers.roles[name].password for name in (APP, MONITOR)}
         way = contenders.pgsplit(bench, directory="proxy", users=users, monitor=MONITOR, pgsplit=settings)
         self._instance = Instance(str(self._servers.directory / "proxy" / "run"))
@@ -146,14 +146,14 @@ class _Run:
             row.failed[way.name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             return known
         counted = [tally.statements(server, (APP, WEB, MONITOR)) for server in self._servers.servers]
-        row.tallies[way.name] = found = Sorter((APP, WEB), row.workload.is_after, known).tally(*counted)
+        sorter = Sorter((APP, WEB), row.workload.is_after, known)
+        row.tallies[way.name] = found = sorter.tally(*counted)
+        _check(row.workload, way.name, sent, found)
         if way.name == PGSPLIT:
             row.kept = {reason: count - decisions.get(reason, 0) for reason, count in self._decisions().items()
                         if count > decisions.get(reason, 0)}
-        if way.name == DIRECT:
-            _check(row.workload, sent, found)
-            return frozenset(tally.canonical(each.text) for each in counted[0])
-        return known
+            row.ran = [(sorter.kind(each), each) for each in counted[0]]
+        return known or frozenset(tally.canonical(each.text) for each in counted[0])
 
     def _decisions(self) -> dict[str, int]:
         """How many batches pgsplit has sent to the primary, by reason."""
@@ -168,11 +168,11 @@ class _Run:
                       self._wishes.jdbc)
 
 
-def _check(workload: Workload, sent: Sent, found: Tally) -> None:
-    """What the client says that it sent is what the primary counted, if there is nothing between them."""
-    counted = Sent(found.primary[READ].calls, found.primary[AFTER].calls)
-    if counted != sent:
-        raise PgSplitError(f"{workload.name} sent {sent}, and the primary counted {counted}")
+def _check(workload: Workload, way: str, sent: Sent, found: Tally) -> None:
+    """What the client says that it sent is what the servers counted; a proxy may have asked twice."""
+    counted = Sent(found.total(READ).calls, found.total(AFTER).calls)
+    if counted != sent and (way == DIRECT or counted.reads < sent.reads or counted.after < sent.after):
+        raise PgSplitError(f"{workload.name} sent {sent}, by way of {way} the servers counted {counted}")
 
 
 def _percent(found: Tally) -> str:

@@ -108,7 +108,7 @@ class Sorter:
 
 
 def canonical(text: str) -> str:
-    """*text* without the numbers in it: those of constants that the server leaves in (SET), of names that are counted."""
+    """*text* without the numbers in it: constants that the server leaves in (those of SET), numbered names."""
     return re.sub(r"\d+", "0", text)
 
 

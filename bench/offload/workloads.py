@@ -12,6 +12,8 @@ BEFORE = "before a write"
 READ_ONLY = "READ ONLY"
 AUTOCOMMIT = "autocommit"
 BEHIND = "after the write"
+STANDS = (BEFORE, READ_ONLY, AUTOCOMMIT)        # those that could move, and
+AIM = 0.95                                      # how many of them should
 TOTALS = r"\bsum\("         # only reads behind a write ask for it
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pg8000.dbapi as pg8000
+
 from bench.offload.clients import Sent, Target, requests, writes
 from bench.offload.clients.texts import FORMAT as SQL
 
@@ -15,8 +17,6 @@ def autocommit(target: Target, rounds: int) -> Sent:
 
 
 def _run(target: Target, rounds: int, *, autocommit: bool) -> Sent:
-    import pg8000.dbapi as pg8000
-
     connection = pg8000.connect(**target.plain, ssl_context=False)
     connection.autocommit = autocommit
     cursor = connection.cursor()

@@ -1,4 +1,4 @@
-"""What clients that write their own SQL send, with the place-holders of each. Only reads behind a write ask for sum()."""
+"""What clients that write their own SQL send, with the place-holders of each. Only reads behind a write use sum()."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Texts(NamedTuple):
     account: str
     entries: str
-    count: str
+    number: str
     insert: str
     update: str
     total: str
@@ -16,7 +16,7 @@ class Texts(NamedTuple):
     @property
     def reads(self) -> tuple[str, str, str]:
         """Of a request that only reads."""
-        return self.account, self.entries, self.count
+        return self.account, self.entries, self.number
 
 
 def texts(one: str, two: str) -> Texts:
