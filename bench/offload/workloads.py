@@ -65,13 +65,15 @@ ALL = (
     Workload("pgjdbc-readonly", "pgjdbc.read_only", READ_ONLY, "pgjdbc, `setReadOnly(true)`"),
     Workload("tpc-b", "pgbench.tpc_b", BEHIND, "pgbench, TPC-B", r"\babalance\b"),
     Workload("pgbench", "pgbench.transactions", BEFORE, "pgbench, `BEGIN; SELECT; SELECT; COMMIT`"),
-    Workload("pgbench-prepared", "pgbench.prepared_transactions", BEFORE, "the same, `-M prepared`"),
+    Workload("pgbench-prepared", "pgbench.prepared_transactions", BEFORE, "pgbench, the same, `-M prepared`"),
     Workload("rls-set-local", "psycopg3.set_local", BEFORE, "row-level security, SET LOCAL", package="psycopg"),
     Workload("rls-set-config", "psycopg3.set_config", BEFORE, "row-level security, `set_config(…, true)`",
              package="psycopg"),
+    Workload("rls-write", "psycopg3.tenants_write", BEFORE, "row-level security, read then write", TOTALS,
+             package="psycopg"),
     Workload("function", "psycopg3.function", AUTOCOMMIT, "a function of the user's", package="psycopg"),
     Workload("postgrest", "psycopg3.postgrest", READ_ONLY, "PostgREST's statements for a GET", package="psycopg"),
-    Workload("postgrest-body", "psycopg3.postgrest_body", READ_ONLY, "the same without `current_setting()`",
+    Workload("postgrest-body", "psycopg3.postgrest_body", READ_ONLY, "PostgREST's, without `current_setting()`",
              package="psycopg"),
 )
 BY_NAME = {workload.name: workload for workload in ALL}

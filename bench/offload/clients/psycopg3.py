@@ -61,10 +61,27 @@ def set_config(target: Target, rounds: int) -> Sent:
     return Sent(2 * rounds)
 
 
+def tenants_write(target: Target, rounds: int) -> Sent:
+    """As set_config, and some requests write."""
+    with _connect(target) as connection:
+        for number, write in requests(rounds):
+            connection.execute("select set_config('app.tenant', %s, true)", [str(number % TENANTS)])
+            _read_tickets(connection)
+            if write:
+                connection.execute("update ticket set body = %s where id = %s", [f"changed by {number}", number])
+                connection.execute("select sum(length(body)) from ticket").fetchall()
+            connection.commit()
+    return Sent(2 * rounds, writes(rounds))
+
+
 def _tickets(connection: psycopg.Connection) -> None:
+    _read_tickets(connection)
+    connection.commit()
+
+
+def _read_tickets(connection: psycopg.Connection) -> None:
     connection.execute("select id, body from ticket order by id limit 10").fetchall()
     connection.execute("select count(*) from ticket").fetchall()
-    connection.commit()
 
 
 # What a function may have said of the answer: the request's own options, which a plain read leaves empty.
