@@ -46,7 +46,7 @@ def test_shares_and_what_is_left() -> None:
     assert "| before a write | 95 % | 75 % (6 of 8) |" in text
     assert "| psycopg 3, its defaults | 7.0 (9) | 7.0 (9) | 0.5 (5) | 7.5 | 0 |" in text
     assert "`transaction_open` 4, `write` 3" in text
-    assert text.endswith("Not measured:\n\n* pgpool is not installed")
+    assert text.endswith("Not measured, and why:\n\n* pgpool is not installed")
 
 
 def test_workloads_have_names_of_their_own() -> None:

@@ -32,7 +32,7 @@ def markdown(report: Report) -> str:
         "Milliseconds that the primary spent, and on how many statements:", _table(_times(ways), measured),
         "Batches that pgsplit sent to the primary, by reason:",
         _table({"workload": _words, "reasons": _reasons}, measured),
-        *(["Not measured:\n\n" + "\n".join(not_measured)] if not_measured else [])])
+        *(["Not measured, and why:\n\n" + "\n".join(not_measured)] if not_measured else [])])
 
 
 def _words(row: Row) -> str:
