@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import platform
 import signal
 import subprocess
@@ -69,7 +70,8 @@ def _heading(report: Report, wishes: Wishes) -> str:
         clients.append(f"pgjdbc {pgjdbc.version(wishes.jdbc or pgjdbc.USUAL)}")
     return (f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, Python {platform.python_version()}"
             + (f", fence_wait {wishes.fence_wait}" if wishes.fence_wait else "")
-            + f".\nClients: {', '.join(clients) or 'pgbench'}. ")
+            + f", {os.cpu_count()} cores. Of the CPU time that the machine spent meanwhile,\n"
+            + f"{100 * report.others:.0f} % was that of programs that had nothing to do with this.\nClients: {', '.join(clients) or 'pgbench'}. ")
 
 
 def _commit() -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import contenders
+from bench import contenders, cpu
 from bench.contenders import DIRECT, PGSPLIT, Bench, Contender
 from bench.offload import tally
 from bench.offload.clients import Client, NotHere, Sent, Target, pgbench
@@ -62,6 +63,7 @@ class Report:
     rows: Sequence[Row]
     versions: Mapping[str, str]             # of the ways, and of PostgreSQL
     notes: Sequence[str] = ()               # what is not here
+    others: float = 0.0                     # the share of the machine's CPU time that programs of others spent
 
 
 def measure(wishes: Wishes, say: Callable[[str], None] = lambda line: None) -> Report:
@@ -75,10 +77,12 @@ def measure(wishes: Wishes, say: Callable[[str], None] = lambda line: None) -> R
         run = _Run(bench, wishes)
         run.fill()
         notes = run.start(say)
+        before = cpu.of_machine(), cpu.seconds(os.getpid())
         rows = [run.row(workload, say) for workload in wishes.workloads]
+        everybody, ours = cpu.of_machine() - before[0], cpu.seconds(os.getpid()) - before[1]
         versions = {"PostgreSQL": servers.installation.version,
                     **{way.name: way.version for way in run.ways if way.name != DIRECT}}
-    return Report(rows, versions, notes)
+    return Report(rows, versions, notes, max(0.0, 1 - ours / everybody) if everybody else 0.0)
 
 
 class _Run:
