@@ -66,7 +66,7 @@ def test_a_patient_pgsplit_moves_what_can_move() -> None:
     for row in report.rows:
         assert not row.missing and not row.failed
         direct, split = row.tallies[DIRECT], row.tallies[PGSPLIT]
-        assert direct.share == 0 and direct.total(OWN).calls == 0
+        assert direct.share == 0
         assert row.workload.stands in STANDS
         for kind in (READ, AFTER):
             assert split.total(kind).calls == direct.total(kind).calls > (-1 if kind == AFTER else 0)

@@ -68,10 +68,12 @@ def _heading(report: Report, wishes: Wishes) -> str:
     clients = [f"{name} {metadata.version(name)}" for name in packages]
     if any(row.tallies and row.workload.client.startswith("pgjdbc.") for row in report.rows):
         clients.append(f"pgjdbc {pgjdbc.version(wishes.jdbc or pgjdbc.USUAL)}")
-    return (f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, Python {platform.python_version()}"
-            + (f", fence_wait {wishes.fence_wait}" if wishes.fence_wait else "")
-            + f", {os.cpu_count()} cores. Of the CPU time that the machine spent meanwhile,\n"
-            + f"{100 * report.others:.0f} % was that of programs that had nothing to do with this.\nClients: {', '.join(clients) or 'pgbench'}. ")
+    fence_wait = f", fence_wait {wishes.fence_wait}" if wishes.fence_wait else ""
+    return f"""\
+{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}, Python {platform.python_version()}, \
+{os.cpu_count()} cores{fence_wait}. Of the CPU time that the machine spent meanwhile,
+{100 * report.others:.0f} % was that of programs that had nothing to do with this.
+Clients: {', '.join(clients) or 'pgbench'}. """
 
 
 def _commit() -> str:

@@ -157,7 +157,7 @@ class _Run:
             row.kept = {reason: count - decisions.get(reason, 0) for reason, count in self._decisions().items()
                         if count > decisions.get(reason, 0)}
             row.ran = [(sorter.kind(each), each) for each in counted[0]]
-        return known or frozenset(tally.canonical(each.text) for each in counted[0])
+        return known or frozenset(tally.canonical(each.text) for each in counted[0] if each.role != MONITOR)
 
     def _decisions(self) -> dict[str, int]:
         """How many batches pgsplit has sent to the primary, by reason."""

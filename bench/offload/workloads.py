@@ -55,7 +55,7 @@ ALL = (
     Workload("sqlalchemy-readonly", "sqlalchemy_.read_only_sessions", READ_ONLY,
              "SQLAlchemy ORM, `postgresql_readonly`", package="SQLAlchemy"),
     Workload("django-atomic", "django_.atomic_requests", BEFORE, "Django, ATOMIC_REQUESTS", TOTALS, package="Django"),
-    Workload("django", "django_.no_atomic_requests", AUTOCOMMIT, "Django without", package="Django"),
+    Workload("django", "django_.no_atomic_requests", AUTOCOMMIT, "Django, no ATOMIC_REQUESTS", package="Django"),
     Workload("asyncpg-pool", "asyncpg_.pool", AUTOCOMMIT, "asyncpg, a pool", package="asyncpg"),
     Workload("asyncpg-transactions", "asyncpg_.transactions", BEFORE, "asyncpg, transactions", TOTALS,
              package="asyncpg"),
