@@ -166,6 +166,10 @@ class Catalogue:
         keys = self._functions.get(folded(name))
         return self._flaw_of(keys) if keys else f"{name}: not known"
 
+    def has_function(self, name: str) -> bool:
+        """Whether the database has a function of its own of that name."""
+        return folded(name) in self._functions
+
     def may_define(self, words: list[Token]) -> bool:
         """Whether the statement *words* may change definitions, by what it calls or reads."""
         return any(look is None or look.defines for own in self._own(words) for look in self._every_look(own))

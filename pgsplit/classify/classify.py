@@ -20,7 +20,7 @@ from .definitions import defines
 from .effects import effects_of, ends_of, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
-from .reads import is_constant, why_not_read
+from .reads import is_constant, why_not_read, writes_nothing
 from .set_commands import Change, changes_of, sets_the_stage
 from .transactions import begin_of, end_of
 
@@ -148,6 +148,8 @@ def _known(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None
                         effects=("unknown_effect",) if leaves else ())
     elif "unknown_effect" in facts.effects and words[0].text != "execute" and not catalogue.may_leave(words):
         facts = replace(facts, effects=tuple(effect for effect in facts.effects if effect != "unknown_effect"))
+    if writes_nothing(words) and not catalogue.has_function(words[1].text):
+        facts = replace(facts, writes=False, wrote_nothing=True)
     return replace(facts, defines=defines(words, facts.reason, catalogue))
 
 

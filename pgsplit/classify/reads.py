@@ -7,7 +7,7 @@ from typing import Final
 from ..sql.lexer import Kind, Token
 from . import server_local
 from .calls import MODIFYING, calls_in
-from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
+from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, UNLOCKING
 from .functions import SAFE
 from .options import with_plain_options
 
@@ -23,6 +23,13 @@ def is_constant(words: list[Token]) -> bool:
     return words[0].text == "select" and all(
         token.kind is Kind.NUMBER or (token.kind is not Kind.STRING and token.text in CONSTANT)
         or (token.kind is Kind.STRING and words[index].text in CONSTANT) for index, token in enumerate(words[1:]))
+
+
+def writes_nothing(words: list[Token]) -> bool:
+    """SELECT f() of a built-in function that answers for the server or its session, and takes no argument."""
+    texts = [token.text for token in words]
+    return (texts[0] == "select" and len(words) == 4 and texts[2:] == ["(", ")"] and words[1].kind is Kind.WORD
+            and (texts[1] in UNLOCKING or server_local.is_local_function(texts[1])))
 
 
 def why_not_read(words: list[Token]) -> tuple[str, str, bool]:

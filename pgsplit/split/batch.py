@@ -162,6 +162,8 @@ class Draft:
             self.size += stop - position
             self.requests += 1
             taker = _TAKERS.get(kind)
+            if kind == FLUSH and _synced(inbox, stop):
+                continue            # nobody waits for what it would bring: the client has gone on
             if taker is None:
                 self.end = kind
                 if kind == FUNCTION_CALL:
@@ -249,6 +251,19 @@ class Draft:
             self._refuse("portal_elsewhere")
 
 
+def _synced(inbox: bytearray, position: int) -> bool:
+    """Whether the messages at *position* and behind it go on to a Sync that is there."""
+    end = len(inbox)
+    while (stop := message_end(inbox, position, end, FRONTEND)) >= 0 and stop <= end:
+        if inbox[position] == SYNC:
+            return True
+        if inbox[position] not in _EXTENDED:
+            return False
+        position = stop
+    return False
+
+
+_EXTENDED: Final = frozenset((PARSE, BIND, DESCRIBE, EXECUTE, CLOSE, FLUSH))
 _TAKERS: Final = {
     QUERY: Draft._query,
     PARSE: Draft._parse,

@@ -7,7 +7,7 @@ from typing import Final
 from ..wire import build
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
-from .batch import BIND, DESCRIBE, EXECUTE, PARSE, QUERY, SYNC
+from .batch import BIND, DESCRIBE, EXECUTE, FLUSH, PARSE, QUERY, SYNC
 from .settings import OWN, Ahead
 
 _NAME: Final = OWN.encode() + b"\0"
@@ -44,7 +44,7 @@ def again(batch: bytes, *, rows: bool) -> Ahead | None:
                 return None
             parts.append(build.execute())
             answers += "DC" if rows else "C"
-        elif kind not in (DESCRIBE, SYNC):
+        elif kind not in (DESCRIBE, FLUSH, SYNC):
             return None
     if not answers.endswith("C"):
         return None

@@ -46,12 +46,13 @@ LONGEST: Final = 65536         # bytes of a prologue
 MOST: Final = 200              # statements of one
 
 # A batch that is one BEGIN, or one COMMIT, and nothing else: as a Query, or by the extended protocol with no
-# parameters, at most one format code each, the unnamed portal and no row limit.
+# parameters, at most one format code each, the unnamed portal and no row limit but 1, which counts only where there are
+# rows. A Flush between its messages changes nothing of the answer.
 _EXTENDED: Final = re.compile(
-    rb"(?P<parse>P.{4}\0[^\0]*\0\0\0)?"
-    rb"B.{4}\0[^\0]*\0(?:\0\0|\0\x01..)\0\0(?:\0\0|\0\x01..)"
-    rb"(?P<describe>D\0\0\0\x06P\0)?"
-    rb"E\0\0\0\x09\0\0\0\0[\0\x01]S\0\0\0\x04", re.DOTALL)      # a limit of rows does not count: it gives none
+    rb"(?:(?P<parse>P.{4}\0[^\0]*\0\0\0)(?:H\0\0\0\x04)?)?"
+    rb"B.{4}\0[^\0]*\0(?:\0\0|\0\x01..)\0\0(?:\0\0|\0\x01..)(?:H\0\0\0\x04)?"
+    rb"(?:(?P<describe>D\0\0\0\x06P\0)(?:H\0\0\0\x04)?)?"
+    rb"E\0\0\0\x09\0\0\0\0[\0\x01](?:H\0\0\0\x04)?S\0\0\0\x04", re.DOTALL)
 
 
 class Defaults(NamedTuple):

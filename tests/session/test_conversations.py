@@ -274,6 +274,20 @@ def test_flush_without_sync_keeps_the_batch_on_the_primary():
     talk.cuts()
 
 
+def test_a_flush_that_the_client_does_not_wait_for_keeps_nothing_on_the_primary():
+    """As pg8000 sends them: each message with its Flush, and the Sync behind them."""
+    flushed = build.parse("", "select 1") + build.FLUSH + build.bind() + build.FLUSH + build.execute() + build.FLUSH + S
+    answer = (PARSED, BOUND, ROW, done("SELECT 1"), I)
+    talk = Talk().client(flushed).expect_replica(flushed).replica(*answer).expect_client(*answer)
+    talk.client(flushed).expect_replica(flushed).replica(PARSED, BOUND, error("40001"), I)
+    talk.expect_primary(flushed).primary(*answer).expect_client(*answer)
+
+
+def test_a_flush_with_messages_but_no_sync_behind_it_is_answered():
+    head = build.parse("", "select 1") + build.FLUSH + build.bind()
+    Talk().client(head).expect_primary(head).primary(PARSED).expect_client(PARSED)
+
+
 def test_a_query_without_sync_before_it_ends_the_segment():
     talk = Talk()
     head = build.parse("", "select 1") + build.bind() + build.execute()

@@ -261,6 +261,7 @@ def test_a_transaction_that_a_relay_began_behind_another_one_has_not_read():
     (build.bind("", "b", [b"1"]) + build.execute() + S, None), (build.bind("p", "b") + build.execute("p") + S, None),
     (build.parse("", "begin", [23]) + build.bind() + build.execute() + S, None),
     (build.bind("", "b") + build.execute("", 1) + S, BOUND + done("BEGIN") + T),       # pgjdbc's
+    (build.bind("", "b") + build.FLUSH + build.execute() + build.FLUSH + S, BOUND + done("BEGIN") + T),    # pg8000's
     (build.bind("", "b") + build.execute("", 2) + S, None), (build.bind("", "b") + build.execute(), None),
     (batch("begin") + batch("begin"), None),
 ])
