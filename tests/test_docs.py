@@ -15,6 +15,7 @@ from pgsplit.classify.rules import REASKED, RULES
 from pgsplit.cli import COMMANDS
 from pgsplit.process import arbiter
 from pgsplit.stats import counters
+from pgsplit.stats.offload import KEPT
 from pgsplit.upstream.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +97,12 @@ def test_counters_are_those_of_the_table() -> None:
 def test_rules_are_those_of_the_table() -> None:
     _, shown, _ = re.split(r"<!-- /?rules -->\n", (ROOT / "docs/routing.md").read_text())
     assert shown.strip() == rules_table()
+
+
+def test_what_keeps_reads_is_that_of_the_table() -> None:
+    _, shown, _ = re.split(r"<!-- /?kept -->\n", (ROOT / "docs/routing.md").read_text())
+    rows = (f"| `{group.name}` | {group.words} |" for group in KEPT)
+    assert shown.strip() == "\n".join(["| name | what keeps the read |", "|---|---|", *rows])
 
 
 def test_loggers_exist() -> None:

@@ -102,4 +102,4 @@ class Classifier:
             return
         for key in {sql, fold(sql) or sql} & self._facts.keys():
             self._facts[key] = replace(known, verdict=Verdict.PRIMARY, reason="write_digest", writes=True,
-                                       effect_free=False)
+                                       effect_free=False, parts=())

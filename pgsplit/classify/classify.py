@@ -91,7 +91,7 @@ def _strongest(statements: list[Facts]) -> Facts:
     prepared = any(facts.prepares or facts.deallocates or facts.reason == "sql_prepared_statement"
                    for facts in statements)
     return replace(
-        first, commands=_all(facts.commands for facts in statements),
+        first, parts=tuple(statements), commands=_all(facts.commands for facts in statements),
         effect_free=all(facts.effect_free for facts in statements), writes=any(facts.writes for facts in statements),
         wrote_nothing=all(facts.wrote_nothing for facts in statements),
         effects=_all(facts.effects for facts in statements),

@@ -66,6 +66,7 @@ class Facts:
     hint: str = ""                       # replica or primary, from a comment
     empty: bool = False                  # no statement at all
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
+    parts: tuple[Facts, ...] = ()        # of a text that holds several statements, each one's
     text: bytes = b""                    # as the classifier keeps it, for who counts by it; empty when it is too long
 
 

@@ -26,7 +26,9 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from ..split.decision import Upstream
 from ..split import transaction
+from ..split.reads import NO_READ
 from ..split.repeat import Held
+from ..stats import offload
 from ..stats.histogram import BOUNDS
 from ..upstream.host import GROUND
 from .pyrelay import Event
@@ -113,6 +115,7 @@ DEF REST = 16
 DEF IDLE = 73              # I
 DEF IN_TRANSACTION = 84    # T
 
+cdef int BEFORE_WRITE = offload.BEFORE_WRITE, AFTER_WRITE = offload.AFTER_WRITE
 cdef bytes OPENS_REPLICA = transaction.ON_REPLICA.data, OPENS_PRIMARY = transaction.OPENING.data
 cdef bytes ENDS_ON_REPLICA = transaction.END_ON_REPLICA
 cdef bytes _opened = transaction.OPENED, _ended = transaction.ENDED
@@ -787,7 +790,7 @@ cdef class CRelay:
     # --- repeating (see repeater.py) --------------------------------------------------------------------------
 
     def release(self, Flow flow, context, int64_t fence_ns, int tx, bint tx_wrote, int64_t transaction_ns,
-                int place=0, int ending=0):
+                int place=0, int ending=0, int inside=0):
         """Let known batches pass without the session, from now until `hold`, or until something else comes."""
         cdef Leg leg
         if flow.events or flow.additional is None:
@@ -801,6 +804,8 @@ cdef class CRelay:
             flow.context = context
             flow.routes = context.table.routes
             flow.consistency = context.consistency
+            flow.kept = context.table.kept
+            flow.keeps = <int64_t *> flow.kept.data.as_longlongs
         flow.statements = context.statements
         flow.named_count = 0
         if flow.freshness is not context.freshness:
@@ -813,6 +818,8 @@ cdef class CRelay:
         flow.without = context.without
         flow.sole = context.sole
         flow.holds_begin = context.holds_begin
+        flow.begins_as = context.begins_as
+        flow.inside = max(inside, BEFORE_WRITE)
         flow.writes_nothing = context.writes_nothing
         flow.fence_ns = fence_ns
         flow.tx = tx
@@ -855,7 +862,7 @@ cdef class CRelay:
         return Held(flow.replica, flow.primary, last, flow.tx, flow.tx_wrote, flow.fence_ns, flow.answered_ns,
                     flow.transaction_ns, unnamed, Upstream(flow.unnamed_on),
                     None if flow.primary_unnamed < 0 else bool(flow.primary_unnamed), transaction.Place(flow.place),
-                    flow.ending, flow.opening and running is not None, running, flow.started, sent)
+                    flow.ending, flow.opening and running is not None, running, flow.started, sent, flow.inside)
 
     cdef bint _repeat(self, Flow flow, Leg leg, Py_ssize_t size) except -1:
         """Whether the *size* bytes in the buffer, which have just come, are done with."""
@@ -1033,6 +1040,7 @@ cdef class CRelay:
                 self._waits_no_more(flow)
                 if flow.leg.eof is None and not PyByteArray_GET_SIZE(flow.leg.outbox) and (
                         not PyByteArray_GET_SIZE(flow.client.outbox)):
+                    flow.started = now_ns()
                     self._send_batch(flow, flow.batch.data, flow.batch.size)
                 else:
                     flow.pending = True
@@ -1243,6 +1251,13 @@ cdef class CRelay:
             flow.ending = ending
             if flow.place == HELD:
                 flow.place = ON_REPLICA
+        else:
+            if route.begins:
+                flow.inside = flow.begins_as
+            elif flow.opening:
+                flow.inside = route.moves
+            elif route.writes:
+                flow.inside = AFTER_WRITE
         flow.opening = False
         if not on_replica:
             flow.fence_ns = now
@@ -1287,7 +1302,11 @@ cdef class CRelay:
         route.backend += messages
         route.texts += flow.texts
         route.buckets[side][low] += 1
-        route.total_us[side] += microseconds
+        route.total_us[flow.way] += microseconds
+        if flow.way == INSIDE and route.reads:
+            middle = 2 * (flow.inside if route.kept < 0 or flow.inside == AFTER_WRITE else route.kept)
+            flow.keeps[middle] += 1
+            flow.keeps[middle + 1] += microseconds
         if status == IDLE:
             flow.transaction_ns = 0
         elif not flow.transaction_ns:

@@ -55,19 +55,24 @@ cdef class Route:
 
     cdef readonly object repeat
     cdef public bint valid
-    cdef bint read, wrote, begins, commits
+    cdef bint read, wrote, begins, commits, reads, writes
+    cdef int kept, moves
     cdef bytes tag, text
     cdef tuple decisions
     cdef long long calls[WAYS]
     cdef long long autocommits, frontend, backend, texts
     cdef long long buckets[2][BUCKETS]
-    cdef long long total_us[2]
+    cdef long long total_us[WAYS]
 
     def __init__(self, repeat):
         self.repeat = repeat
         self.valid = True
         self.read = repeat.read
         self.wrote = not repeat.facts.wrote_nothing
+        self.kept = repeat.kept
+        self.reads = self.kept != NO_READ
+        self.writes = repeat.writes
+        self.moves = repeat.moves
         self.begins = repeat.begins
         self.commits = repeat.commits
         self.tag = repeat.tag
@@ -84,13 +89,12 @@ cdef class Route:
         counted.autocommits, counted.frontend = self.autocommits, self.frontend
         counted.backend, counted.texts = self.backend, self.texts
         counted.buckets = [[self.buckets[side][at] for at in range(bound_count + 1)] for side in range(2)]
-        counted.total_us = [self.total_us[0], self.total_us[1]]
+        counted.total_us = [self.total_us[way] for way in range(WAYS)]
         self.autocommits = self.frontend = self.backend = self.texts = 0
         cdef int one, other
         for one in range(WAYS):
-            self.calls[one] = 0
+            self.calls[one] = self.total_us[one] = 0
         for one in range(2):
-            self.total_us[one] = 0
             for other in range(BUCKETS):
                 self.buckets[one][other] = 0
         return counted
@@ -167,6 +171,9 @@ cdef class Flow:
     cdef int consistency
     cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx
+    cdef array kept             # where reads in transactions on the primary are counted
+    cdef int64_t *keeps
+    cdef int inside, begins_as  # see split/reads.py
     cdef int place              # of the transaction that tx tells of; see split/transaction.py
     cdef int ending             # ends of transactions that the replica has not answered
     cdef bint opening           # the batch was sent behind the opening of its transaction

@@ -8,7 +8,9 @@ from typing import Final
 
 from ..split.batch import Batch
 from ..split.decision import Decision, Upstream
+from ..split.reads import NOWHERE, Reads
 from ..split.repeat import Held
+from ..split.transaction import Place
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import place
@@ -37,6 +39,7 @@ class SessionCounter:
         "_stats",
         "answered_ns",
         "primary",
+        "reads",
         "recent",
         "replica",
         "transaction_ns",
@@ -45,6 +48,7 @@ class SessionCounter:
     def __init__(self, stats: ListenerStats, digests: Digests) -> None:
         self._stats = stats
         self._digests = digests
+        self.reads = Reads(stats.reads)
         self._in_transaction = False
         self._errors = 0                # of the answer that is being passed on
         self._reasks = 0
@@ -123,10 +127,16 @@ class SessionCounter:
             self.answered_ns = held.answered_ns
             self.transaction_ns = held.transaction_ns
             self._in_transaction = held.tx != IDLE
+            self.reads.inside = held.inside if held.tx != IDLE and held.place is Place.PRIMARY else NOWHERE
 
     def answered(self, upstream: Upstream, batch: Batch, now_ns: int, tx: int) -> None:
-        """*batch* is answered, at *now_ns* (monotonic), and left the transaction status *tx*."""
+        """*batch*, or an inquiry of pgsplit's own, is answered, at *now_ns* (monotonic), and left the
+        transaction status *tx*.
+        """
         stats, text = self._stats, batch.text
+        if batch.inquiry is not None:
+            stats.own.add(upstream.text, batch.inquiry.kind, now_ns - batch.started)
+            return
         bucket, microseconds = place(now_ns - batch.started)
         histogram = stats.latency_replica if upstream is Upstream.DEFAULT else stats.latency_primary
         histogram.counts[bucket] += 1
@@ -140,6 +150,7 @@ class SessionCounter:
             usage.errors += self._errors
             usage.reasks += self._reasks
             self._errors = self._reasks = 0
+        self.reads.answered(upstream, batch, microseconds, open_=tx != IDLE)
         self.answered_ns = now_ns
         if tx == IDLE:
             self.transaction_ns = 0

@@ -16,6 +16,7 @@ import gevent
 
 from ..split.repeat import Held
 from ..split.transaction import Place
+from ..stats.offload import BEFORE_WRITE
 from ..upstream.stream import READ, WRITE, Tls, close_notify
 from .leg import Leg
 from .repeater import Repeater
@@ -124,16 +125,17 @@ class PyRelay:
     # --- repeating --------------------------------------------------------------------------------
 
     def release(self, flow: Flow, context: Context, fence_ns: int, tx: int, tx_wrote: bool,
-                transaction_ns: int, place: Place = Place.PRIMARY, ending: int = 0) -> None:
+                transaction_ns: int, place: Place = Place.PRIMARY, ending: int = 0,
+                inside: int = BEFORE_WRITE) -> None:
         """Let known batches pass without the session, from now until `hold`, or until something else comes.
 
-        *place*: where the transaction is, of which *tx* tells. *ending*: see `Held`.
+        *place*: where the transaction is, of which *tx* tells. *ending*, *inside*: see `Held`.
         """
         if flow.events or any(leg.inbox or leg.outbox or leg.eof is not None for leg in flow.legs()):
             return
         if flow.repeater is None:
             flow.repeater = Repeater(context)
-        flow.repeater.release(fence_ns, tx, tx_wrote, transaction_ns, place, ending)
+        flow.repeater.release(fence_ns, tx, tx_wrote, transaction_ns, place, ending, inside)
 
     def hold(self, flow: Flow) -> Held | None:
         """Repeat no more: what has been done since `release`, or None when that has been told already."""

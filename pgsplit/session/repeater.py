@@ -14,6 +14,7 @@ from ..split.decision import Decision, Upstream
 from ..split.repeat import Held
 from ..split.transaction import END_ON_REPLICA, ENDED, ON_REPLICA, OPENED, OPENING, Place, answer_to
 from ..stats.histogram import place
+from ..stats.offload import AFTER_WRITE, BEFORE_WRITE
 from ..upstream.host import GROUND
 from ..wire.messages import IDLE, IN_TRANSACTION
 from .leg import Leg
@@ -38,6 +39,7 @@ class Repeater:
         "_batch",
         "_context",
         "_ending",
+        "_inside",
         "_last",
         "_opening",
         "_parse",
@@ -69,12 +71,13 @@ class Repeater:
         self.leg: Leg | None = None         # the upstream that has a batch
         self._route: Route | None = None    # of that batch
         self._batch = b""
-        self._begin(IDLE, False, Place.PRIMARY, 0)
+        self._begin(IDLE, False, Place.PRIMARY, 0, BEFORE_WRITE)
 
-    def _begin(self, tx: int, tx_wrote: bool, place: Place, ending: int) -> None:
+    def _begin(self, tx: int, tx_wrote: bool, place: Place, ending: int, inside: int) -> None:
         self._tx = tx
         self._place = place
         self._ending = ending
+        self._inside = max(inside, BEFORE_WRITE)
         self._opening = False           # the batch was sent behind the opening of its transaction
         self._tx_wrote = tx_wrote
         self._replica = self._primary = 0
@@ -88,8 +91,9 @@ class Repeater:
         self._started = 0
         self._way = REPLICA
 
-    def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int, place: Place, ending: int) -> None:
-        self._begin(tx, tx_wrote, place, ending)
+    def release(self, fence_ns: int, tx: int, tx_wrote: bool, transaction_ns: int, place: Place, ending: int,
+                inside: int) -> None:
+        self._begin(tx, tx_wrote, place, ending, inside)
         self._transaction_ns = transaction_ns
         self.fence_ns = fence_ns
         self.on = self.let = True
@@ -109,7 +113,8 @@ class Repeater:
         self.leg = self._route = None
         return Held(self._replica, self._primary, self._last, self._tx, self._tx_wrote, self.fence_ns,
                     self._answered_ns, self._transaction_ns, self._unnamed, self._unnamed_on, self._primary_unnamed,
-                    self._place, self._ending, self._opening and running is not None, running, self._started, sent)
+                    self._place, self._ending, self._opening and running is not None, running, self._started, sent,
+                    self._inside)
 
     # --- client -> upstream -------------------------------------------------------------------------------
 
@@ -304,6 +309,12 @@ class Repeater:
             if (self._tx == IDLE or ends) and (route.wrote or (ends and self._tx_wrote)):
                 self._context.publish(now)
             self._tx_wrote = status != IDLE and (self._tx_wrote or route.wrote)
+            if route.begins:
+                self._inside = self._context.begins_as
+            elif self._opening:
+                self._inside = route.moves
+            elif route.writes:
+                self._inside = AFTER_WRITE
         if self._place is Place.HELD and on_replica:
             self._place = Place.REPLICA
         self._ending = ending if on_replica else self._ending
@@ -329,7 +340,11 @@ class Repeater:
         counted.backend += messages
         counted.texts += self._texts
         counted.buckets[upstream][bucket] += 1
-        counted.total_us[upstream] += microseconds
+        counted.total_us[way] += microseconds
+        if way == INSIDE and route.reads:
+            group = 2 * (self._inside if route.kept < 0 or self._inside == AFTER_WRITE else route.kept)
+            self._context.table.kept[group] += 1
+            self._context.table.kept[group + 1] += microseconds
         if status != IDLE:
             if not self._transaction_ns:
                 self._transaction_ns = self._started

@@ -10,11 +10,13 @@ from typing import Any, Final, Protocol
 
 from ..classify.facts import Facts
 from ..split.batch import Batch
+from ..split.reads import NO_READ
 from ..split.repeat import Repeat, repeat_of
 from ..split.statements import Statement
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import BOUNDS, Histogram
+from ..stats.offload import BEFORE_WRITE, group_of
 from ..upstream.host import GROUND
 from .counting import STATEMENTS, Answered
 
@@ -45,19 +47,24 @@ class Counted:
         self.backend = 0
         self.texts = 0                      # texts that came with them
         self.buckets = [[0] * BUCKETS, [0] * BUCKETS]       # of the replica's and the primary's latencies
-        self.total_us = [0, 0]
+        self.total_us = [0] * WAYS
 
 
 class Route:
     """Where a text goes, as PyRelay keeps it."""
 
-    __slots__ = ("begins", "commits", "counted", "decisions", "read", "repeat", "tag", "valid", "wrote")
+    __slots__ = ("begins", "commits", "counted", "decisions", "kept", "moves", "read", "reads", "repeat", "tag",
+                 "valid", "writes", "wrote")
 
     def __init__(self, repeat: Repeat) -> None:
         self.repeat = repeat
         self.decisions = repeat.decisions
         self.read = repeat.read
         self.wrote = not repeat.facts.wrote_nothing
+        self.kept = repeat.kept
+        self.reads = self.kept != NO_READ
+        self.writes = repeat.writes
+        self.moves = repeat.moves
         self.begins = repeat.begins
         self.commits = repeat.commits
         self.tag = repeat.tag
@@ -84,6 +91,7 @@ class FlowTable:
         self.routes: dict[bytes, Any] = {}
         self._make = make
         self._stats = stats
+        self.kept = stats.reads.kept
         self._digests = digests
         self._entries = entries
 
@@ -141,14 +149,26 @@ class FlowTable:
         else:
             stats.transactions += counted.autocommits
             stats.transactions_commit += counted.autocommits
+        if repeat.kept != NO_READ:
+            self._add_reads(repeat, counted)
         usage = self._digests.of(facts.text)
         usage.calls = [usage.calls[0] + on_replica, usage.calls[1] + calls - on_replica - counted.calls[HERE]]
         usage.reason = next(decision.reason for decision, number in zip(repeat.decisions, counted.calls, strict=True)
                             if number)
-        for histogram, buckets, total in ((stats.latency_replica, counted.buckets[0], counted.total_us[0]),
-                                          (stats.latency_primary, counted.buckets[1], counted.total_us[1])):
+        replica_us = counted.total_us[REPLICA]
+        for histogram, buckets, total in (
+                (stats.latency_replica, counted.buckets[0], replica_us),
+                (stats.latency_primary, counted.buckets[1], sum(counted.total_us) - replica_us)):
             for each in (histogram, usage.latency):
                 _add_buckets(each, buckets, total)
+
+    def _add_reads(self, repeat: Repeat, counted: Counted) -> None:
+        """Those in a transaction on the primary are counted already: what keeps them is the session's to know."""
+        reads = self._stats.reads
+        reads.replica += counted.calls[REPLICA]
+        reads.replica_us += counted.total_us[REPLICA]
+        for way in (PRIMARY, WITHOUT, ORDERED, SOLE):
+            reads.keep(group_of(repeat.decisions[way].reason), counted.calls[way], counted.total_us[way])
 
 
 def _add_buckets(histogram: Histogram, buckets: list[int], total_us: int) -> None:
@@ -175,6 +195,7 @@ class Context:
     cleared: int = -1
     ordered: int = -1           # the state of GROUND for which the operator has sent its reads to the primary
     without: bool = False       # there is no replica, and reads go to the primary for it
+    begins_as: int = BEFORE_WRITE     # as what one that goes to the primary keeps a read
     holds_begin: bool = False   # a plain BEGIN is the session's to answer
     sole: bool = False          # there is one upstream, in the additional one's place
     want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that

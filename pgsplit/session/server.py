@@ -479,6 +479,10 @@ class ActiveSession:
     def transaction_ns(self) -> int:
         return self.counter.transaction_ns
 
+    @property
+    def inside(self) -> int:
+        return self.counter.reads.inside
+
     def repeated(self, held: Held) -> None:
         self.counter.repeated(held)
 

@@ -56,6 +56,10 @@ class Repeats(Protocol):
     def transaction_ns(self) -> int:
         """When the open transaction began; 0: there is none."""
 
+    @property
+    def inside(self) -> int:
+        """See `split.reads.Reads`."""
+
 
 class Session:
     """*freshness* is the session's way to its read cluster; *publish* is the board's, and *define* for changes of
@@ -183,9 +187,10 @@ class Session:
             return
         self._repeats.context.without = self.splitter.without_replica
         self._repeats.context.holds_begin = self.splitter.holds_begin
+        self._repeats.context.begins_as = self.splitter.begins_as
         transaction = self.splitter.transaction
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
-                           self._repeats.transaction_ns, transaction.place, transaction.ending)
+                           self._repeats.transaction_ns, transaction.place, transaction.ending, self._repeats.inside)
 
     def hold(self) -> None:
         """Take over from the relay what it has done. For whoever looks at the session, or decides about it."""
@@ -261,6 +266,8 @@ class Session:
                     self._done(Upstream.ADDITIONAL, step.batch, now)
             elif step.action is Action.CUT:
                 self.relay.cut(leg, step.start, step.size)
+                if step.batch is not None:
+                    self._answered(Upstream.ADDITIONAL, step.batch, time.monotonic_ns(), self.splitter.tx)
             else:
                 break
             if step.reply:

@@ -200,6 +200,7 @@ class Answers:
             del self._state.primary[0]
             self._state.inquiries -= 1
             batch.inquiry.done()
+            return Step(Action.CUT, stop, batch=batch)
         elif kind == ERROR or stop > end:
             batch.inquiry.failed(error_fields(body).sqlstate if kind == ERROR else "54000")
         else:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from ..classify.facts import Facts
 from ..classify.transactions import Begin
 from ..errors import ProtocolViolation
+from ..stats.offload import BEFORE_WRITE
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .decision import Decision
@@ -38,10 +39,10 @@ PARAMETER_DESCRIPTION: Final = ord("t")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
-                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "plain",
-                 "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement", "tags",
-                 "texts", "traced", "uses", "wrote")
+    __slots__ = ("ahead", "aside", "begins", "begins_as", "bound", "closed", "decision", "effect_free", "empty",
+                 "failed", "given", "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing",
+                 "plain", "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement",
+                 "tags", "texts", "traced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -65,6 +66,7 @@ class Batch:
         self.statement: Statement | None = None  # the unnamed statement as it is after the batch
         self.uses: bytes | None = None           # the one statement of an earlier batch that it is about
         self.begins: Begin | None = None         # a BEGIN ahead of what else it runs, where a replica gets both
+        self.begins_as = BEFORE_WRITE  # as what its transaction keeps a read at first (stats/offload.py)
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come

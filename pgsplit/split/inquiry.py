@@ -30,6 +30,9 @@ class Asker(Protocol):
 
 
 class Inquiry(Protocol):
+    """*kind*: as which it is counted (stats/own.py)."""
+
+    kind: str
     data: bytes
 
     def take(self, kind: int, body: bytes) -> None:
@@ -51,6 +54,7 @@ class StateInquiry:
 
     def __init__(self, asker: Asker, user: str, pins: Iterable[str], options: Iterable[str], *,
                  functions: bool, differing: Collection[str], own: bool) -> None:
+        self.kind = "functions" if functions else "settings"
         self._asker = asker
         self._own = own
         self._user = user.encode(errors="surrogateescape")
@@ -102,6 +106,8 @@ class StateInquiry:
 
 class DescribeInquiry:
     """What the primary says of a prepared statement: its parameters and its result."""
+
+    kind = "statement"
 
     def __init__(self, asker: Asker, statement: Statement) -> None:
         self._asker = asker

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ..classify.facts import Facts, Tx, Verdict
+from ..stats.offload import AFTER_WRITE
 from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream
+from .reads import kept_by_text, writes
 from .transaction import Place
 
 # The word of the CommandComplete that a statement ends with, by its first word.
@@ -36,6 +38,20 @@ class Repeat(NamedTuple):
         """By how it came to be repeated: see `session.routes`."""
         here = TRANSACTION_ENDED if self.commits else BEGIN_HELD
         return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here)
+
+    @property
+    def kept(self) -> int:
+        """How it counts among the reads (see `reads.kept_by_text`)."""
+        return kept_by_text(self.facts)
+
+    @property
+    def writes(self) -> bool:
+        return writes(self.facts)
+
+    @property
+    def moves(self) -> int:
+        """As what a transaction keeps a read that this one has opened on the primary."""
+        return AFTER_WRITE if self.kept < 0 else self.kept
 
     @property
     def read(self) -> bool:
@@ -74,6 +90,7 @@ class Held(NamedTuple):
     running: Decision | None              # of the batch that is not answered yet
     started_ns: int
     sent: bytes                           # that batch, where it is no more in the client's inbox
+    inside: int                           # as what the open transaction keeps the next read (see `reads.Reads`)
 
 
 def repeat_of(facts: Facts) -> Repeat | None:

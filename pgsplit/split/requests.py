@@ -19,7 +19,7 @@ from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import ON_REPLICA, OPENING
+from .transaction import ON_REPLICA, OPENING, PLAIN
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -137,6 +137,7 @@ class Requests:
         if opening:
             batch.ahead.extend((kind, None) for kind in OPENING.answers)
             batch.opens = decision.upstream is Upstream.ADDITIONAL
+            batch.begins_as = state.begins_as(PLAIN)
         batch.texts = [state.text_facts(statement.sql) for statement in draft.parsed] if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
             self._note_unnamed(draft, batch)
@@ -356,6 +357,7 @@ class Requests:
             begin, *stage = state.transaction.opening()
             ahead[:0] = [begin, *untouched, *stage]     # what the transaction itself sets comes last
             untouched = []
+            batch.begins_as = state.begins_as(state.transaction.begin)
             state.unsettled |= bool(state.transaction.touched)
             state.transaction.end()
             batch.opens = True
@@ -396,6 +398,7 @@ class Requests:
         state = self._state
         batch.requests = draft.requests
         state.note_operations(draft, batch)
+        state.note_begin(batch, batch.bound)
         batch.plain = not batch.opens and batch.kind != FLUSH and len(batch.bound) == 1 and (
             state.is_plain(batch.bound[0]))
         state.note_effects(batch.bound, plain=batch.plain)

@@ -184,6 +184,11 @@ class Splitter:
         return state.has_replica and not state.sole and state.transaction.may_hold(PLAIN)
 
     @property
+    def begins_as(self) -> int:
+        """As what a plain BEGIN that goes to the primary keeps a read there (stats/offload.py)."""
+        return self._state.begins_as(PLAIN)
+
+    @property
     def without_replica(self) -> bool:
         return self._state.without_replica
 

@@ -9,12 +9,15 @@ from typing import Final
 from ..classify.facts import DOUBT, HINTABLE, Facts, Tx, Verdict
 from ..classify.function_call import facts_of_call
 from ..classify.set_commands import ALL, Change
+from ..classify.transactions import READ_COMMITTED, Begin
+from ..stats.offload import BEFORE_WRITE, BY_NAME
 from ..wire import build
 from ..wire.framing import HEADER
 from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
+from .reads import statements
 from .settings import LOGIN, Ahead, Settings, changed, empty, set_config
 from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
@@ -113,6 +116,29 @@ class State:
             self.plain_strings = value == "on"
         elif name == "client_encoding":
             self.unsafe_encoding = value.upper() in UNSAFE_ENCODINGS
+
+    def begins_as(self, begin: Begin | None) -> int:
+        """As what a read is kept that comes first in a transaction which *begin* opens on the primary. None: one that
+        is not understood.
+        """
+        defaults = self.transaction.defaults
+        isolation = (begin and begin.isolation) or defaults.isolation
+        read_only = defaults.read_only if begin is None or begin.read_only is None else begin.read_only
+        if isolation not in ("", READ_COMMITTED):
+            return BY_NAME["read_only" if read_only else "isolation"]
+        if self.route == "primary":
+            return BY_NAME["asked_for"]
+        if self.pins:
+            return BY_NAME["pinned"]
+        if not self.has_replica:
+            return BY_NAME["no_replica"]
+        return BY_NAME["read_only"] if read_only else BEFORE_WRITE
+
+    def note_begin(self, batch: Batch, bound: list[Facts]) -> None:
+        """For who counts: *batch*, with *bound* now in it, may open a transaction on the primary."""
+        for facts in statements(bound):
+            if facts.tx is Tx.BEGIN and not batch.opens:
+                batch.begins_as = self.begins_as(facts.begins)
 
     @property
     def repeats(self) -> bool:

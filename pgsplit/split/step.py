@@ -18,7 +18,8 @@ class Action(Enum):
     CLOSE = auto()      # the client has said goodbye
     PASS = auto()       # upstream -> client: `data`, then the first `size` bytes; `consume` bytes of the client's
                         # inbox are done
-    CUT = auto()        # drop `size` bytes at `start` of the upstream's inbox, put `data` in their place
+    CUT = auto()        # drop `size` bytes at `start` of the upstream's inbox, put `data` in their place; `batch`: an
+                        # inquiry of pgsplit's own that is answered by them
     RETRY = auto()      # as CUT; the replica's answer is void and its batch goes to the primary
 
 

@@ -104,6 +104,7 @@ class Stream:
         state.note_effects(bound)
         for facts in parsed if draft.query is None else bound:
             self._observer.text(facts.parsed)
+        state.note_begin(segment, bound)
         segment.bound += bound
         segment.texts += parsed
         segment.wrote |= not all(facts.wrote_nothing for facts in bound)

@@ -6,6 +6,8 @@ from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .histogram import Histogram
+from .offload import ReadStats
+from .own import Own
 
 
 class Counter(NamedTuple):
@@ -67,14 +69,16 @@ ALL: Final = (*ENVOY, *OWN)
 class ListenerStats:
     """Plain ints, one attribute a counter, and what is counted by reason: decisions and re-asks."""
 
-    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "reasks_by",
-                 "traffic")
+    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "own", "reads",
+                 "reasks_by", "traffic")
 
     if TYPE_CHECKING:      # the slots of the table
         decisions: dict[tuple[str, str], int]
         reasks_by: dict[str, int]
         latency_primary: Histogram
         latency_replica: Histogram
+        own: Own
+        reads: ReadStats
         traffic: array[int]
 
         def __getattr__(self, name: str) -> int: ...
@@ -87,6 +91,8 @@ class ListenerStats:
         self.reasks_by = {}                  # SQLSTATE
         self.latency_primary = Histogram()
         self.latency_replica = Histogram()
+        self.own = Own()
+        self.reads = ReadStats()
         self.traffic = array("q", (0, 0))    # bytes_received and bytes_sent; relays count into it
 
     def session_began(self, *, tls: bool, upstream_tls: bool) -> None:
@@ -109,6 +115,8 @@ class ListenerStats:
             totals[f"{root}.decisions.{upstream}.{reason}"] = count
         for sqlstate, count in self.reasks_by.items():
             totals[f"{root}.reasks.{sqlstate}"] = count
+        totals.update(self.reads.to_dict(root))
+        totals.update(self.own.to_dict(root))
         totals.update(self.latency_replica.to_dict(f"{root}.latency_replica_us"))
         totals.update(self.latency_primary.to_dict(f"{root}.latency_primary_us"))
         return totals

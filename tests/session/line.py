@@ -74,8 +74,8 @@ class Line:
         return route
 
     def release(self, tx: int = ord("I"), fence_ns: int = 0, tx_wrote: bool = False, place: Place = Place.PRIMARY,
-                ending: int = 0) -> None:
-        self.relay.release(self.flow, self.context, fence_ns, tx, tx_wrote, 0, place, ending)
+                ending: int = 0, inside: int = -1) -> None:
+        self.relay.release(self.flow, self.context, fence_ns, tx, tx_wrote, 0, place, ending, inside)
         self.woken = gevent.spawn(self.relay.wait, self.flow)
         gevent.sleep(0)
 

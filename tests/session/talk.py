@@ -86,6 +86,8 @@ class Sides:
 class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
+    classify = staticmethod(facts)
+
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536, transactions: str = "primary") -> None:
         self.script: list[Callable[[], bool]] = []
@@ -178,12 +180,12 @@ class Talk:
         self._rows: tuple[Side, int] | None = None
         self.rows = 0             # that passed without the session
         self.messages = 0         # of servers
-        splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
+        splitter = Splitter(self.classify, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
                             transaction=Transaction(self._transactions, Defaults("read committed")))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
-                               lost_replica=self.lost.append, answered=lambda upstream, batch, now, tx: None,
+                               lost_replica=self.lost.append, answered=self.answered,
                                remember_write=self.remembered.append)
         self.session.run()
         for step in self._steps:      # what is looked at behind the session's end
@@ -263,6 +265,8 @@ class Talk:
 
     def _publish(self, now: int) -> None:
         self.published += 1
+
+    def answered(self, upstream: Upstream, batch: Batch, now: int, tx: int) -> None: ...
 
     def frontend(self, messages: int) -> None: ...
 
