@@ -16,6 +16,7 @@ from pgsplit.cli import COMMANDS
 from pgsplit.process import arbiter
 from pgsplit.stats import counters
 from pgsplit.stats.offload import KEPT
+from pgsplit.stats.own import KINDS
 from pgsplit.upstream.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,6 +104,12 @@ def test_what_keeps_reads_is_that_of_the_table() -> None:
     _, shown, _ = re.split(r"<!-- /?kept -->\n", (ROOT / "docs/routing.md").read_text())
     rows = (f"| `{group.name}` | {group.words} |" for group in KEPT)
     assert shown.strip() == "\n".join(["| name | what keeps the read |", "|---|---|", *rows])
+
+
+def test_own_questions_are_those_of_the_table() -> None:
+    _, shown, _ = re.split(r"<!-- /?own -->\n", OPERATIONS)
+    rows = (f"| `{kind.name}` | {kind.words} |" for kind in KINDS)
+    assert shown.strip() == "\n".join(["| kind | what is asked |", "|---|---|", *rows])
 
 
 def test_loggers_exist() -> None:

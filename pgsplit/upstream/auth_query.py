@@ -6,6 +6,7 @@ gets there but its name, and that as a parameter. (CVE-2025-12819 was a client's
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from ..auth.secret import Secret
@@ -48,9 +49,11 @@ def ask(manager: ClusterManagerLike, listener: Listener, secret: Secret, user: s
             if why := manager.why_not_write(listener.write_cluster, connection.reached):
                 raise CannotAsk(f"{connection.name}: {why}")
             stream.be_patient(manager.cluster(listener.write_cluster).connect_timeout)
+            sent_ns = time.monotonic_ns()
             stream.write(build.parse("", listener.auth_query)
                          + build.bind(values=[user.encode(errors="surrogateescape")]) + build.execute() + build.SYNC)
             rows, failure = take_rows(stream)
+            manager.asked(listener.write_cluster, False, "users", time.monotonic_ns() - sent_ns)
             if failure is not None:
                 raise failure
             return _secret_of(rows, user)

@@ -18,6 +18,7 @@ from ..config.model import Cluster as ClusterConfig
 from ..config.model import Config
 from ..errors import ServerError
 from ..split.fence import NEVER, Ring
+from ..stats.own import Own
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .terms import OwnTimelines, Terms, Timelines
@@ -126,6 +127,7 @@ class ClusterManager:
     def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
                  demoted: Callable[[], None] = lambda: None) -> None:
         self._clusters: dict[str, Cluster] = {}
+        self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
         self._demoted = demoted
         self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name),
                            Terms(timelines or OwnTimelines()), self._look_at_demotion)
@@ -414,9 +416,15 @@ class ClusterManager:
                                   severity="FATAL")
             self._changed.wait(min(left, POLL))
 
+    def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int) -> None:
+        """A server of the cluster has answered a question of pgsplit's own (stats/own.py) after *nanoseconds*."""
+        self._own.setdefault(cluster_name, Own()).add("replica" if in_recovery else "primary", kind, nanoseconds)
+
     def counters(self) -> dict[str, int]:
         """Envoy's names: `cluster.<name>.membership_total`, `cluster.<name>.<host>.upstream_cx_active` …"""
         totals: dict[str, int] = {}
+        for name, own in self._own.items():
+            totals.update(own.to_dict(f"cluster.{name}"))
         for cluster in self._clusters.values():
             prefix = f"cluster.{cluster.name}"
             totals[f"{prefix}.membership_total"] = len(cluster.hosts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -80,6 +81,7 @@ class ClusterManagerLike(Protocol):
     def server_of(self, connection: UpstreamConnection, /) -> Judged | None: ...
     def await_server(self, connection: UpstreamConnection, as_of_ns: int, /) -> Judged | None: ...
     def why_not_write(self, cluster_name: str, reached: Reached | None, /) -> str: ...
+    def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int, /) -> None: ...
 
 
 class UpstreamConnection:
@@ -207,7 +209,9 @@ class UpstreamConnection:
             self._connected.write(QUESTION)         # it waits there for the server to be ready, and nobody waits for it
         self.session = finish(self._connected)
         if self._asks:
+            ready_ns = time.monotonic_ns()              # from here on the server works on it
             self.reached = take(self._connected)
+            self._manager.asked(self.cluster_name, self.in_recovery, "identity", time.monotonic_ns() - ready_ns)
         if self.host is not None:
             self.host.logged_in(self.session.parameters.get("server_version", ""), self.protocol, self._agreed)
         self._connected.be_patient(None)

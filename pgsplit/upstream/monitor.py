@@ -73,6 +73,7 @@ class MonitorConnection:
         self._connection: UpstreamConnection | None = None
         self._lock = Semaphore()
         self._ready = False
+        self._sent_ns = 0
         self._segment_size, self._block_size = 16 << 20, 8192
 
     @property
@@ -111,8 +112,7 @@ class MonitorConnection:
             connection.log_in(credentials, first)
             self._connection = connection
             identity, standby = self._identify()
-            self._write(build.parse("sample", SAMPLE.format(standby=standby)) + build.SYNC)
-            self._rows(0)
+            self._ask("identity", build.parse("sample", SAMPLE.format(standby=standby)) + build.SYNC, 0)
             self._ready = True
         except BaseException:
             self.close()
@@ -128,15 +128,14 @@ class MonitorConnection:
 
     def _identify(self) -> tuple[Identity, str]:
         """Which server it is, and the expression that tells its timeline while it is a standby."""
-        self._write(build.query(IDENTIFY))
-        started, address, port, segment, block, may_see, may_control = self._row(7)
+        started, address, port, segment, block, may_see, may_control = self._ask_row(
+            "identity", build.query(IDENTIFY), 7)
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
         self.host.server = f"{address}:{port}" if address is not None else ""
         self.sees_timelines = may_see == "t"
         known = [part for part, may in ((RECEIVED, may_see), (CONTROLLED, may_control)) if may == "t"]
         try:
-            self._write(build.query(SYSTEM))
-            system = self._row(1)[0] or ""
+            system = self._ask_row("identity", build.query(SYSTEM), 1)[0] or ""
         except ServerError:
             system = ""          # the monitor may not ask; the start time still tells servers apart
         return Identity(system, int(started or 0)), f"coalesce({', '.join(known)})" if known else "null"
@@ -144,19 +143,17 @@ class MonitorConnection:
     def configuration(self, known: Configuration | None) -> Configuration:
         """What the server's configuration says; *known* where that has not been loaded again since."""
         with self._lock:
-            self._write(build.query(LOADED))
-            loaded = self._row(1)[0] or ""
+            loaded = self._ask_row("health", build.query(LOADED), 1)[0] or ""
             if known is not None and known.loaded == loaded:
                 return known        # the time of the last reload, or of the start
-            self._write(build.query(CONFIGURATION))
-            values = tuple((name or "", value or "") for name, value in self._rows(2))
-            self._write(build.query(COLLATIONS))
-            return Configuration(loaded, values, self._row(1)[0] or "")
+            values = tuple((name or "", value or "")
+                           for name, value in self._ask("configuration", build.query(CONFIGURATION), 2))
+            return Configuration(loaded, values, self._ask_row("configuration", build.query(COLLATIONS), 1)[0] or "")
 
     def sample(self) -> Position:
         with self._lock:
             self.ask()
-            return self.answer()
+            return self.answer("health")
 
     def lock(self) -> Semaphore:
         """Held from `ask` to `answer` by whoever asks several hosts at once."""
@@ -165,8 +162,9 @@ class MonitorConnection:
     def ask(self) -> None:
         self._write(ROUND)
 
-    def answer(self) -> Position:
-        recovery, lsn, insert, timeline = self._row(4)
+    def answer(self, kind: str) -> Position:
+        """*kind*: as which it is counted (stats/own.py)."""
+        recovery, lsn, insert, timeline = self._row(kind, 4)
         position = parse_lsn(lsn) if lsn else 0
         return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
                         self._normalised(parse_lsn(insert)) if insert else 0,
@@ -175,19 +173,28 @@ class MonitorConnection:
     def _normalised(self, lsn: int) -> int:
         return normalise(lsn, self._segment_size, self._block_size)
 
+    def _ask(self, kind: str, data: bytes, columns: int) -> list[list[str | None]]:
+        self._write(data)
+        return self._rows(kind, columns)
+
+    def _ask_row(self, kind: str, data: bytes, columns: int) -> list[str | None]:
+        self._write(data)
+        return self._row(kind, columns)
+
     def _write(self, data: bytes) -> None:
         if self._connection is None or self._connection.stream is None:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
+        self._sent_ns = time.monotonic_ns()
         self._connection.stream.write(data)
 
-    def _row(self, columns: int) -> list[str | None]:
+    def _row(self, kind: str, columns: int) -> list[str | None]:
         """The one row of an answer."""
-        rows = self._rows(columns)
+        rows = self._rows(kind, columns)
         if len(rows) != 1:
             raise ProtocolViolation(f"{self.host.name} answered the monitor with {len(rows)} rows instead of one")
         return rows[0]
 
-    def _rows(self, columns: int) -> list[list[str | None]]:
+    def _rows(self, kind: str, columns: int) -> list[list[str | None]]:
         """The rows of one answer, as text, up to ReadyForQuery.
 
         :raises ProtocolViolation: for one that has not as many columns as were asked for.
@@ -195,6 +202,8 @@ class MonitorConnection:
         if self._connection is None or self._connection.stream is None:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
         rows, failure = take_rows(self._connection.stream)
+        in_recovery = not self._cluster.writes if self.host.in_recovery is None else self.host.in_recovery
+        self._manager.asked(self._cluster.name, in_recovery, kind, time.monotonic_ns() - self._sent_ns)
         if failure is not None:
             raise failure
         for row in rows:

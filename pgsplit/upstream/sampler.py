@@ -152,7 +152,7 @@ class Sampler:
                 check.connection.lock().release()
 
     def _answer(self, check: HealthCheck, t_ns: int) -> None:
-        self._manager.seen(check.host, check.connection.answer(), t_ns)
+        self._manager.seen(check.host, check.connection.answer("sample"), t_ns)
 
     def _try(self, check: HealthCheck, what: Callable[[], None]) -> None:
         try:

@@ -72,6 +72,7 @@ class Manager:
     def __init__(self, replica: int, primary: int) -> None:
         self.clusters = {"read": Cluster(Host("replica", ("127.0.0.1", replica))),
                          "write": Cluster(Host("primary", ("127.0.0.1", primary)))}
+        self.questions: list[tuple[str, bool, str]] = []
 
     @classmethod
     def of(cls, servers: PrimaryAndStandbys) -> Manager:
@@ -100,6 +101,9 @@ class Manager:
 
     def why_not_write(self, cluster_name: str, reached: Any) -> str:
         return ""
+
+    def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int) -> None:
+        self.questions.append((cluster_name, in_recovery, kind))
 
 
 def listener(users: dict[str, str], **over: Any) -> Listener:

@@ -70,6 +70,7 @@ def test_a_user_in_no_list_reads_on_the_replica_and_writes(cluster, pgsplit_serv
             eventually(lambda: route_of_a_read(connection) == "replica: read", timeout=60)
             assert connection.execute("select txid_current() > 0").fetchone() == (True,)
         assert refusal(proxy, user, "guess", tls=tls) == wrong(user)
+    eventually(lambda: proxy.client.arbiter("totals").get("cluster.primary.own.primary.users", 0) > 0)
 
 
 @pytest.mark.parametrize("tls", ["disable", "require"])

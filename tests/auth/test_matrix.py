@@ -77,4 +77,6 @@ def test_cell(cell: Cell, cluster: PrimaryAndStandbys):
             assert f"FATAL:  {cell.expected}" in got
         else:
             assert got == cell.expected
+            if got == "both":
+                assert {("read", True, "identity"), ("write", False, "identity")} == set(manager.questions)
     assert (manager.replica.active, manager.primary.active) == (0, 0)

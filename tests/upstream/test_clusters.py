@@ -14,6 +14,7 @@ from pgsplit.config.loader import load
 from pgsplit.config.model import Config
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.split.fence import ALWAYS, NEVER
+from pgsplit.stats.own import KINDS
 from pgsplit.upstream.cluster import ClusterManager, resolve
 from pgsplit.upstream.sampler import Sampler
 
@@ -350,3 +351,36 @@ def test_a_replica_over_its_lag_limit_is_out_until_it_has_caught_up(cluster, man
     finally:
         standby.resume_replay()
     soon(lambda: not host.why_not)
+
+
+def test_own_questions_are_counted_as_the_servers_count_them(cluster, manage):
+    servers = {"primary": cluster.primary, "replica": cluster.standbys[0]}
+    for server in servers.values():
+        server.query("select pg_stat_statements_reset()")
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="1h"))
+    sampler = Sampler(manager, "primary", "replicas")
+    assert soon(lambda: sampler.wait_fresh(manager.pick("replicas"), time.monotonic_ns(), 1))
+    sampler.stop()
+    counters = manager.counters()
+    for (upstream, server), name in zip(servers.items(), ("primary", "replicas"), strict=True):
+        own = {kind.name: counters.get(f"cluster.{name}.own.{upstream}.{kind.name}", 0) for kind in KINDS}
+
+        def calls(*beginnings: str, server: Any = server) -> int:
+            found = " or ".join(f"query like '{beginning}%'" for beginning in beginnings)
+            [(count,)] = server.query(f"select coalesce(sum(calls), 0)::int from pg_stat_statements where {found}")
+            return int(count)
+
+        assert own["sample"] + own["health"] == calls("select pg_is_in_recovery()", "select pg_conf_load_time()")
+        assert own["health"] == 2 and own["sample"] > 0 and own["identity"] > 0
+        assert own["configuration"] == calls("%pg_collation_actual_version", "select name, setting from") == 2
+        assert counters[f"cluster.{name}.own_us.{upstream}.sample"] > 0
+
+
+def test_what_was_asked_of_a_cluster_that_is_gone_is_counted_still(cluster, manage):
+    config = configuration(cluster.primary.address, [cluster.standbys[0].address])
+    manager = manage(config)
+    name = "cluster.replicas.own.replica.identity"
+    before = manager.counters()[name]
+    left = tuple(each for each in config.clusters if each.name != "replicas")
+    manager.update(config.model_copy(update={"clusters": left, "listeners": ()}))
+    assert manager.counters()[name] >= before > 0
