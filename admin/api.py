@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, abort, jsonify, request
 
 from pgsplit.errors import PgSplitError
+from pgsplit.stats.shares import offload
 
 from . import clusters, configuration, routing, sessions, users
 from .problems import problems
@@ -67,8 +68,9 @@ def act(identifier: str, action: str) -> Any:
 
 @blueprint.get("/routing")
 def all_routing() -> Any:
-    return jsonify(reasons=routing.reasons(instance().totals()), writes=instance().write_digests(),
-                   digests=[usage.to_dict() for usage in instance().usage()])
+    totals = instance().totals()
+    return jsonify(offload=offload(totals).to_dict(), reasons=routing.reasons(totals),
+                   writes=instance().write_digests(), digests=[usage.to_dict() for usage in instance().usage()])
 
 
 @blueprint.post("/explain")

@@ -17,6 +17,8 @@ NAMES: Final = "|".join(re.escape(counter.name) for counter in ALL)
 COUNTER: Final = re.compile(rf"postgres\.(.+)\.({NAMES})")
 DECISION: Final = re.compile(r"postgres\.(.+)\.decisions\.(replica|primary)\.(\w+)")
 REASK: Final = re.compile(r"postgres\.(.+)\.reasks\.(\w+)")
+READS: Final = re.compile(r"postgres\.(.+)\.(reads|reads_us|reads_kept|reads_kept_us)\.(\w+)")
+OWN: Final = re.compile(r"(postgres|cluster)\.(.+)\.(own|own_us)\.(replica|primary)\.(\w+)")
 LATENCY: Final = re.compile(r"postgres\.(.+)\.latency_(replica|primary)_us\.(?:le_(\d+|inf)|(sum_us))")
 
 
@@ -30,6 +32,8 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         yield from self._process()
         yield from self._listeners()
+        yield from self._reads()
+        yield from self._own()
         yield from self._latencies()
         yield from self._upstreams()
 
@@ -64,6 +68,34 @@ class Metrics:
             elif match := REASK.fullmatch(name):
                 reasks.add_metric(match.groups(), value)
         yield from (*families.values(), decisions, reasks)
+
+    def _reads(self) -> Iterator[Metric]:
+        families = {}
+        for name, label, words in (("reads", "upstream", "Statements that are reads, by who has answered them"),
+                                   ("reads_kept", "reason", "Reads that the primary has answered, by what kept them")):
+            families[name] = CounterMetricFamily(f"pgsplit_{name}", words, labels=["listener", label])
+            families[f"{name}_us"] = CounterMetricFamily(
+                f"pgsplit_{name}_seconds", f"{words}: from sending to the end of the answer",
+                labels=["listener", label])
+        for name, value in self._totals.items():
+            if match := READS.fullmatch(name):
+                families[match[2]].add_metric([match[1], match[3]], value / 1e6 if match[2].endswith("_us") else value)
+        yield from families.values()
+
+    def _own(self) -> Iterator[Metric]:
+        """Those of sessions have a listener, the others a cluster."""
+        labels = ["listener", "cluster", "upstream", "kind"]
+        families = {
+            "own": CounterMetricFamily("pgsplit_own_questions", "What pgsplit itself has asked servers", labels=labels),
+            "own_us": CounterMetricFamily("pgsplit_own_questions_seconds",
+                                          "What pgsplit itself has asked servers: from sending to the answer",
+                                          labels=labels)}
+        for name, value in self._totals.items():
+            if match := OWN.fullmatch(name):
+                whose = (match[2], "") if match[1] == "postgres" else ("", match[2])
+                families[match[3]].add_metric([*whose, match[4], match[5]],
+                                              value / 1e6 if match[3].endswith("_us") else value)
+        yield from families.values()
 
     def _latencies(self) -> Iterator[Metric]:
         counts: dict[tuple[str, str], dict[str, int]] = {}

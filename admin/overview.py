@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 
+from pgsplit.stats.shares import offload
+
 from .instance import by_name
 from .problems import problems
 from .security import audit, changes, instance
@@ -56,6 +58,6 @@ def _content() -> dict[str, Any]:
     rate = {name: sum(sample[name] for sample in latest) / len(latest) if latest else 0
             for name in ("replica", "primary")}
     return {"about": about, "workers": running.workers(), "hosts": running.hosts(), "problems": problems(running),
-            "sums": sums, "rate": rate,
+            "sums": sums, "rate": rate, "offload": offload(totals),
             "read_clusters": sorted({listener["read_cluster"] for listener in about["listeners"]
                                      if listener["split_rw"]})}

@@ -1,4 +1,4 @@
-"""Routing: decisions by reason, what statements cost, a statement to try, and the write digests."""
+"""Routing: off-load, and what keeps the rest; decisions by reason, what statements cost, and one to try."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from pgsplit.classify.classify import NO_LISTS, classify
 from pgsplit.classify.function_lists import FunctionLists
 from pgsplit.classify.rules import RULES
+from pgsplit.stats.shares import offload
 
 from .security import audit, changes, instance
 
@@ -32,6 +33,11 @@ def page() -> str:
 @blueprint.get("/routing/part")
 def part() -> str:
     return render_template("routing/part.html", **_content())
+
+
+@blueprint.get("/routing/offload")
+def offload_part() -> str:
+    return render_template("routing/offload.html", offload=offload(instance().totals()))
 
 
 @blueprint.post("/routing/try")
@@ -81,5 +87,6 @@ def reasons(totals: dict[str, int]) -> list[dict[str, Any]]:
 def _content() -> dict[str, Any]:
     sort = request.args.get("sort", "time")
     sort = sort if sort in SORTS else "time"
-    return {"reasons": reasons(instance().totals()), "sort": sort, "writes": instance().write_digests(),
+    totals = instance().totals()
+    return {"offload": offload(totals), "reasons": reasons(totals), "sort": sort, "writes": instance().write_digests(),
             "usage": sorted(instance().usage(), key=SORTS[sort])[:50]}

@@ -16,6 +16,7 @@ from .. import __version__
 from ..classify.rules import RULES
 from ..config.model import Config
 from ..config.settings import of_scope
+from ..stats import shares
 from ..stats.totals import merge
 
 Row = dict[str, Any]
@@ -139,14 +140,38 @@ def routes(known: Known) -> list[Row]:
             for (upstream, reason), count in found.most_common()]
 
 
+def offload(known: Known) -> list[Row]:
+    """Times in microseconds, shares in percent: of all reads, or of that server's time with pgsplit."""
+    found = shares.offload(known.totals())
+    rows = [_offload("reads", "all", "primary and replicas", found.reads, found.reads_us, 1.0, 1.0),
+            _offload_part("reads", found.replica)]
+    rows += [_offload_part("kept", part) for part in found.kept]
+    rows += [_offload_part(f"own_{upstream}", part) for upstream in ("primary", "replica")
+             for part in found.own[upstream]]
+    return [*rows, *(_offload("primary", name, words, 0, microseconds, 0.0, microseconds / (found.without_us or 1))
+                     for name, words, microseconds in (
+        ("without_pgsplit", "all that clients' statements took, on either server", found.without_us),
+        ("with_pgsplit", "what they took there, and pgsplit's own questions", found.with_us)))]
+
+
+def _offload_part(of: str, part: shares.Part) -> Row:
+    return _offload(of, part.name, part.words, part.number, part.microseconds, part.share, part.time_share)
+
+
+def _offload(of: str, name: str, words: str, count: int, microseconds: int, share: float, time_share: float) -> Row:
+    return {"of": of, "name": name, "count": count, "time_us": microseconds, "share": f"{share:.1%}",
+            "time_share": f"{time_share:.1%}", "words": words}
+
+
 def hosts(known: Known) -> list[Row]:
     return [{**host, "healthy": _text(host["healthy"]), "writes": _text(host["writes"]),
              "lag_ms": None if host["lag_ms"] is None else int(host["lag_ms"])} for host in known.hosts()]
 
 
 SHOW: Final[Mapping[str, Callable[[Known], list[Row]]]] = {
-    "clients": clients, "config": config, "databases": databases, "hosts": hosts, "lists": lists, "pools": pools,
-    "routes": routes, "servers": servers, "stats": stats, "users": users, "version": version,
+    "clients": clients, "config": config, "databases": databases, "hosts": hosts, "lists": lists,
+    "offload": offload, "pools": pools, "routes": routes, "servers": servers, "stats": stats, "users": users,
+    "version": version,
 }
 
 

@@ -49,6 +49,7 @@ class FakeClient:
         self.reloads = 0
         self.refused: list[str] = []
         self.asked_users: dict[str, list[dict[str, str]]] = {}
+        self.totals = self.counted()
         self.orders: dict[str, Any] = {"hosts": {}, "reads_to_primary": []}
 
     def workers(self) -> list[int]:
@@ -107,10 +108,20 @@ class FakeClient:
                  "generation": 3, "relay": "pure Python"}]
 
     def _totals(self) -> dict[str, int]:
+        return self.totals
+
+    @staticmethod
+    def counted() -> dict[str, int]:
         return {"postgres.postgres.statements_replica": 3, "postgres.postgres.statements_primary": 2,
                 "postgres.postgres.sessions_active": 1, "postgres.postgres.errors": 0, "postgres.postgres.reasks": 0,
                 "postgres.postgres.decisions.replica.read": 3, "postgres.postgres.reasks.25006": 1,
                 "postgres.postgres.latency_replica_us.le_700": 3, "postgres.postgres.latency_replica_us.sum_us": 1500,
+                "postgres.postgres.latency_primary_us.sum_us": 900,
+                "postgres.postgres.reads.replica": 3, "postgres.postgres.reads.primary": 1,
+                "postgres.postgres.reads_us.replica": 1500, "postgres.postgres.reads_us.primary": 500,
+                "postgres.postgres.reads_kept.clock": 1, "postgres.postgres.reads_kept_us.clock": 500,
+                "postgres.postgres.own.primary.settings": 1, "postgres.postgres.own_us.primary.settings": 60,
+                "cluster.primary.own.primary.sample": 4, "cluster.primary.own_us.primary.sample": 40,
                 "cluster.replicas.10.0.0.2:5432.lag_bytes": 12}
 
     def _history(self, since: float) -> list[dict[str, Any]]:

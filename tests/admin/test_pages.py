@@ -73,6 +73,39 @@ def test_a_statement_is_tried(browser):
     assert "<b>listed_function</b>" in browser.post("/routing/try", {"sql": "select app.is_open(1)"}).text
 
 
+def test_the_routing_page_leads_with_the_off_load(browser, proxy):
+    for path in ("/routing", "/routing/offload"):
+        text = " ".join(browser.get(path).text.split())
+        assert "Of 100 reads <b>75.0</b> were answered by replicas (3 of 4), with <b>75.0 %</b>" in text
+        assert "2.4 ms if it had run all statements, <b>1.0 ms</b> with pgsplit, 100 µs of it" in text
+        assert text.index("<code>settings</code>") < text.index("<code>sample</code>")
+        assert "<code>clock</code>" in text and "the server&#39;s clock decides" in text
+    text = browser.get("/routing").text
+    assert text.index("Off-load") < text.index("Try a statement") < text.index("Why statements went")
+    assert "<b>75 %</b> of reads on replicas" in browser.get("/overview/part").text
+    proxy.totals = {}
+    time.sleep(0.5)
+    text = browser.get("/routing/offload").text
+    for words in ("No read has been answered yet", "Nothing has been asked yet", "the primary has answered no read"):
+        assert words in text
+
+
+def test_the_off_load_for_machines(browser):
+    found = browser.get("/api/v1/routing").json["offload"]
+    assert (found["reads"], found["replica"]["share"]) == (4, 0.75)
+    assert [(part["name"], part["number"], part["microseconds"]) for part in found["kept"]] == [("clock", 1, 500)]
+    assert [(part["name"], part["number"]) for part in found["own"]["primary"]] == [("settings", 1), ("sample", 4)]
+    assert found["primary_us"] == {"without_pgsplit": 2400, "with_pgsplit": 1000}
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert {sample.labels["upstream"]: sample.value for sample in families["pgsplit_reads"].samples} == {
+        "replica": 3, "primary": 1}
+    [kept] = families["pgsplit_reads_kept_seconds"].samples
+    assert (kept.labels, kept.value) == ({"listener": "postgres", "reason": "clock"}, 500 / 1e6)
+    assert {(sample.labels["listener"], sample.labels["cluster"], sample.labels["kind"]): sample.value
+            for sample in families["pgsplit_own_questions"].samples} == {
+        ("postgres", "", "settings"): 1, ("", "primary", "sample"): 4}
+
+
 def test_a_host_is_drained(browser, proxy):
     path = "/clusters/replicas/10.0.0.2:5432/drain"
     assert "Open sessions leave it with their next read" in browser.get(path).text

@@ -77,6 +77,13 @@ def test_every_table(cluster, proxy, console):
     assert show(console, "version")[0]["version"].startswith("pgsplit ")
     assert {row["key"] for row in show(console, "config")} >= {"workers", "admin_users"}
     assert {row["reason"] for row in show(console, "routes")}
+    rows = {(row["of"], row["name"]): row for row in show(console, "offload")}
+    assert int(rows["reads", "all"]["count"]) >= int(rows["reads", "replica"]["count"])
+    kept = [row for (of, _), row in rows.items() if of == "kept"]
+    assert sum(int(row["count"]) for row in kept) == (
+        int(rows["reads", "all"]["count"]) - int(rows["reads", "replica"]["count"]))
+    assert int(rows["own_primary", "identity"]["count"]) > 0 and rows["own_replica", "health"]["words"]
+    assert int(rows["primary", "with_pgsplit"]["time_us"]) > 0
     assert {row["role"] for row in show(console, "hosts")} == {"primary", "standby"}
 
 
