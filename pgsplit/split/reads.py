@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..classify.facts import Facts, Tx, Verdict
-from ..stats.offload import AFTER_WRITE, BY_RULE, WRITES, ReadStats, group_of
+from ..stats.offload import AFTER_WRITE, BATCH, BY_RULE, WRITES, ReadStats, group_of
 from .batch import Batch
 from .decision import Upstream
 
@@ -57,11 +57,8 @@ class Reads:
             self._stats.replica += reads
             self._stats.replica_us += reads * each
             return
-        inside = self.inside
-        if batch.opens and found:
-            moved_by = kept_by_text(found[0])
-            inside = moved_by if moved_by >= 0 else batch.begins_as
         rule = batch.decision.reason if batch.decision is not None else batch.reason
+        inside = _moved_by(found[0], rule, batch.begins_as) if batch.opens and found else self.inside
         for facts in found:
             by_text = kept_by_text(facts)
             if facts.tx is Tx.BEGIN and inside == NOWHERE:
@@ -73,6 +70,15 @@ class Reads:
             elif inside != NOWHERE and writes(facts):
                 inside = AFTER_WRITE
         self.inside = inside if open_ else NOWHERE
+
+
+def _moved_by(facts: Facts, rule: str, begins_as: int) -> int:
+    """As what a transaction keeps a read that *facts*, sent to the primary for *rule*, have opened there."""
+    by_text = kept_by_text(facts)
+    if by_text != FREE:
+        return begins_as if by_text == NO_READ else by_text
+    group = group_of(rule)
+    return begins_as if group == BATCH else group
 
 
 def _group(by_text: int, inside: int, rule: str) -> int:

@@ -60,13 +60,14 @@ BY_NAME: Final = {group.name: place for place, group in enumerate(KEPT)}
 BY_RULE: Final = {rule: place for place, group in enumerate(KEPT) for rule in group.rules}
 BEFORE_WRITE: Final = BY_NAME["before_write"]
 AFTER_WRITE: Final = BY_NAME["after_write"]
+BATCH: Final = BY_NAME["batch"]
 
 
 def group_of(rule: str) -> int:
     """The place in KEPT of a read that is kept by *rule*, which may be another statement's of its batch."""
     if rule.startswith(REPLICA_ERROR):
         rule = REPLICA_ERROR
-    return BY_RULE.get(rule, BY_NAME["batch"])
+    return BY_RULE.get(rule, BATCH)
 
 
 class ReadStats:

@@ -18,7 +18,7 @@ from pgsplit.stats.offload import BY_NAME
 from pgsplit.wire import build
 from tests.session.line import READ, ROWS, WRITE, Line
 from tests.session.relays import FORMS
-from tests.session.talk import BOUND, PARSED, ROW, I, Q, S, T, Talk, X, batch, done, error
+from tests.session.talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, batch, done, error
 
 NOW, ONE = "select now()", done("SELECT 1")
 ANSWERED = {NOW: ROWS, READ: ROWS, WRITE: done("UPDATE 1"), "begin": done("BEGIN"),
@@ -124,6 +124,18 @@ def test_what_has_moved_a_transaction_keeps_what_follows() -> None:
     talk.passes("primary", Q("select 2"), ROW + ONE + T).passes("primary", Q("commit"), done("COMMIT") + I)
     talk.passes("replica", Q("select 3"), ROW + ONE + I)
     assert talk.reads() == {"clock": 2, "after_write": 1, "replica": 1}
+
+
+def test_a_transaction_that_no_replica_could_go_on_with() -> None:
+    talk = Counted(transactions="until_write").client(Q("begin"))
+    talk.do(lambda: setattr(talk, "stale", "no_fresh_replica")).client(Q("select 1")).primary(OPENED, ROW, ONE, T)
+    talk.do(lambda: setattr(talk, "stale", "")).passes("primary", Q("select 2"), ROW + ONE + T)
+    assert talk.reads() == {"no_fresh_replica": 2}
+    talk = Counted(transactions="until_write").client(Q("begin"), Q("select 1")).replica(OPENED, error("XX000"), FAILED)
+    talk.primary(OPENED, ROW, ONE, T).passes("primary", Q("insert into t values (1)"), done("INSERT 0 1") + T)
+    assert talk.passes("primary", Q("select 2"), ROW + ONE + T).reads() == {"replica_error": 1, "after_write": 1}
+    talk = Counted(transactions="until_write").client(Q("begin"), joined("select 1", "insert into t values (1)"))
+    assert talk.primary(OPENED, answers("SELECT 1", "INSERT 0 1"), T).reads() == {"before_write": 1}
 
 
 def test_own_questions_are_counted_and_are_no_statements() -> None:
