@@ -6,6 +6,7 @@ import gc
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -66,13 +67,16 @@ def test_a_read_waits_for_its_replica_without_the_session(line: Line, stale: lis
         line.relay.fresher()
         assert line.heard("replica") == b""
     line.context.freshness[0] = 201
+    sent_ns = time.monotonic_ns()
     line.relay.fresher()
     line.hears("replica", Q(READ))
     line.relay.fresher()
     line.says("replica", ROWS + I)
     line.hears("client", ROWS + I)
     assert line.relay.hurried == 0 and line.heard("replica") == b""
-    assert line.held().replica == 1 and stale == [200]
+    held = line.held()
+    assert held.replica == 1 and stale == [200]
+    assert held.started_ns >= sent_ns       # its time begins when it is sent, as a session counts it
 
 
 def test_the_session_s_own_fence_may_be_the_later_one(line: Line, stale: list[int]) -> None:
