@@ -69,14 +69,21 @@ def act(identifier: str, action: str) -> Any:
 @blueprint.get("/routing")
 def all_routing() -> Any:
     totals = instance().totals()
-    return jsonify(offload=offload(totals).to_dict(), reasons=routing.reasons(totals),
-                   writes=instance().write_digests(), digests=[usage.to_dict() for usage in instance().usage()])
+    return jsonify(offload=offload(totals).to_dict(), catalogues=instance().catalogues(),
+                   reasons=routing.reasons(totals), writes=instance().write_digests(),
+                   digests=[usage.to_dict() for usage in instance().usage()])
 
 
 @blueprint.post("/explain")
 def explain() -> Any:
-    """``{"sql": …}``: where it would go, and why."""
-    return jsonify(routing.explained(_field("sql")[:routing.LONGEST]))
+    """``{"sql": …}``: where it would go, and why; ``"database": "cluster/name"``: by its definitions, too."""
+    database = (request.get_json(silent=True) or {}).get("database", "") if request.is_json else ""
+    if not isinstance(database, str):
+        abort(400, "database is a text, cluster/name.")
+    try:
+        return jsonify(routing.tried(_field("sql")[:routing.LONGEST], database))
+    except PgSplitError as error:
+        abort(404, str(error))
 
 
 @blueprint.post("/routing/forget")

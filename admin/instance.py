@@ -67,6 +67,26 @@ class Instance:
                 hosts[key] = _both(hosts[key], host) if key in hosts else host
         return sorted(hosts.values(), key=lambda host: (not host.writes, host.cluster, host.name))
 
+    def catalogues(self) -> list[dict[str, Any]]:
+        """Of each database, as the worker knows it that has read it last, or not at all."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for rows in self._shared("catalogues", lambda: self.each("catalogues")).values():
+            for row in rows:
+                key = row["cluster"], row["database"]
+                if key not in found or (row["read_s"] or 0) > (found[key]["read_s"] or 0):
+                    found[key] = row
+        return [found[key] for key in sorted(found)]
+
+    def explain(self, sql: str, cluster: str, database: str) -> dict[str, Any]:
+        """The decision about *sql* by the definitions of *database*.
+
+        :raises PgSplitError: no worker knows them now.
+        """
+        answers = self.each("explain", sql=sql, cluster=cluster, database=database)
+        for answer in answers.values():
+            return dict(answer)
+        raise PgSplitError(f"The definitions of database {database} are not known now.")
+
     def usage(self) -> list[Usage]:
         """The digests on which most time was spent."""
         answers = self._shared("digests", lambda: self.each("digests"))

@@ -9,8 +9,10 @@ import sqlparse
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 
 from pgsplit.classify.classify import NO_LISTS, classify
+from pgsplit.classify.explain import explained
 from pgsplit.classify.function_lists import FunctionLists
 from pgsplit.classify.rules import RULES
+from pgsplit.errors import PgSplitError
 from pgsplit.stats.shares import offload
 
 from .security import audit, changes, instance
@@ -27,7 +29,7 @@ SORTS: Final = {"time": lambda u: -u.total_us, "calls": lambda u: -u.calls, "mea
 
 @blueprint.get("/routing")
 def page() -> str:
-    return render_template("routing/page.html", sql="", **_content())
+    return render_template("routing/page.html", sql="", database="", **_content())
 
 
 @blueprint.get("/routing/part")
@@ -43,8 +45,13 @@ def offload_part() -> str:
 @blueprint.post("/routing/try")
 def try_statement() -> str:
     """Changes nothing; a statement may be too long for a URL, and has no business in a log of them."""
-    sql = request.form.get("sql", "")[:LONGEST]
-    return render_template("routing/page.html", sql=sql, tried=explained(sql) if sql.strip() else None, **_content())
+    sql, database = request.form.get("sql", "")[:LONGEST], request.form.get("database", "")
+    found = None
+    try:
+        found = tried(sql, database) if sql.strip() else None
+    except PgSplitError as error:
+        flash(str(error))
+    return render_template("routing/page.html", sql=sql, database=database, tried=found, **_content())
 
 
 @blueprint.route("/routing/forget", methods=["POST"])
@@ -57,18 +64,21 @@ def forget() -> Any:
     return redirect(url_for("routing.page"))
 
 
-def explained(sql: str) -> dict[str, Any]:
-    """The decision about *sql* outside a transaction, the rule and the facts, as `app.py explain` has them."""
-    lists = instance().arbiter("function_lists")
-    facts = classify(sql.encode(errors="replace").decode("latin-1"), max_bytes=LONGEST,
-                     lists=FunctionLists(tuple(lists["replica"]), tuple(lists["primary"])) if lists else NO_LISTS)
-    rule = RULES[facts.reason]
-    return {"upstream": facts.verdict.value, "reason": facts.reason, "detail": facts.detail, "rule": rule.words,
-            "facts": {"commands": ", ".join(facts.commands) or "none", "may write": facts.writes,
-                      "known to be free of effects": facts.effect_free,
-                      "may change the session": ", ".join(facts.effects) or False,
-                      "transaction control": facts.tx.value if facts.tx else False, "hint": facts.hint or False},
-            "pretty": sqlparse.format(sql, reindent=True, keyword_case="upper") if len(sql) < 8192 else sql}
+def tried(sql: str, database: str = "") -> dict[str, Any]:
+    """The decision about *sql* outside a transaction, the rule and the facts, as `app.py explain` has them.
+
+    *database*: by the definitions of this one, ``cluster/name``, too. :raises PgSplitError: they are not known now.
+    """
+    if database:
+        cluster, _, name = database.partition("/")
+        found = instance().explain(sql, cluster, name)
+    else:
+        lists = instance().arbiter("function_lists")
+        found = explained(classify(
+            sql.encode(errors="replace").decode("latin-1"), max_bytes=LONGEST,
+            lists=FunctionLists(tuple(lists["replica"]), tuple(lists["primary"])) if lists else NO_LISTS))
+    pretty = sqlparse.format(sql, reindent=True, keyword_case="upper") if len(sql) < 8192 else sql
+    return {**found, "pretty": pretty, "database": database}
 
 
 def reasons(totals: dict[str, int]) -> list[dict[str, Any]]:
@@ -88,5 +98,5 @@ def _content() -> dict[str, Any]:
     sort = request.args.get("sort", "time")
     sort = sort if sort in SORTS else "time"
     totals = instance().totals()
-    return {"offload": offload(totals), "reasons": reasons(totals), "sort": sort, "writes": instance().write_digests(),
-            "usage": sorted(instance().usage(), key=SORTS[sort])[:50]}
+    return {"offload": offload(totals), "catalogues": instance().catalogues(), "reasons": reasons(totals), "sort": sort,
+            "writes": instance().write_digests(), "usage": sorted(instance().usage(), key=SORTS[sort])[:50]}

@@ -58,6 +58,8 @@ def _is_no_call(words: list[Token], index: int, name: Token, before: Token | Non
         return True
     if before is None:
         return False
+    if name.text == "operator" and _names_operator(words, index):
+        return True
     if before.kind is Kind.PUNCTUATION and before.text == "::":
         return True
     if name.kind is Kind.WORD and name.text in TYPES and not _may_be_function(name.text):
@@ -69,6 +71,12 @@ def _is_no_call(words: list[Token], index: int, name: Token, before: Token | Non
             return True
         return (before.text == "with" or before.text not in _KEYWORDS) and before.text not in _OPERATOR_WORDS
     return before.text == "," and _is_cte(words, index)
+
+
+def _names_operator(words: list[Token], index: int) -> bool:
+    """OPERATOR(schema.+): what stands last in its parentheses is an operator, as in no call."""
+    end = next((position for position in range(index, len(words)) if words[position].text == ")"), 0)
+    return words[end - 1].kind is Kind.OPERATOR if end else False
 
 
 def _may_be_function(name: str) -> bool:

@@ -49,7 +49,7 @@ class _Object:
         self.looks: list[Look] | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return self.name if self.kind == "function" else f"{self.kind} {self.name}"
 
 
 class Catalogue:
@@ -68,7 +68,7 @@ class Catalogue:
         self._built_in: set[str] = set()                 # names of the user's functions that built-in ones have, too
         self._always: list[str] = []
         self._good: set[str] = set()
-        self._bad: dict[str, str] = {}
+        self._bad: dict[str, tuple[str, str]] = {}       # the key of what is doubtful itself, and why it is
         self._counts: dict[str, int] = {}
         for row in rows:
             self._counts[row["k"]] = self._counts.get(row["k"], 0) + 1
@@ -195,27 +195,28 @@ class Catalogue:
             if start not in self._bad:
                 self._judge(start)
             if start in self._bad:
-                return self._bad[start]
+                root, flaw = self._bad[start]
+                words = f"{self._objects[root]}: {flaw}"
+                return words if root == start else f"{self._objects[start]}, by {words}"
         return ""
 
     def _judge(self, start: str) -> None:
         """An object is a read when all that it leads to are: what is found to lead nowhere doubtful is kept as good."""
         seen, queue = {start}, [start]
         while queue:
-            found = self._objects[queue.pop()]
+            at = queue.pop()
+            found = self._objects[at]
             flaw = found.flaw or next((look.flaw for look in self._looks(found) if look.flaw), "")
             if not flaw:
                 unknown = sorted(name for look in self._looks(found) for name in look.unknown
                                  if name not in self._functions)
                 flaw = f"{unknown[0]}, which is not known" if unknown else ""
             if flaw:
-                through = f"{found.name}: {flaw}" if found.kind == "function" else f"{found}: {flaw}"
-                own = self._objects[start]
-                self._bad[start] = through if own is found else f"{own}, by {through}"
+                self._bad[start] = at, flaw
                 return
             for key in self._next(found):
                 if key in self._bad:
-                    self._bad[start] = f"{self._objects[start]}, by {self._bad[key]}"
+                    self._bad[start] = self._bad[key]
                     return
                 if key not in seen and key not in self._good and key in self._objects:
                     seen.add(key)

@@ -13,6 +13,8 @@ from typing import Any, Final
 import gevent
 
 from .. import compiled, log
+from ..classify.classify import classify
+from ..classify.explain import explained
 from ..classify.function_lists import FunctionLists
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
@@ -194,6 +196,23 @@ class ProxyService:
         return {name: [{"name": shown(user), "kind": kind} for user, kind in server.asked_users.kinds()]
                 for name, server in self._servers.items() if server.asked_users is not None}
 
+    def _catalogues(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Of the databases that sessions of this worker use."""
+        return [{"cluster": cluster, "database": shown(name), "usable": database.reader.usable,
+                 "why_not": database.reader.why_not, "read_s": database.reader.read_s,
+                 "took_s": database.reader.took_s, "counts": database.catalogue.counts}
+                for (cluster, name), database in self._shared.databases
+                if database.reader is not None and database.catalogue is not None and database.reader.in_use]
+
+    def _explain(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        database = self._shared.databases.find(args["cluster"], args["database"])
+        if database is None or database.reader is None or not database.reader.usable:
+            raise PgSplitError("the definitions of this database are not known now")
+        facts = classify(str(args["sql"]).encode(errors="replace").decode("latin-1"),
+                         max_bytes=_classification(self._context.config)["max_bytes"], lists=database.lists,
+                         catalogue=database.catalogue)
+        return explained(facts)
+
     def _test_login(self, args: Mapping[str, Any]) -> str:
         return test_login(self._shared.manager, self._listener(args), args["user"], args.get("password"),
                           self._context.config.monitor.database)
@@ -283,8 +302,10 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "asked_users": ProxyService._asked_users,
     "cancel": ProxyService._cancel,
     "cancel_session": ProxyService._cancel_session,
+    "catalogues": ProxyService._catalogues,
     "check_now": ProxyService._check_now,
     "digests": ProxyService._digests,
+    "explain": ProxyService._explain,
     "forget_writes": ProxyService._forget_writes,
     "hosts": ProxyService._hosts,
     "scram_salt": ProxyService._scram_salt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from ..classify.catalogue import Catalogue
@@ -81,7 +81,7 @@ class Databases:
         self._reads = reads
         self._known: dict[Key, Database] = {}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[tuple[Key, Database]]:
         return iter(self._known.items())
 
     def of(self, cluster_name: str, name: str, *, split: bool) -> Database:
@@ -96,6 +96,9 @@ class Databases:
                                                   self._latest_definition_ns, database.learn)
                 database.learn(NOTHING_KNOWN)
         return database
+
+    def find(self, cluster_name: str, name: str) -> Database | None:
+        return self._known.get((cluster_name, name))
 
     def configure(self, classification: Mapping[str, Any], *, reads: bool) -> None:
         self._classification, self._reads = classification, reads

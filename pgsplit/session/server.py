@@ -299,7 +299,7 @@ class ActiveSession:
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
-        logged_in, relay, board = self.logged_in, self.relay, self.shared.board
+        logged_in, relay = self.logged_in, self.relay
         main = logged_in.main
         sole = logged_in.additional is None
         counter = self.counter
@@ -320,7 +320,7 @@ class ActiveSession:
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
             publish=self._publish, lost_replica=self._lost_replica, answered=counter.answered,
-            remember_write=self.database.remember_write, define=board.publish_definition, repeats=self)
+            remember_write=self.database.remember_write, define=self._define, repeats=self)
         self.context.statements = splitter.statements
         self.context.sole = sole
         session.fence_ns = fence_ns
@@ -455,6 +455,12 @@ class ActiveSession:
                     return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
+
+    def _define(self, now_ns: int) -> None:
+        """A definition has been changed by the session."""
+        self.shared.board.publish_definition(now_ns)
+        if self.database.reader is not None:
+            self.database.reader.want(now_ns)
 
     def _await_definitions(self, reader: CatalogueReader, since_ns: int, rule: str) -> str:
         """What a text means is known anew when the catalogue has been read later than *since_ns*; *rule*: that takes

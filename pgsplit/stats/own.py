@@ -18,6 +18,7 @@ KINDS: Final = (
     Kind("sample", "how far a server is, for reads that wait"),
     Kind("health", "health checks"),
     Kind("configuration", "a server's configuration, when it has been loaded anew"),
+    Kind("catalogue", "a database's definitions, and whether they have changed"),
     Kind("users", "auth_query: a user who is in no list"),
 )
 

@@ -52,6 +52,7 @@ class CatalogueReader:
         self.why_not = "has not been read yet"      # in words, for who looks
         self.took_s = 0.0
         self.readings = 0
+        self.failures = 0
         self._manager = manager
         self._cluster_name = cluster_name
         self._database = database
@@ -78,6 +79,11 @@ class CatalogueReader:
     def leave(self) -> None:
         self._users -= 1
         self._left_at = time.monotonic()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether sessions of the database were there lately."""
+        return self._greenlet is not None
 
     @property
     def usable(self) -> bool:
@@ -138,6 +144,16 @@ class CatalogueReader:
             logger.warning("the catalogue of database %s cannot be read, so that its reads are the primary's: %s",
                            self._database, why)
         self.why_not = why
+        self.failures += 1
+
+    def stop(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.kill()
+
+    @property
+    def read_s(self) -> float | None:
+        """Seconds since what is known was read."""
+        return (time.monotonic_ns() - self.known[0]) / 1e9 if self.known[0] != NEVER else None
 
     def _look(self) -> None:
         with gevent.Timeout(PATIENCE, TimeoutError("the catalogue was not read in time")):
@@ -192,8 +208,10 @@ class CatalogueReader:
         stream = self._connection.stream if self._connection is not None else None
         if stream is None:
             raise ConnectionLost(self._cluster_name, "the catalogue's connection is closed")
+        sent = time.monotonic_ns()
         stream.write(build.query(sql))
         rows, failure = take_rows(stream)
+        self._manager.asked(self._cluster_name, False, "catalogue", time.monotonic_ns() - sent)
         if failure is not None:
             raise failure
         return rows
