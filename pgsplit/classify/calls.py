@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..sql.lexer import Kind, Token
-from .commands import BEFORE_NAMES, GRAMMAR, TYPES
+from .commands import BEFORE_NAMES, GRAMMAR, GRAMMAR_BEHIND, TYPES
 from .functions import SAFE
 
 READERS: Final = frozenset({"select", "values", "table", "with", "("})
@@ -22,7 +22,7 @@ _OPERATOR_WORDS: Final = frozenset({"and", "or", "not", "in", "like", "ilike", "
                                     # PL/pgSQL's
                                     "perform", "if", "elsif", "elseif", "while", "assert", "query", "call",
                                     "reverse", "slice", "loop", "constant", "raise", "message", "return"})
-_KEYWORDS: Final = GRAMMAR | _OPERATOR_WORDS
+_KEYWORDS: Final = GRAMMAR | GRAMMAR_BEHIND.keys() | _OPERATOR_WORDS
 
 
 def has(words: list[Token], word: str) -> bool:
@@ -54,7 +54,8 @@ def calls_in(words: list[Token]) -> Iterator[tuple[str, bool]]:
 
 def _is_no_call(words: list[Token], index: int, name: Token, before: Token | None) -> bool:
     """Grammar, a type with its modifiers, an alias with its columns, the name of a common table expression."""
-    if name.kind is Kind.WORD and name.text in GRAMMAR:
+    if name.kind is Kind.WORD and (name.text in GRAMMAR or (
+            before is not None and before.text in GRAMMAR_BEHIND.get(name.text, ()))):
         return True
     if before is None:
         return False

@@ -50,21 +50,27 @@ COMMANDS: Final[dict[str, Command]] = {
     "show": Command("server_local_setting", writes=False),
 }
 
-# Words before a parenthesis that are grammar and not the name of a function (PostgreSQL's kwlist.h).
+# Words before a parenthesis that are grammar and never the name of a function of the user's, but for joins and
+# comparisons, which are hardly ever (PostgreSQL's kwlist.h: reserved ones, and those that may name columns).
 GRAMMAR: Final = frozenset([
-    "all", "and", "any", "array", "as", "asc", "between", "by", "case", "cast", "coalesce", "collation", "conflict",
-    "cross", "cube", "desc", "distinct", "else", "end", "escape", "except", "exists", "extract", "filter", "first",
-    "following", "for", "from", "full", "greatest", "group", "grouping", "having", "ilike", "in", "inner",
-    "intersect", "is", "isnull", "join", "key", "last", "lateral", "least", "left", "like", "limit", "materialized",
-    "natural", "next", "normalize", "not", "notnull", "null", "nullif", "nulls", "offset", "on", "only", "or",
-    "order", "ordinality", "outer", "over", "overlaps", "overlay", "partition", "position", "preceding", "range",
-    "recursive", "repeatable", "right", "rollup", "row", "rows", "select", "sets", "similar", "some", "substring",
-    "symmetric", "table", "tablesample", "then", "to", "treat", "trim", "union", "unique", "using", "values", "when",
-    "where", "window", "with", "within", "without", "xmlagg", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists",
-    "xmlforest", "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable", "xmlnamespaces", "columns", "passing",
-    "json_table", "json_exists", "json_query", "json_value", "json_scalar", "json_serialize", "json_array",
-    "json_object", "json_objectagg", "json_arrayagg", "merge_action", "returning", "collate", "zone", "default",
+    "all", "and", "any", "array", "as", "asc", "between", "case", "cast", "coalesce", "collate", "default", "desc",
+    "distinct", "else", "end", "except", "exists", "extract", "for", "from", "greatest", "group", "grouping",
+    "having", "ilike", "in", "intersect", "is", "join", "json_array", "json_arrayagg", "json_exists", "json_object",
+    "json_objectagg", "json_query", "json_scalar", "json_serialize", "json_table", "json_value", "lateral", "least",
+    "left", "like", "limit", "merge_action", "normalize", "not", "null", "nullif", "offset", "on", "only", "or",
+    "order", "overlaps", "overlay", "position", "returning", "right", "row", "select", "some", "substring",
+    "symmetric", "table", "then", "to", "treat", "trim", "union", "unique", "using", "values", "when", "where",
+    "window", "with", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces",
+    "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable",
 ])
+
+# Words that are grammar before a parenthesis behind one of these, and else may be a function's name: unreserved ones.
+GRAMMAR_BEHIND: Final[dict[str, frozenset[str]]] = {
+    "by": frozenset({"group", "order", "partition"}), "conflict": frozenset({"on"}), "cube": frozenset({"by"}),
+    "filter": frozenset({")"}), "first": frozenset({"fetch"}), "materialized": frozenset({"as", "not"}),
+    "next": frozenset({"fetch"}), "over": frozenset({")"}), "repeatable": frozenset({")"}),
+    "rollup": frozenset({"by"}), "sets": frozenset({"grouping"}), "zone": frozenset({"time"}),
+}
 
 # Types that take modifiers, or stand before a parenthesis in a cast.
 TYPES: Final = frozenset([

@@ -10,7 +10,7 @@ from ..sql.lexer import Kind, LexError, Token, tokens
 from . import server_local
 from .calls import calls_in
 from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
-from .function_lists import FunctionLists
+from .function_lists import FunctionLists, names_before_parentheses
 from .functions import SAFE
 from .options import with_plain_options
 from .reads import why_not_words
@@ -66,7 +66,9 @@ def look_at_words(words: list[Token], lists: FunctionLists, *, plpgsql: bool = F
     flaw = flaw or (f"{rule}: {detail}" if rule else "")
     if plpgsql and not flaw:
         flaw = next((_PLPGSQL[token.text] for token in words if token.kind is Kind.WORD and token.text in _PLPGSQL), "")
-    calls, unknown = set(), set()
+    # Of the database's own functions every one whose name stands before a parenthesis, whatever else it may be there.
+    calls = {folded(name.rpartition(".")[2]) for _, _, name in names_before_parentheses(words)}
+    unknown = set()
     for name, qualified in calls_in(words):
         calls.add(folded(name))
         if qualified or name not in SAFE:

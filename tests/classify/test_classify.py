@@ -29,6 +29,9 @@ READS = [
     "select '; drop table t; --'", "select 1; select 2;", "/* a comment */ select 1 -- another",
     "select a from t where exists (select from u) and not (b) order by a limit 5 offset (1)",
     "select random(), gen_random_uuid()", "select t.update from t as delete",
+    "select a, count(*) from t group by cube (a, b)", "select a from t group by grouping sets ((a), ())",
+    "select a from t order by (a) fetch first (1) rows only", "select a at time zone ('UTC') from t group by (a)",
+    "select current_setting('app.tenant'), current_setting('app.x', true)",
 ]
 PRIMARY = {
     "insert into t values (1)": "write",
@@ -38,6 +41,10 @@ PRIMARY = {
     "select * from t for no key update": "locking_clause",
     "select nextval('s')": "function",
     "select my_function(1)": "unknown_function",
+    "select first(a) from t": "unknown_function",
+    "select a, next(b) from t group by a": "unknown_function",
+    "select sets(1)": "unknown_function",
+    "select table_to_xml('v', true, true, '')": "unknown_function",
     "select myschema.lower('a')": "unknown_function",
     'select "nextval"(\'s\')': "unknown_function",
     "select pg_advisory_lock(1)": "function",
