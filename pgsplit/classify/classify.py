@@ -17,7 +17,7 @@ from .calls import MODIFYING, READERS, has, second_word
 from .catalogue import Catalogue
 from .commands import COMMANDS
 from .definitions import defines
-from .effects import effects_of, ends_of, settings_of
+from .effects import effects_of, ends_of, of_block, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
 from .reads import is_constant, why_not_read, writes_nothing
@@ -213,6 +213,9 @@ def _by_first_word(first: Token, words: list[Token]) -> Facts:
         facts = replace(facts, begins=begin_of(words))
     elif tx is Tx.END and not writes:
         facts = replace(facts, ends_as=end_of(words))
+    if word == "do":
+        names, computes = of_block(words)
+        facts = replace(facts, settings=names, effects=(*facts.effects, *(("unknown_settings",) if computes else ())))
     if word == "execute" and len(words) > 1 and not why_not_read(words)[0]:
         facts = replace(facts, executes=_name(words[1]))
     return facts

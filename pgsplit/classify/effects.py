@@ -76,6 +76,23 @@ def settings_of(words: list[Token]) -> tuple[str, ...]:
     return tuple(name.lower() for name in names if "." in name)
 
 
+# As in the bodies of functions (split/state_query.py): options that a block names, and whether it may compute a name.
+_OPTION_IN_BLOCK: Final = re.compile(
+    r"'([A-Za-z_][A-Za-z0-9_$]*\.[A-Za-z_][A-Za-z0-9_$.]*)'"
+    r"|\b(?:set|reset)\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_$]*\.[a-z_][a-z0-9_$.]*)", re.IGNORECASE)
+_EXECUTES: Final = re.compile(r"\bexecute\b", re.IGNORECASE)
+_SETS: Final = re.compile(r"\bset\b", re.IGNORECASE)
+_COMPUTES: Final = re.compile(r"set_config\s*\(\s*[^'\s]", re.IGNORECASE)
+
+
+def of_block(words: list[Token]) -> tuple[tuple[str, ...], bool]:
+    """Of a DO statement: the customized options that its block may set, in lower case; whether it may set others."""
+    bodies = [token.text for token in words if token.kind is Kind.STRING]
+    names = {name.lower() for body in bodies for found in _OPTION_IN_BLOCK.findall(body) for name in found if name}
+    computes = any(_COMPUTES.search(body) or (_EXECUTES.search(body) and _SETS.search(body)) for body in bodies)
+    return tuple(sorted(names)), computes
+
+
 def _set_configs(words: list[Token]) -> list[int]:
     """Where set_config with two arguments or more is called."""
     return [index for index in range(len(words) - 3) if words[index].text == "set_config"

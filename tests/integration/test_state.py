@@ -196,6 +196,16 @@ def test_an_option_that_was_touched_is_empty_and_not_null(session, connect, clus
     assert value(session, look) == "" and route(session) == "replica: read"
 
 
+@pytest.mark.parametrize("block", [
+    "begin perform set_config('inside.block', 'x', false); end", "begin set inside.block = 'x'; end",
+    "begin execute 'set inside.block = ' || quote_literal('x'); end"])
+def test_an_option_that_a_block_sets_is_the_session_s_wherever_it_is_read(session, block):
+    session.execute(f"do $do$ {block} $do$")
+    assert value(session, "select current_setting('inside.block', true)") == "x"
+    where = route(session)
+    assert where == "primary: pinned_unknown_settings" if "execute" in block else where == "replica: read"
+
+
 def test_settings_follow_to_a_new_replica(session, cluster):
     session.execute("set timezone = 'Asia/Tokyo'")
     cluster.standbys[0].stop()
