@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import gevent
 import psycopg
 import pytest
+import yaml
 from gevent import socket
 from gevent.pool import Pool
 
@@ -66,7 +68,15 @@ def test_bad_servers(cluster, pgsplit_server):
                                replicas=[f"127.0.0.1:{standby}"], users={"trust_user": "x"}, monitor="trust_user",
                                pgsplit={"workers": 2, "client_login_timeout": "2s", "health_interval": "50ms"})
         eventually(lambda: proxy.log.read_text().count("can be used") >= 4, sleep=gevent.sleep)
-        play_servers(proxy, 300)
+        play_servers(proxy, 100)        # which tell garbage of their definitions, too: nothing is read from replicas
+        eventually(lambda: "the catalogue of database" in proxy.log.read_text(), sleep=gevent.sleep)
+        assert not sum(counters(proxy, "decisions.replica.read").values())
+        configuration = yaml.safe_load(proxy.file.read_text())
+        configuration["pgsplit"]["catalogue"] = False
+        proxy.write(configuration)
+        proxy.signal(signal.SIGHUP)
+        eventually(lambda: "reloaded: generation" in proxy.log.read_text(), sleep=gevent.sleep)
+        play_servers(proxy, 200)
         before = look(proxy)
         play_servers(proxy, STREAMS)
         still_well(proxy, before, serves=False)
