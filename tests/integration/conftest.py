@@ -24,8 +24,14 @@ def fence_wait() -> str:
 
 
 @pytest.fixture
-def proxy(pgsplit_server: Callable[..., Proxy], fence_wait: str) -> Proxy:
-    return pgsplit_server(pgsplit={"workers": 2, "fence_wait": fence_wait})
+def catalogue() -> bool:
+    """Whether definitions are read."""
+    return True
+
+
+@pytest.fixture
+def proxy(pgsplit_server: Callable[..., Proxy], fence_wait: str, catalogue: bool) -> Proxy:
+    return pgsplit_server(pgsplit={"workers": 2, "fence_wait": fence_wait, "catalogue": catalogue})
 
 
 @pytest.fixture

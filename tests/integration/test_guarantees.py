@@ -30,6 +30,7 @@ def test_reads_go_to_the_standby_and_writes_to_the_primary(cluster, proxy, conne
                                             "and application_name not like 'pgsplit%'"))
 
 
+@pytest.mark.parametrize("catalogue", [False])
 def test_no_error_of_a_replica_reaches_the_client(connect, cluster, proxy):
     """A view that hides nextval() is a read to the eye; the standby answers 25006, the primary is asked."""
     session = connect()

@@ -26,7 +26,8 @@ def proxy(pgsplit_server: Any) -> Proxy:
 def session(cluster: Any, connect: Connect) -> psycopg.Connection[Any]:
     maker = connect()
     maker.execute("drop table if exists off_load; create table off_load (a int)")
-    maker.execute("create or replace function off_load_f(int) returns int language sql as 'select $1'")
+    maker.execute("create or replace function off_load_f(int) returns int language plpgsql as "
+                  "$$ begin perform set_config('off.load', 'x', false); return $1; end $$")
     cluster.catch_up()
     session = connect()
     eventually(lambda: value(session, "select 1") and value(session, "show pgsplit.last_route") == "replica: read")
@@ -104,7 +105,7 @@ def test_a_known_mix_is_counted_by_what_has_kept_each_read(cluster, proxy, sessi
     assert offload(after).reads - before.reads == sum(found.values())
     asked = grown(own(before), own(offload(after)))
     assert asked["functions"] == 1 and "identity" not in asked
-    assert own(offload(after)).keys() >= {"configuration", "health", "identity", "sample"}
+    assert own(offload(after)).keys() >= {"catalogue", "configuration", "health", "identity", "sample"}
     assert all(part.microseconds > 0 for part in (offload(after).replica, *offload(after).kept))
     eventually(lambda: counts(offload(proxy.client.arbiter("totals"))) == counts(offload(now(proxy))))
 

@@ -110,12 +110,16 @@ def test_pipelines_to_both_servers_in_any_mixture(prepared):
     prepared.execute("drop table piped")
 
 
-def test_pg8000_binds_with_a_flush_and_stays_on_the_primary(proxy):  # noqa: F811
+def test_pg8000_binds_with_flushes_and_reads_on_the_replica(proxy):  # noqa: F811
     with contextlib.closing(pg8000.native.Connection("postgres", password="postgres-secret", host="127.0.0.1",
                                                      port=proxy.port, database="postgres")) as session:
         statement = session.prepare("select cast(:n as int) + 1")
         assert [statement.run(n=number) for number in range(5)] == [[[number + 1]] for number in range(5)]
-        assert session.run("show pgsplit.last_route") == [["primary: flush_without_sync"]]
+        for _ in range(200):
+            assert statement.run(n=1) == [[2]]
+            if session.run("show pgsplit.last_route") == [["replica: read"]]:
+                break
+        assert session.run("show pgsplit.last_route") == [["replica: read"]]
         statement.close()
 
 
