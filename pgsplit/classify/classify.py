@@ -20,6 +20,7 @@ from .definitions import defines
 from .effects import effects_of, ends_of, of_block, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
+from .options import is_shown_alike
 from .reads import is_constant, why_not_read, writes_nothing
 from .set_commands import Change, changes_of, sets_the_stage
 from .transactions import begin_of, end_of
@@ -315,6 +316,12 @@ def _reset(words: list[Token]) -> Facts:
                  settings=settings_of(words), effects=("session_setting",), cause=f"RESET {second[:40]}")
 
 
+def _show(words: list[Token]) -> Facts:
+    if is_shown_alike(words):
+        return replace(READ, commands=("SHOW",), wrote_nothing=True)
+    return Facts(Verdict.PRIMARY, "server_local_setting", commands=("SHOW",), writes=False, wrote_nothing=True)
+
+
 def _discard(words: list[Token]) -> Facts:
     second = second_word(words)
     everything = second == "all"
@@ -324,5 +331,6 @@ def _discard(words: list[Token]) -> Facts:
                  deallocates=EVERY if everything else b"")
 
 
-_SPECIAL: Final = {"copy": _copy, "explain": _explain, "set": _set, "reset": _reset, "discard": _discard}
+_SPECIAL: Final = {"copy": _copy, "explain": _explain, "set": _set, "reset": _reset, "discard": _discard,
+                   "show": _show}
 _TX_ORDER: Final = [Tx.BEGIN, Tx.SAVEPOINT, Tx.END]

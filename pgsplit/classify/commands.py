@@ -47,7 +47,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "notify": Command("notification"),
     "lock": Command("lock", writes=False),
     "load": Command("session_setting", writes=False, effect="library"),
-    "show": Command("server_local_setting", writes=False),
 }
 
 # Words before a parenthesis that are grammar and never the name of a function of the user's, but for joins and

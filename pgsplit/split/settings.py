@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from ..classify.options import RESULT_SETTINGS as RESULT_SETTINGS
 from ..classify.set_commands import ALL, Change
 from ..wire import build
 
@@ -21,16 +22,6 @@ OWN: Final = "pgsplit"
 # other works, or says something of a transaction.
 NOT_GIVEN: Final = ("default_transaction_read_only", "idle_session_timeout", "idle_in_transaction_session_timeout",
                     "transaction_deferrable", "transaction_isolation", "transaction_read_only", "synchronous_commit")
-
-# What a server's configuration may say that decides the bytes of an answer, or whether there is one.
-RESULT_SETTINGS: Final = (
-    "DateStyle", "IntervalStyle", "TimeZone", "array_nulls", "backslash_quote", "bytea_output", "client_encoding",
-    "default_text_search_config", "escape_string_warning", "exit_on_error", "extra_float_digits",
-    "gin_fuzzy_search_limit", "icu_validation_level", "lc_messages", "lc_monetary", "lc_numeric", "lc_time",
-    "lo_compat_privileges", "lock_timeout", "quote_all_identifiers", "row_security", "search_path",
-    "session_replication_role", "standard_conforming_strings", "statement_timeout", "timezone_abbreviations",
-    "transform_null_equals", "xmlbinary", "xmloption",
-)
 
 ROLE: Final = b"role"
 USER: Final = b"session_authorization"

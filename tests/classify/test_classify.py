@@ -31,7 +31,8 @@ READS = [
     "select random(), gen_random_uuid()", "select t.update from t as delete",
     "select a, count(*) from t group by cube (a, b)", "select a from t group by grouping sets ((a), ())",
     "select a from t order by (a) fetch first (1) rows only", "select a at time zone ('UTC') from t group by (a)",
-    "select current_setting('app.tenant'), current_setting('app.x', true)",
+    "select current_setting('app.tenant'), current_setting('app.x', true), current_setting('TimeZone')",
+    "show timezone", "show time zone", "SHOW search_path", "show app.tenant", "show standard_conforming_strings",
 ]
 PRIMARY = {
     "insert into t values (1)": "write",
@@ -58,6 +59,13 @@ PRIMARY = {
     "select pg_is_in_recovery()": "server_local_function",
     "select version()": "server_local_function",
     "show work_mem": "server_local_setting",
+    "show all": "server_local_setting",
+    "show transaction_isolation": "server_local_setting",
+    "show pg_trgm.similarity_threshold": "server_local_setting",
+    "show pgsplit.last_route": "server_local_setting",
+    "select current_setting('server_version')": "server_local_function",
+    "select current_setting('plpgsql.extra_errors', true)": "server_local_function",
+    "select current_setting(a) from t": "server_local_function",
     "copy t from stdin": "copy",
     "copy t to '/tmp/x'": "copy",
     "copy (select 1) to program 'cat'": "copy",
