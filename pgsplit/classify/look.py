@@ -13,7 +13,7 @@ from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
 from .function_lists import FunctionLists, names_before_parentheses
 from .functions import SAFE
 from .options import with_plain_options
-from .reads import why_not_words
+from .reads import why_not_words, with_plain_ages
 
 # In a body these begin what is not in the text itself: a statement made at run time, a cursor that outlives the call.
 _PLPGSQL: Final = {"execute": "EXECUTE", "open": "OPEN"}
@@ -61,13 +61,14 @@ def look_at(text: str, lists: FunctionLists, *, plpgsql: bool = False) -> Look:
 
 def look_at_words(words: list[Token], lists: FunctionLists, *, plpgsql: bool = False, defines: bool = False) -> Look:
     flaw = lists.for_primary(words)
-    words = with_plain_options(lists.masked(words)[0])
+    words = lists.masked(words)[0]
+    # Of the database's own functions every one whose name stands before a parenthesis, whatever else it may be there.
+    calls = {folded(name.rpartition(".")[2]) for _, _, name in names_before_parentheses(words)}
+    words = with_plain_ages(with_plain_options(words))
     rule, detail, _ = why_not_words(words, into=not plpgsql)
     flaw = flaw or (f"{rule}: {detail}" if rule else "")
     if plpgsql and not flaw:
         flaw = next((_PLPGSQL[token.text] for token in words if token.kind is Kind.WORD and token.text in _PLPGSQL), "")
-    # Of the database's own functions every one whose name stands before a parenthesis, whatever else it may be there.
-    calls = {folded(name.rpartition(".")[2]) for _, _, name in names_before_parentheses(words)}
     unknown = set()
     for name, qualified in calls_in(words):
         calls.add(folded(name))

@@ -101,7 +101,11 @@ def test_one_name_stands_for_all_that_have_it():
     assert where("select f()", *rows) == where("select a.f()", *rows) == "unknown_function: f: volatile"
     assert where("select lower('X')", function("lower", volatility="v", built_in=True)) == (
         "unknown_function: lower: volatile")
-    assert where("select age(a, b) from t", relation("t"), function("age", "select 1", built_in=True)) == "clock: age"
+    assert where("select age(a) from t", relation("t"), function("age", "select 1", built_in=True)) == "clock: age"
+    for call, name in (("age(a, b)", "age"), ("current_setting('app.x')", "current_setting")):
+        assert where(f"select {call} from t", relation("t")) == "replica"
+        assert where(f"select {call} from t", relation("t"), function(name, volatility="v", built_in=True)) == (
+            f"unknown_function: {name}: volatile")
     view = relation("v", "select * from pg_locks")
     assert where("select * from other.v", view, relation("v")) == (
         "hidden_doubt: view v: server_local_relation: pg_locks")

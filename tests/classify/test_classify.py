@@ -32,6 +32,7 @@ READS = [
     "select a, count(*) from t group by cube (a, b)", "select a from t group by grouping sets ((a), ())",
     "select a from t order by (a) fetch first (1) rows only", "select a at time zone ('UTC') from t group by (a)",
     "select current_setting('app.tenant'), current_setting('app.x', true), current_setting('TimeZone')",
+    "select age(a, b), age(timestamp '2020-01-01', (select max(c) from t)) from t", "select age(f[1, 2], g) from t",
     "show timezone", "show time zone", "SHOW search_path", "show app.tenant", "show standard_conforming_strings",
 ]
 PRIMARY = {
@@ -51,6 +52,9 @@ PRIMARY = {
     "select pg_advisory_lock(1)": "function",
     "select now()": "clock",
     "select current_date": "clock",
+    "select age(a) from t": "clock",
+    "select age(coalesce(a, b)) from t": "clock",
+    "select age(a, b), age(c) from t": "clock",
     "select 'now'::timestamptz": "clock",
     "select * from pg_stat_activity": "server_local_relation",
     "select * from pg_catalog.pg_locks": "server_local_relation",
