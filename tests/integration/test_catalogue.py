@@ -197,7 +197,7 @@ def in_a_function(writer: psycopg.Connection, change: str) -> None:
     writer.execute("select cat.defines()")
 
 
-@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("what", ["a view", pytest.param("a function", marks=pytest.mark.slow)])
 def test_a_change_of_a_definition_counts_at_once_in_every_session(session, connect, what):
     """Not one read by the definitions of before is answered behind the change's acknowledgement."""
     template, bad, good, look = CHANGES[what]
