@@ -15,7 +15,8 @@ from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .decision import Decision
 from .inquiry import Inquiry
-from .settings import Ahead, Settings
+from .kept import Kept
+from .settings import Settings
 from .statements import Statement
 
 QUERY: Final = ord("Q")
@@ -31,6 +32,7 @@ TERMINATE: Final = ord("X")
 PASSWORD: Final = ord("p")
 COPY_TYPES: Final = frozenset(b"dcf")
 PARSE_COMPLETE: Final = ord("1")
+SELECTING: Final = frozenset({"SELECT", "EXECUTE"})
 CLOSE_COMPLETE: Final = ord("3")
 PARAMETER_DESCRIPTION: Final = ord("t")
 
@@ -39,7 +41,8 @@ class Batch:
     """A batch on its way to an upstream."""
 
     __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
-                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing", "plain",
+                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_left", "own_sync", "passing",
+                 "plain",
                  "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement", "tags",
                  "texts", "traced", "uses", "wrote")
 
@@ -55,6 +58,7 @@ class Batch:
         self.effect_free = all(facts.effect_free for facts in bound)
         # The answers to what pgsplit put ahead, which are swallowed: their types, and what they are of.
         self.ahead: deque[tuple[int, Statement | None]] = deque()
+        self.own_left = False         # a statement of pgsplit's own is made there, and not closed yet
         self.decision: Decision | None = None
         self.given: Settings | None = None       # what was put ahead gives the connection these
         self.late: list[Statement] = []          # what was put ahead parses these
@@ -68,7 +72,7 @@ class Batch:
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
-        self.stage: Ahead | None = None          # does the same again on another server
+        self.stage: Kept | None = None           # does the same again on another server
         self.plain = False            # what it changes in the session is known from its text
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
@@ -79,6 +83,15 @@ class Batch:
         self.passing = False          # part of the answer has been passed on
         self.started = 0              # monotonic ns, for the session's histogram
 
+    def own_said(self, kind: int) -> None:
+        """A message of the answer to what is pgsplit's own."""
+        if kind in (PARSE_COMPLETE, CLOSE_COMPLETE):
+            self.own_left = kind == PARSE_COMPLETE
+
+    @property
+    def takes_snapshot(self) -> bool:
+        """Whether a server takes a snapshot for it: not for an empty query, nor for a command that sets the stage."""
+        return not (self.empty or (self.stage is not None and self.stage.command not in SELECTING))
 
     @property
     def text(self) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
-from .batch import QUERY, SYNC, Batch, Draft
+from .batch import QUERY, SELECTING, SYNC, Batch, Draft
 from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream, traced
+from .kept import Kept
 from .observer import Observer
 from .prologue import again
-from .settings import Ahead
 from .state import PASSING, State
 from .step import WAIT, Action, Step
 from .transaction import END_ON_REPLICA, answer_to
@@ -51,14 +51,17 @@ class Holding:
             return None
         return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None
 
-    def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Ahead | None:
+    def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Kept | None:
         """What does again what *draft* does, where that sets the stage in a transaction that may read on a replica."""
         state, transaction = self._state, self._state.transaction
         if transaction.begin is None or len(bound) != 1 or not bound[0].stages or len(parsed) > 1 or draft.obstacle:
             return None
         if draft.end not in (QUERY, SYNC) or transaction.prologue_is_long:
             return None
-        return again(bytes(inbox[state.asked:state.asked + draft.size]), rows=bound[0].commands == ("SELECT",))
+        command = bound[0].commands[0]
+        ahead = again(bytes(inbox[state.asked:state.asked + draft.size]), rows=command in SELECTING,
+                      parse_of=state.statements.parse_of)
+        return Kept(ahead, command) if ahead is not None else None
 
     @staticmethod
     def goes_back(bound: list[Facts]) -> bool:
@@ -70,7 +73,7 @@ class Holding:
         to run nothing.
         """
         if self._state.transaction.begin is not None:
-            return all(facts.stages for facts in bound)
+            return all(facts.stages or facts.ends_as for facts in bound)
         known = [*parsed, *bound]
         begin = known[0].begins if known else None
         return (begin is not None and not draft.obstacle and self.may_hold(begin)
@@ -82,23 +85,32 @@ class Holding:
         """
         state, transaction = self._state, self._state.transaction
         failed = transaction.status == FAILED
-        tag = bound[0].ends_as if len(bound) == 1 and draft.end and not draft.obstacle else b""
+        tag = self.ends(draft, bound)
         if state.primary or (state.asked and (tag or failed)):
             return WAIT
-        if not tag:
+        if not tag or transaction.opened:
             return None
         step = self._answer(draft, inbox, bound, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
         if step is None:
             return None
-        state.know_touched(transaction.touched)
-        transaction.end()
+        self.leave()
         return step._replace(to_replica=self.end_on_replica())
+
+    @staticmethod
+    def ends(draft: Draft, bound: list[Facts]) -> bytes:
+        """The tag of the plain COMMIT or ROLLBACK that *draft* is."""
+        return bound[0].ends_as if len(bound) == 1 and draft.end and not draft.obstacle else b""
+
+    def leave(self) -> None:
+        """The transaction ends, and nothing of it is to be repeated on the primary any more."""
+        self._state.know_touched(self._state.transaction.touched)
+        self._state.transaction.end()
 
     def refuses(self, draft: Draft, bound: list[Facts], parsed: list[Facts], late: bool) -> bool | None:
         """Whether *draft* is refused in a transaction that has failed, and no server knows it; None where its rest may
         tell. What may be about the transaction's end is parsed beside it.
         """
-        if bound or not all(facts.ends_as for facts in parsed):
+        if (bound and draft.end) or not all(facts.ends_as for facts in (*parsed, *bound)):
             return True
         return False if draft.end == SYNC else True if draft.end or late else None
 

@@ -14,6 +14,7 @@ from .decision import Decision, Upstream
 from .holding import Holding
 from .inquiry import Inquiry
 from .observer import Observer
+from .opening import Opening, Rollback
 from .settings import Ahead, give
 from .state import PASSING, State
 from .statements import Statement
@@ -189,7 +190,8 @@ class Requests:
         if begins is not None and decision is not None:
             begins, bound, parsed = None, state.bound_facts(draft), state.parsed_facts(draft)
             decision = self._always_primary(draft, bound, parsed)
-        if not draft.end:
+        partial = not draft.end
+        if partial:
             if decision is None and late and not state.must_read_on_replica:
                 decision = Decision(Upstream.ADDITIONAL, "sync_awaited")
             if decision is None or self._may_be_refused(decision, parsed):
@@ -222,7 +224,21 @@ class Requests:
             return self._refuse(draft, READ_ONLY_ERROR)
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
+        if transaction.begin is not None and not (batch.aside and not transaction.opened) and (
+                step := self._open(draft, partial)) is not None:
+            return step
         return self._forward(draft, batch, decision)
+
+    def _open(self, draft: Draft, partial: bool) -> Step | None:
+        """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
+        transaction = self._state.transaction
+        if transaction.void:
+            return self._refuse(draft, transaction.void)
+        if not transaction.untold():
+            return None
+        if partial:
+            draft.end = 0
+        return self._inquire(Opening(transaction))
 
     def _transaction(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts],
                      late: bool) -> Step | None:
@@ -230,6 +246,8 @@ class Requests:
         state, holding = self._state, self._holding
         if state.transaction.begin is not None:
             step = holding.end(draft, inbox, bound)
+            if step is None and state.transaction.opened and holding.ends(draft, bound):
+                return self._end_there()
             if step is None and state.transaction.status == FAILED and holding.goes_back(bound):
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason
@@ -248,14 +266,24 @@ class Requests:
             self._draft = Draft()
         return step
 
+    def _end_there(self) -> Step | None:
+        """The primary has it open: what has failed here alone is rolled back there first; else the end is its."""
+        state = self._state
+        if state.transaction.status == FAILED:
+            return self._inquire(Rollback(state.transaction))
+        self._holding.leave()
+        return None
+
     def _inquire(self, inquiry: Inquiry) -> Step:
         """Ask the primary something first; the batch is decided about anew when it has answered."""
         state = self._state
         question = Batch(SYNC, 0, [], "inquiry")
         question.inquiry = inquiry
+        ahead = state.put_ahead(Upstream.ADDITIONAL, [Ahead(inquiry.data, b"")])[:-1]
+        question.ahead.extend((kind, None) for part in ahead for kind in part.answers)
         state.inquiries += 1
         state.primary.append(question)
-        return Step(Action.FORWARD, 0, data=inquiry.data, batch=question)
+        return Step(Action.FORWARD, 0, data=b"".join(part.data for part in ahead) + inquiry.data, batch=question)
 
     def _on_replica(self, bound: list[Facts]) -> Decision:
         state = self._state
@@ -273,10 +301,11 @@ class Requests:
         if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead += [ON_REPLICA, *state.transaction.prologue]
+            ahead += [ON_REPLICA, *(kept.ahead for kept in state.transaction.prologue)]
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
+        ahead = state.put_ahead(Upstream.DEFAULT, ahead)
         batch.closed = frozenset(state.statements.to_close)
         ahead += [Ahead(build.message(b"C", b"S" + name + b"\0"), b"3") for name in batch.closed]
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
@@ -356,6 +385,7 @@ class Requests:
             state.unsettled |= bool(state.transaction.touched)
             state.transaction.end()
             batch.opens = True
+        ahead = state.put_ahead(Upstream.ADDITIONAL, ahead)
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
             if unnamed is None:
@@ -369,6 +399,8 @@ class Requests:
         """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
         draft = self._draft
         state = self._state
+        if state.transaction.begin is not None and (step := self._open(draft, True)) is not None:
+            return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete
         kind = inbox[start] if start < end else FLUSH

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from ..classify.transactions import READ_COMMITTED, Begin
 from ..wire import build
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
+from .kept import Kept
 from .settings import Ahead, run
 
 UNTIL_WRITE: Final = "until_write"
@@ -88,8 +89,12 @@ class Transaction:
         self.ending = 0                  # of its ends that were sent there so many are not answered yet
         self.settings_given = False      # the replica was given settings in it
         self.has_read = False            # it has had a snapshot there
-        self.prologue: list[Ahead] = []  # what has set its stage there
+        self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
+        self.opened = False              # the primary has it open, too
+        self.told = 0                    # statements of the prologue that it has been told there
+        self.shown = False               # and it has had a snapshot there
+        self.void = b""                  # the error that is told where it should go on on the primary, and cannot
 
     def may_hold(self, begin: Begin, *, unsettled: bool = False) -> bool:
         """Whether the transaction of *begin* may run on a replica for as long as it reads. *unsettled*: it may turn out
@@ -112,16 +117,40 @@ class Transaction:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
         self.prologue, self.touched = [], []
+        self.rolled_back_there()
+        self.void = b""
 
     def opening(self) -> list[Ahead]:
-        """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
+        """What opens it on the primary, ahead of the statement that needs it there. Where it has read already, what may
+        not come behind a query may not here.
+        """
+        return [part.ahead for part in self._lacking()]
+
+    def untold(self) -> list[Kept]:
+        """The same where a prologue belongs to it that the primary has not been told: its answers are compared first
+        (see `opening`).
+        """
+        return self._lacking() if self.told < len(self.prologue) else []
+
+    def _lacking(self) -> list[Kept]:
         assert self.begin is not None
-        snapshot = [run("select", row=True)] if self.has_read else []
-        return [run(self.begin._replace(isolation=READ_COMMITTED).sql), *self.prologue, *snapshot]
+        begin = [] if self.opened else [Kept(run(self.begin._replace(isolation=READ_COMMITTED).sql), "BEGIN")]
+        snapshot = [Kept(run("select", row=True), "SELECT")] if self.has_read and not self.shown else []
+        return [*begin, *self.prologue[self.told:], *snapshot]
+
+    def opened_there(self, told: int, void: bytes = b"") -> None:
+        """The primary has opened it, and answered *told* statements of the prologue as the replica has, or else it is
+        *void*.
+        """
+        self.opened, self.told, self.shown, self.void = True, told, self.has_read, void
+
+    def rolled_back_there(self) -> None:
+        """The primary has nothing of it any more."""
+        self.opened, self.told, self.shown = False, 0, False
 
     @property
     def prologue_is_long(self) -> bool:
-        return len(self.prologue) >= MOST or sum(len(part.data) for part in self.prologue) > LONGEST
+        return len(self.prologue) >= MOST or sum(len(part.ahead.data) for part in self.prologue) > LONGEST
 
     @property
     def place(self) -> Place:
@@ -132,8 +161,8 @@ class Transaction:
         """Whether a relay may go on with it."""
         if self.begin is None:
             return self.on_replica == IDLE
-        return (self.begin == PLAIN and not self.prologue and self.status == IN_TRANSACTION and not self.begun_in_flight
-                and not (self.has_read and self.place is Place.HELD))
+        return (self.begin == PLAIN and not (self.prologue or self.opened or self.begun_in_flight)
+                and self.status == IN_TRANSACTION and not (self.has_read and self.place is Place.HELD))
 
     def repeated(self, place: Place, ending: int) -> None:
         """A relay has gone on with it, to *place*."""
@@ -146,12 +175,14 @@ class Transaction:
             self.on_replica = IN_TRANSACTION if place is Place.REPLICA else IDLE
             self.has_read = place is Place.REPLICA
 
-    def replica_said(self, status: int, *, told: bool) -> None:
-        """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too."""
+    def replica_said(self, status: int, *, told: bool, snapshot: bool = True) -> None:
+        """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too. *snapshot*: what has run
+        there has taken one, behind which SET TRANSACTION may not come.
+        """
         self.on_replica = status
         if told and self.begin is not None and status != IDLE:
             self.status = status
-            self.has_read = True
+            self.has_read |= snapshot
 
     def replica_gone(self) -> None:
         self.on_replica, self.ending, self.settings_given = IDLE, 0, False

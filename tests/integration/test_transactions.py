@@ -193,6 +193,39 @@ def test_what_the_stage_was_set_with_is_not_lost_with_the_replica(tenants, route
     assert len(tenants.execute("select n from tx_tenants").fetchall()) == 3
 
 
+def test_what_the_primary_does_not_repeat_ends_in_40001(session, routes, connect, cluster):
+    """A role that is dropped between its use on the replica and the move."""
+    connect().execute("drop role if exists tx_gone; create role tx_gone; grant select, insert on tx to tx_gone")
+    cluster.catch_up()
+    session.execute("begin")
+    session.execute("set local role tx_gone")
+    assert value(session, "select count(*) from tx") == 2
+    connect().execute("drop owned by tx_gone; drop role tx_gone")
+    with pytest.raises(psycopg.errors.SerializationFailure) as told:
+        session.execute("insert into tx values (3)")
+    assert told.value.diag.message_detail == (
+        'The primary gave 22023 to SET: role "tx_gone" does not exist')
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("select 1")
+    assert session.execute("rollback").statusmessage == "ROLLBACK"
+    with session.transaction():
+        session.execute("insert into tx values (4)")
+    assert session.execute("select a, current_user from tx where a > 2").fetchall() == [(4, "postgres")]
+    assert routes[1:3] == [STAGE, READ]
+
+
+def test_set_transaction_behind_set_local(session):
+    with session.transaction():
+        session.execute("set local work_mem = '5MB'")
+        session.execute("set transaction isolation level serializable")
+        assert value(session, "show transaction_isolation") == "serializable"
+        assert value(session, "show work_mem") == "5MB"
+    with session.transaction(), pytest.raises(psycopg.errors.ActiveSqlTransaction):
+        session.execute("select set_config('work_mem', '5MB', true)")
+        session.execute("set transaction isolation level serializable")
+
+
 def test_set_transaction_comes_first_in_each_transaction(session, connect):
     """Also where a relay has ended the one before it, and begun it."""
     plain = connect()
