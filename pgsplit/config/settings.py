@@ -77,6 +77,9 @@ SETTINGS: Final = (
             "which transactions read on replicas: all up to their first write, those that are READ ONLY, or none; "
             "without consistency: global, until_write has to be asked for",
             choices=("until_write", "read_only", "primary")),
+    Setting("hold_begin", units.boolean, "true", "listener", True,
+            "BEGIN is answered at once, and opened where its first statement goes; false: it is sent to the primary at "
+            "once, whose now() is then the BEGIN's time"),
     Setting("read_fallback", units.text, "primary", "listener", True,
             "what becomes of a read that no replica can serve", choices=("primary", "error")),
     Setting("unlisted_users", units.text, "reject", "listener", True,

@@ -806,6 +806,7 @@ cdef class CRelay:
         flow.without = context.without
         flow.sole = context.sole
         flow.holds_begin = context.holds_begin
+        flow.leaves_begin = context.leaves_begin
         flow.writes_nothing = context.writes_nothing
         flow.fence_ns = fence_ns
         flow.tx = tx
@@ -869,6 +870,8 @@ cdef class CRelay:
             return False
         if route.commits and flow.place:
             return self._end_here(flow, route, size)
+        if route.begins and flow.leaves_begin:
+            return False
         if route.begins and flow.holds_begin:
             return self._answer(flow, route, size, IN_TRANSACTION)
         way = self._way_of(flow, route)

@@ -180,6 +180,7 @@ class Session:
             return
         self._repeats.context.without = self.splitter.without_replica
         self._repeats.context.holds_begin = self.splitter.holds_begin
+        self._repeats.context.leaves_begin = self.splitter.leaves_begin
         transaction = self.splitter.transaction
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
                            self._repeats.transaction_ns, transaction.place, transaction.ending)

@@ -6,7 +6,7 @@ from typing import Final
 
 from ..wire import build
 from ..wire.framing import HEADER, message_end, skip
-from ..wire.messages import BACKEND, FAILED, IDLE
+from ..wire.messages import BACKEND, FAILED, IDLE, IN_TRANSACTION
 from ..wire.parse import error_fields, parameter_status
 from .batch import FLUSH, FUNCTION_CALL, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Batch
 from .decision import Upstream, traced
@@ -271,6 +271,8 @@ class Answers:
             state.copy_ends = 0
         state.tx_wrote = status != IDLE and (state.tx_wrote or batch.wrote)
         state.tx = status
+        if batch.begins is not None and status == IN_TRANSACTION and not state.primary:
+            state.transaction.begun_there(batch.begins, read=len(batch.bound) > 1)
         if batch.aside and status == FAILED:
             state.transaction.end()         # it is open there, and what has failed there is known there
         state.batch_done(batch)

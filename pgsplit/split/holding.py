@@ -32,7 +32,7 @@ class Holding:
 
     def held(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN, all that *draft* is, that can be answered here."""
-        begin = bound[0].begins if len(bound) == 1 and draft.end else None
+        begin = bound[0].begins if len(bound) == 1 and draft.end and self._state.transaction.holds else None
         return begin if begin is not None and not draft.obstacle and self.may_hold(begin) else None
 
     def hold(self, draft: Draft, inbox: bytearray, bound: list[Facts], begin: Begin) -> Step | None:
@@ -46,7 +46,18 @@ class Holding:
 
     def begins_on_replica(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN at the head of a batch of reads, which a replica may have as it is."""
-        begin = bound[0].begins if len(bound) > 1 and draft.end == SYNC else None
+        holds = self._state.transaction.holds
+        return self._begins(bound) if holds and len(bound) > 1 and draft.end == SYNC else None
+
+    def begins_on_primary(self, draft: Draft, bound: list[Facts]) -> Begin | None:
+        """The BEGIN that *draft*, in which else all is a read, begins with, where the primary gets it at once, and what
+        follows it may be a replica's.
+        """
+        alone = draft.end in (QUERY, SYNC) and not draft.obstacle
+        return self._begins(bound) if not self._state.transaction.holds and bound and alone else None
+
+    def _begins(self, bound: list[Facts]) -> Begin | None:
+        begin = bound[0].begins
         if begin is None or self._state.transaction.begin is not None or not self.may_hold(begin):
             return None
         return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None

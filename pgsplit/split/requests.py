@@ -181,7 +181,10 @@ class Requests:
             draft.judged = draft.size
             return MORE
         stage = self._holding.stage(draft, inbox, bound, parsed)
-        begins = self._holding.begins_on_replica(draft, bound)
+        begins, begins_there = (self._holding.begins_on_replica(draft, bound),
+                                self._holding.begins_on_primary(draft, bound))
+        if begins_there is not None and state.unsettled:
+            return self._inquire(state.state_inquiry())
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
         decision = self._always_primary(draft, bound if stage is None else [], parsed if stage is None else [])
@@ -201,7 +204,7 @@ class Requests:
         if decision is None:
             decision = self._on_replica(bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
-        batch.begins = begins
+        batch.begins = begins or begins_there
         if decision.upstream is Upstream.DEFAULT and stage is not None:
             batch.stage, batch.effect_free = stage, True
         if transaction.begin is not None and draft.only_parses:
@@ -213,8 +216,12 @@ class Requests:
         batch.uses = draft.uses[0] if len(draft.uses) == 1 and not draft.parsed else None
         batch.texts = parsed if draft.query is None else bound
         if decision.upstream is Upstream.DEFAULT:
+            unsettled, own = state.unsettled, state.own_unsettled
             if (inquiry := state.inquiry(draft, bound)) is not None:
-                return self._inquire(inquiry)
+                if not transaction.opened:
+                    return self._inquire(inquiry)
+                state.untold(state=unsettled, own=own)      # an error of the question would be the transaction's
+                return self._route(draft, inbox)
             if state.replica and (state.replica[-1].given is not None or state.replica[-1].late):
                 return WAIT         # what is under way may fail, and with it what was put ahead
             return self._ask(draft, batch, decision)
@@ -343,7 +350,7 @@ class Requests:
                 return Decision(primary, facts.reason, facts.detail)
         if state.primary:
             return Decision(primary, "pipelined_behind_primary")
-        if state.tx != IDLE:
+        if state.tx != IDLE and state.transaction.begin is None:
             return Decision(primary, "transaction_open")
         for pin, cause in state.pins.items():
             if pin not in PASSING or not state.unsettled:

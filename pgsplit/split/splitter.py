@@ -170,6 +170,15 @@ class Splitter:
     @property
     def holds_begin(self) -> bool:
         """Whether a plain BEGIN is answered here, and no relay may send it on."""
+        return self._state.transaction.holds and self._may_hold
+
+    @property
+    def leaves_begin(self) -> bool:
+        """Whether a plain BEGIN is the primary's, but what follows it may be a replica's: no relay knows of that."""
+        return not self._state.transaction.holds and self._may_hold
+
+    @property
+    def _may_hold(self) -> bool:
         state = self._state
         return state.has_replica and not state.sole and state.transaction.may_hold(PLAIN)
 

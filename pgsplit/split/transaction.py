@@ -75,12 +75,13 @@ _BEST: Final = Defaults(READ_COMMITTED, read_only=True)
 
 
 class Transaction:
-    """*mode*: the listener's `transactions`. *status* is what the client has been told of a transaction that *begin*
-    began here; without one the primary's status counts.
+    """*mode*: the listener's `transactions`; *holds*: its `hold_begin`. *status* is what the client has been told of a
+    transaction that *begin* began here; without one the primary's status counts.
     """
 
-    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None) -> None:
+    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None, *, holds: bool = True) -> None:
         self.mode = mode
+        self.holds = holds
         self.defaults = self.login_defaults = defaults or UNKNOWN_DEFAULTS
         self.begin: Begin | None = None
         self.status = IDLE
@@ -108,6 +109,13 @@ class Transaction:
 
     def hold(self, begin: Begin) -> None:
         self.begin, self.status = begin, IN_TRANSACTION
+
+    def begun_there(self, begin: Begin, *, read: bool) -> None:
+        """The primary has it open, and what comes may read on a replica yet. *read*: the BEGIN came with reads, which
+        ran there.
+        """
+        self.hold(begin)
+        self.opened, self.has_read, self.shown = True, read, read
 
     def fail(self) -> None:
         """An error was told that no server knows of: nothing runs any more until the client ends it."""

@@ -441,6 +441,36 @@ def test_asyncpgs_transactions(session, routes, proxy):
     assert routes.count("pgsplit: primary: write") == 1
 
 
+@pytest.mark.parametrize("begin", ["begin", "begin read only"])
+def test_begin_at_once(pgsplit_server, cluster, routes, connect, begin):
+    """now() is then the BEGIN's time: another session's clock lies between it and the first statement there."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "hold_begin": "false"})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True, prepare_threshold=None) as session:
+        traced(session, routes)
+        for end in ("commit", "rollback"):
+            for _ in range(3):          # and once a relay knows the texts
+                session.execute(begin)
+                between = value(connect(), "select clock_timestamp()")
+                assert value(session, "select count(*) from tx") == 2
+                session.execute("savepoint a")
+                session.execute("set local work_mem = '5MB'")
+                assert value(session, "select now()") < between
+                assert value(session, "show work_mem") == "5MB"
+                session.execute("rollback to a")
+                assert value(session, "show work_mem") == "4MB"
+                session.execute(end)
+        assert routes == ["pgsplit: primary: transaction_control", READ, STAGE, STAGE, "pgsplit: primary: clock",
+                          "pgsplit: primary: server_local_setting", "pgsplit: primary: transaction_control",
+                          "pgsplit: primary: server_local_setting", "pgsplit: primary: transaction_control"] * 6
+        with pytest.raises(psycopg.errors.DivisionByZero), session.transaction():
+            assert value(session, "select count(*) from tx") == 2
+            session.execute("select a / 0 from tx")
+        assert value(session, "select count(*) from tx") == 2
+
+
 @pytest.mark.parametrize("mode, expected", [("primary", OPEN), ("read_only", OPEN), ("until_write", READ)])
 def test_the_setting(pgsplit_server, cluster, routes, mode, expected):
     proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "transactions": mode})

@@ -86,10 +86,11 @@ class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
-                 buffer: int = 65536, transactions: str = "primary") -> None:
+                 buffer: int = 65536, transactions: str = "primary", holds: bool = True) -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._transactions = transactions
+        self._holds = holds
         self._hold = hold
         self._buffer = buffer
         self.stale = ""
@@ -179,7 +180,7 @@ class Talk:
         self.messages = 0         # of servers
         splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
-                            transaction=Transaction(self._transactions, Defaults("read committed")))
+                            transaction=Transaction(self._transactions, Defaults("read committed"), holds=self._holds))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.lost.append, answered=lambda upstream, batch, now, tx: None,
