@@ -21,7 +21,7 @@ from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
 from .functions import SAFE
 from .set_commands import Change, changes_of, sets_the_stage
-from .transactions import begin_of, end_of
+from .transactions import begin_of, end_of, modes_of
 
 NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
@@ -96,7 +96,8 @@ def _strongest(statements: list[Facts]) -> Facts:
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         releases=all(facts.releases for facts in statements),
-        changes=_all_changes(statements), stages=False, begins=None, ends_as=b"", executes=b"", prepares=None,
+        changes=_all_changes(statements), stages=False, modes=None, begins=None, ends_as=b"", executes=b"",
+        prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
@@ -143,7 +144,7 @@ def _statement(words: list[Token]) -> Facts:
     if facts.effects == ("session_setting",):
         facts = replace(facts, changes=changes_of(words))
     if first.text in STAGING and sets_the_stage(words):
-        facts = replace(facts, stages=True)
+        facts = replace(facts, stages=True, modes=modes_of(words))
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts

@@ -53,6 +53,7 @@ class Facts:
     releases: bool = False               # DISCARD ALL: nothing of the session's state is left behind
     changes: tuple[Change, ...] = ()     # all that its session_setting is, where that is plain
     stages: bool = False                 # sets the stage in its transaction, and does nothing else
+    modes: Begin | None = None           # what SET TRANSACTION, which stages, asks for
     settings: tuple[str, ...] = ()       # names of customized options that it may touch, in lower case
     prepares: Prepares | None = None
     executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments

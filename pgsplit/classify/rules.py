@@ -47,7 +47,9 @@ _TABLE: Final = (
     # of the session
     Rule("begin_held", "pgsplit", "BEGIN is answered at once, and opened where its first statement goes"),
     Rule("transaction_ended", "pgsplit", "the end of a transaction that has only read, or run nothing"),
-    Rule("sets_the_stage", "replica", "a savepoint, SET LOCAL or set_config(…, true) in a transaction that reads"),
+    Rule("sets_the_stage", "replica", "a savepoint, SET LOCAL and its like in a transaction that reads"),
+    Rule("read_write_anyway", "pgsplit",
+         "SET TRANSACTION READ WRITE in a transaction that may write, and has only read"),
     Rule("portal_kept", "primary", "in a transaction a named portal may be gone on with later"),
     Rule("transaction_open", "primary", "a transaction is open"),
     Rule("pipelined_behind_primary", "primary", "a batch before it is not answered by the primary yet"),

@@ -468,8 +468,7 @@ class Answers:
                 state.transaction.begun_in_flight = False
             if batch.stage is not None and not batch.failed and state.transaction.begin is not None:
                 answer = b"" if batch.passing else bytes(inbox[:stop])       # part of it may have gone
-                state.transaction.prologue.append(batch.stage._replace(said=said(answer)))
-                state.transaction.touched += [name for facts in batch.bound for name in facts.settings]
+                state.transaction.keep(batch.stage._replace(said=said(answer)), batch.bound[0])
             if batch.statement is not None and not batch.failed:
                 state.statements.unnamed = batch.statement
                 batch.statement.default = True

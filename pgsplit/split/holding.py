@@ -6,7 +6,7 @@ from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
 from .batch import QUERY, SELECTING, SYNC, Batch, Draft
-from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream, traced
+from .decision import BEGIN_HELD, READ_WRITE_ANYWAY, TRANSACTION_ENDED, Decision, Upstream, traced
 from .kept import Kept
 from .observer import Observer
 from .prologue import again
@@ -62,12 +62,29 @@ class Holding:
             return None
         return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None
 
+    def read_write(self, draft: Draft, inbox: bytearray, bound: list[Facts]) -> Step | None:
+        """In a transaction that the primary does not know of: the answer to a SET TRANSACTION READ WRITE that changes
+        nothing, which a standby would refuse; WAIT where something must be answered before.
+        """
+        state, transaction = self._state, self._state.transaction
+        modes = bound[0].modes if len(bound) == 1 and draft.end and not draft.obstacle else None
+        if modes is None or transaction.status == FAILED or not transaction.is_read_write(modes):
+            return None
+        if state.primary or state.asked:
+            return WAIT
+        step = self._answer(draft, inbox, bound, b"SET", IN_TRANSACTION, READ_WRITE_ANYWAY)
+        if step is not None and transaction.begin is not None:
+            transaction.begin = transaction.begin._replace(read_only=False)
+        return step
+
     def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Kept | None:
         """What does again what *draft* does, where that sets the stage in a transaction that may read on a replica."""
         state, transaction = self._state, self._state.transaction
         if transaction.begin is None or len(bound) != 1 or not bound[0].stages or len(parsed) > 1 or draft.obstacle:
             return None
         if draft.end not in (QUERY, SYNC) or transaction.prologue_is_long:
+            return None
+        if bound[0].modes is not None and not transaction.may_set(bound[0].modes):
             return None
         command = bound[0].commands[0]
         ahead = again(bytes(inbox[state.asked:state.asked + draft.size]), rows=command in SELECTING,

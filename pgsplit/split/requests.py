@@ -252,7 +252,7 @@ class Requests:
         """What begins or ends a transaction and is answered here, or is refused in one; None for all else."""
         state, holding = self._state, self._holding
         if state.transaction.begin is not None:
-            step = holding.end(draft, inbox, bound)
+            step = holding.end(draft, inbox, bound) or holding.read_write(draft, inbox, bound)
             if step is None and state.transaction.opened and holding.ends(draft, bound):
                 return self._end_there()
             if step is None and state.transaction.status == FAILED and holding.goes_back(bound):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from ..classify.facts import Facts
 from ..classify.transactions import READ_COMMITTED, Begin
 from ..wire import build
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
@@ -92,6 +93,7 @@ class Transaction:
         self.has_read = False            # it has had a snapshot there
         self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
+        self.set_read_only = False       # by SET TRANSACTION; ROLLBACK TO may have undone it
         self.opened = False              # the primary has it open, too
         self.told = 0                    # statements of the prologue that it has been told there
         self.shown = False               # and it has had a snapshot there
@@ -124,7 +126,7 @@ class Transaction:
     def end(self) -> None:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
-        self.prologue, self.touched = [], []
+        self.prologue, self.touched, self.set_read_only = [], [], False
         self.rolled_back_there()
         self.void = b""
 
@@ -155,6 +157,26 @@ class Transaction:
     def rolled_back_there(self) -> None:
         """The primary has nothing of it any more."""
         self.opened, self.told, self.shown = False, 0, False
+
+    def may_set(self, modes: Begin) -> bool:
+        """Whether SET TRANSACTION with *modes* is a replica's, too. READ WRITE is not: a standby always refuses it."""
+        return modes.isolation in (None, READ_COMMITTED) and modes.read_only is not False
+
+    def is_read_write(self, modes: Begin) -> bool:
+        """Whether SET TRANSACTION with *modes* asks for what it is anyway: that may write, whatever it has done yet."""
+        return (self.begin is not None and modes.read_only is False and modes.isolation in (None, READ_COMMITTED)
+                and not (self.begun_read_only or self.set_read_only))
+
+    @property
+    def begun_read_only(self) -> bool:
+        assert self.begin is not None
+        return self.defaults.read_only if self.begin.read_only is None else self.begin.read_only
+
+    def keep(self, kept: Kept, facts: Facts) -> None:
+        """*kept*, of these *facts*, has set its stage on the replica."""
+        self.prologue.append(kept)
+        self.touched += facts.settings
+        self.set_read_only |= facts.modes is not None and facts.modes.read_only is True
 
     @property
     def prologue_is_long(self) -> bool:

@@ -37,3 +37,39 @@ def test_what_does_not_begin_or_is_more_than_that(sql):
 ])
 def test_what_ends(sql, tag):
     assert classify(sql).ends_as == tag
+
+
+@pytest.mark.parametrize("sql, modes", [
+    ("set transaction read only", Begin(b"SET", read_only=True)),
+    ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;", Begin(b"SET", "read committed")),
+    ("set transaction isolation level repeatable read, read only", Begin(b"SET", "repeatable read", True)),
+    ("set transaction read write isolation level read committed", Begin(b"SET", "read committed", False)),
+])
+def test_what_set_transaction_asks_for(sql, modes):
+    facts = classify(sql)
+    assert (facts.modes, facts.stages, facts.effects) == (modes, True, ())
+
+
+@pytest.mark.parametrize("sql", [
+    "set transaction snapshot 'x'", "set transaction deferrable", "set transaction not deferrable", "set transaction",
+    "set transaction read only, deferrable", "set transaction read only, read write", "set transaction read only,",
+    "set local transaction isolation level repeatable read", "set session transaction read only",
+    "set session characteristics as transaction read only", "set transaction_read_only = on",
+    "set local transaction_isolation = 'serializable'", "set transaction read only; select 1",
+])
+def test_what_else_of_that_kind_does_not_set_the_stage(sql):
+    facts = classify(sql)
+    assert facts.modes is None and not facts.stages
+
+
+@pytest.mark.parametrize("sql, stages", [
+    ("set constraints all deferred", True), ("SET CONSTRAINTS a.b, c IMMEDIATE", True), ("set constraints", False),
+    ("set constraints all", False), ("savepoint a", True), ("release a", True), ("rollback to savepoint a", True),
+    ("set local work_mem = '1MB'", True), ("set local work_mem to default", True), ("set local time zone 'UTC'", True),
+    ("set local role a", True), ("set local session authorization a", False), ("set local names 'x'", False),
+    ("set local schema 'x'", False), ("set local a from current", False), ("set local pgsplit.trace = on", False),
+    ("set local standard_conforming_strings = off", False), ("set local client_encoding = 'SJIS'", False),
+    ("select set_config('client_encoding', $1, true)", False), ("select set_config('app.t', $1, true)", True),
+])
+def test_what_sets_the_stage(sql, stages):
+    assert classify(sql).stages is stages

@@ -81,7 +81,7 @@ def test_nothing_between_begin_and_commit_asks_no_server(session, routes, cluste
 
 
 @pytest.mark.parametrize("sql, sqlstate", [("begin", "25001"), ("commit and chain", ""), ("lock table tx", ""),
-                                           ("set transaction isolation level read committed", "")])
+                                           ("set transaction isolation level read uncommitted", "")])
 def test_what_else_comes_first_opens_it_on_the_primary(session, routes, sql, sqlstate):
     warnings = []
     session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
@@ -213,6 +213,65 @@ def test_what_the_primary_does_not_repeat_ends_in_40001(session, routes, connect
         session.execute("insert into tx values (4)")
     assert session.execute("select a, current_user from tx where a > 2").fetchall() == [(4, "postgres")]
     assert routes[1:3] == [STAGE, READ]
+
+
+@pytest.mark.parametrize("sql, read_only", [
+    ("set transaction read only", "on"), ("set transaction isolation level read committed", "off"),
+    ("set transaction isolation level read committed, read only", "on"),
+])
+def test_set_transaction_does_not_move_it(session, routes, sql, read_only):
+    session.execute("begin")
+    session.execute(sql)
+    assert value(session, "select count(*) from tx") == 2
+    assert routes == [HELD, STAGE, READ]
+    assert value(session, "show transaction_read_only") == read_only        # on the primary
+    if read_only == "on":
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    session.execute("begin")
+    session.execute(sql)
+    session.execute("set transaction read write")           # ahead of any read it may be taken back
+    session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    session.execute("begin")
+    session.execute(sql)
+    session.execute("select 1 from tx")
+    if read_only == "on":
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction):
+            session.execute("set transaction read write")
+    else:
+        session.execute("set transaction read write")
+        assert routes[-1] == "pgsplit: pgsplit: read_write_anyway"
+        session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    assert value(session, "select count(*) from tx") == 2
+
+
+def test_set_constraints_goes_along(session, routes, connect, cluster):
+    connect().execute("""drop table if exists tx_late; create table tx_late (
+        a int references tx deferrable initially immediate)""")
+    cluster.catch_up()
+    with session.transaction():
+        session.execute("set constraints all deferred")
+        assert value(session, "select count(*) from tx") == 2
+        session.execute("insert into tx_late values (3)")
+        session.execute("insert into tx values (3)")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), session.transaction():
+        session.execute("set constraints all deferred")
+        session.execute("set constraints tx_late_a_fkey immediate")
+        session.execute("insert into tx_late values (4)")
+    with pytest.raises(psycopg.errors.UndefinedObject), session.transaction():
+        session.execute("set constraints nothing deferred")
+    assert routes[:4] == [HELD, STAGE, READ, "pgsplit: primary: write"]
+    assert value(session, "select count(*) from tx_late") == 1
+    connect().execute("drop table tx_late")
+
+
+def test_set_local_that_changes_how_texts_are_read_is_the_primarys(session, routes):
+    with session.transaction():
+        session.execute("set local standard_conforming_strings = off")
+        assert routes[-1] == "pgsplit: primary: session_setting"
 
 
 def test_set_transaction_behind_set_local(session):

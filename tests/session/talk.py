@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pgsplit.classify.classify import STAGING
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.classify.set_commands import changes_of, sets_the_stage
-from pgsplit.classify.transactions import begin_of, end_of
+from pgsplit.classify.transactions import begin_of, end_of, modes_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
 from pgsplit.split.decision import Decision, Upstream
@@ -32,7 +32,7 @@ def facts(sql: bytes) -> Facts:
     if word in STAGING and sets_the_stage(tokens(text)):
         names = ("app.t",) if "app.t" in text else ()
         return Facts(Verdict.PRIMARY, "transaction_control", commands=(word.upper(),), writes=False, wrote_nothing=True,
-                     stages=True, settings=names)
+                     stages=True, settings=names, modes=modes_of(tokens(text)))
     if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
         hinted = "/*" in text
         return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,
