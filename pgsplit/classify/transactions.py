@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ..sql.lexer import Kind, Token
 
 READ_COMMITTED: Final = "read committed"
+REPEATABLE_READ: Final = "repeatable read"
 _LEVELS: Final = (("serializable",), ("repeatable", "read"), ("read", "committed"), ("read", "uncommitted"))
 _NOISE: Final = ("work", "transaction")
 

@@ -109,6 +109,7 @@ class Listener(Model):
     consistency: Consistency
     transactions: Literal["until_write", "read_only", "primary"]
     hold_begin: bool
+    repeatable_read_only: Literal["replica", "primary"]
     read_fallback: Literal["primary", "error"]
     unlisted_users: Literal["reject", "read_only"]
     auth_user: str                 # '': nobody is asked for users who are not in `users`

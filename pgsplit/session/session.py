@@ -404,7 +404,7 @@ class Session:
     def _ask(self, step: Step) -> bool:
         """False when the step is for later."""
         assert step.batch is not None
-        why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns)
+        why_not = "" if step.batch.unfenced else self._freshness.why_not(self.fence_ns)
         if why_not == LATER:
             return False
         if why_not == CANCELLED:

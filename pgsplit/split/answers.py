@@ -501,6 +501,8 @@ class Answers:
         if explained_by_session(fields.sqlstate, fields.has_detail) or (
                 self.cancelled and statements_own(fields.sqlstate)):
             return None
+        if self._state.transaction.stuck and not (fields.severity != "ERROR" or servers_own(fields.sqlstate)):
+            return None             # it cannot move: the error is the transaction's, as on one server
         if not batch.passing and (batch.effect_free or may_be_reasked(fields.sqlstate, batch.rows)):
             return self._reask(batch, fields.sqlstate, stop)
         if statements_own(fields.sqlstate):

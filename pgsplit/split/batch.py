@@ -44,7 +44,7 @@ class Batch:
                  "inquiry", "kind", "late", "messages", "opens", "operations", "own_left", "own_sync", "passing",
                  "plain",
                  "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement", "tags",
-                 "texts", "traced", "uses", "wrote")
+                 "texts", "traced", "unfenced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -74,6 +74,7 @@ class Batch:
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
         self.stage: Kept | None = None           # does the same again on another server
         self.plain = False            # what it changes in the session is known from its text
+        self.unfenced = False         # the replica need not be fresh for it
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
         self.traced = False           # the client has been told the decision

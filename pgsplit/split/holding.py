@@ -46,15 +46,17 @@ class Holding:
 
     def begins_on_replica(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN at the head of a batch of reads, which a replica may have as it is."""
-        holds = self._state.transaction.holds
-        return self._begins(bound) if holds and len(bound) > 1 and draft.end == SYNC else None
+        transaction = self._state.transaction
+        begin = self._begins(bound) if transaction.holds and len(bound) > 1 and draft.end == SYNC else None
+        return begin if begin is None or begin.isolation or transaction.reads_anew(begin) else None
 
     def begins_on_primary(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN that *draft*, in which else all is a read, begins with, where the primary gets it at once, and what
         follows it may be a replica's.
         """
         alone = draft.end in (QUERY, SYNC) and not draft.obstacle
-        return self._begins(bound) if not self._state.transaction.holds and bound and alone else None
+        begin = self._begins(bound) if not self._state.transaction.holds and bound and alone else None
+        return begin if begin is None or len(bound) == 1 or self._state.transaction.reads_anew(begin) else None
 
     def _begins(self, bound: list[Facts]) -> Begin | None:
         begin = bound[0].begins
@@ -86,6 +88,8 @@ class Holding:
             return None
         if bound[0].modes is not None and not transaction.may_set(bound[0].modes):
             return None
+        if transaction.would_be_repeatable(bound[0].modes) and state.applied != state.settings:
+            return None     # to be given settings takes a snapshot: the transaction's, and ahead of its first read
         command = bound[0].commands[0]
         ahead = again(bytes(inbox[state.asked:state.asked + draft.size]), rows=command in SELECTING,
                       parse_of=state.statements.parse_of)

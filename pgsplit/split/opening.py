@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from ..wire import build
+from .decision import Decision
 from .settings import run
 from .transaction import Transaction
 
@@ -64,6 +65,16 @@ class Rollback:
 
     def done(self) -> None:
         self._transaction.rolled_back_there()
+
+
+def unmovable(decision: Decision) -> bytes:
+    """The error that the client gets in a transaction that should move to the primary for *decision*, and cannot: the
+    primary has not got what it has on a replica.
+    """
+    why = decision.reason + (f" ({decision.detail})" if decision.detail else "")
+    return build.error_response(
+        "ERROR", "40001", "the transaction cannot go on: it reads on a replica, and this needs the primary",
+        detail=f"Why the primary: {why}.", hint="The transaction may be run again. See repeatable_read_only.")
 
 
 def differs(why: str) -> bytes:

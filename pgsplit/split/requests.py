@@ -14,13 +14,13 @@ from .decision import Decision, Upstream
 from .holding import Holding
 from .inquiry import Inquiry
 from .observer import Observer
-from .opening import Opening, Rollback
+from .opening import Opening, Rollback, unmovable
 from .settings import Ahead, give
 from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import ON_REPLICA, OPENING
+from .transaction import OPENING, Place
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -215,6 +215,8 @@ class Requests:
         batch.sql = draft.sql
         batch.uses = draft.uses[0] if len(draft.uses) == 1 and not draft.parsed else None
         batch.texts = parsed if draft.query is None else bound
+        if transaction.stuck and transaction.on_replica == IDLE and not (batch.aside or state.asked):
+            return self._refuse(draft, unmovable(decision))
         if decision.upstream is Upstream.DEFAULT:
             unsettled, own = state.unsettled, state.own_unsettled
             if (inquiry := state.inquiry(draft, bound)) is not None:
@@ -232,15 +234,19 @@ class Requests:
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
         if transaction.begin is not None and not (batch.aside and not transaction.opened) and (
-                step := self._open(draft, partial)) is not None:
+                step := self._open(draft, partial, decision)) is not None:
             return step
         return self._forward(draft, batch, decision)
 
-    def _open(self, draft: Draft, partial: bool) -> Step | None:
+    def _open(self, draft: Draft, partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
         transaction = self._state.transaction
         if transaction.void:
             return self._refuse(draft, transaction.void)
+        if transaction.stuck:
+            if not self._state.forced:
+                transaction.may_be_repeatable = False       # so that another try of the same ends well
+            return self._refuse(draft, unmovable(decision))
         if not transaction.untold():
             return None
         if partial:
@@ -255,13 +261,16 @@ class Requests:
             step = holding.end(draft, inbox, bound) or holding.read_write(draft, inbox, bound)
             if step is None and state.transaction.opened and holding.ends(draft, bound):
                 return self._end_there()
+            if step is None and state.transaction.lives_on_replica and holding.goes_back(bound):
+                return None
             if step is None and state.transaction.status == FAILED and holding.goes_back(bound):
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason
             elif step is None and state.transaction.status == FAILED:
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
-                    return self._refuse(draft, ABORTED_ERROR)
+                    keeps = state.transaction.lives_on_replica      # to be gone on with behind a ROLLBACK TO
+                    return self._refuse(draft, ABORTED_ERROR, keeps=keeps)
                 step = MORE if refused is None else None
         elif (begin := holding.held(draft, bound)) is not None:
             if state.unsettled:
@@ -308,7 +317,7 @@ class Requests:
         if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead += [ON_REPLICA, *(kept.ahead for kept in state.transaction.prologue)]
+            ahead += [state.transaction.on_replica_begin, *(kept.ahead for kept in state.transaction.prologue)]
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
@@ -321,6 +330,8 @@ class Requests:
                 ahead.append(statement.late_parse())
                 batch.ahead.extend((kind, statement) for kind in ahead[-1].answers)
                 batch.late.append(statement)
+        batch.unfenced = batch.empty or (state.transaction.place is Place.REPLICA and (
+            state.transaction.has_snapshot or not batch.takes_snapshot))
         self._note_unnamed(draft, batch)
         return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
                     decision=decision)
@@ -406,7 +417,8 @@ class Requests:
         """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
         draft = self._draft
         state = self._state
-        if state.transaction.begin is not None and (step := self._open(draft, True)) is not None:
+        decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
+        if state.transaction.begin is not None and (step := self._open(draft, True, decision)) is not None:
             return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete
@@ -414,8 +426,7 @@ class Requests:
         bound = state.bound_facts(draft)
         if kind in (QUERY, FUNCTION_CALL):
             bound.append(DOUBT)
-        batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, "batch_too_large")
-        decision = Decision(Upstream.ADDITIONAL, batch.reason)
+        batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, decision.reason)
         ahead = self._ahead_of_primary(draft, batch)
         self._to_primary(draft, batch)
         self._left_for(batch, decision)
@@ -455,7 +466,8 @@ class Requests:
 
     # --- answering for the server -------------------------------------------------------------------------
 
-    def _refuse(self, draft: Draft, error: bytes) -> Step:
+    def _refuse(self, draft: Draft, error: bytes, *, keeps: bool = False) -> Step:
+        """*keeps*: what is open on the replica stays."""
         state = self._state
         self._draft = Draft()
         state.forced = ""
@@ -463,7 +475,8 @@ class Requests:
         if state.transaction.begin is not None:
             state.transaction.fail()
         data = error if self._skipping else error + build.ready_for_query(state.status)
-        return Step(Action.ANSWER, draft.size, data=data, to_replica=self._holding.end_on_replica())
+        to_replica = b"" if keeps else self._holding.end_on_replica()
+        return Step(Action.ANSWER, draft.size, data=data, to_replica=to_replica)
 
     def _skip(self, inbox: bytearray) -> Step:
         end = len(inbox)

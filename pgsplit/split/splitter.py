@@ -170,12 +170,15 @@ class Splitter:
     @property
     def holds_begin(self) -> bool:
         """Whether a plain BEGIN is answered here, and no relay may send it on."""
-        return self._state.transaction.holds and self._may_hold
+        transaction = self._state.transaction
+        return transaction.holds and not transaction.plain_is_repeatable and self._may_hold
 
     @property
     def leaves_begin(self) -> bool:
-        """Whether a plain BEGIN is the primary's, but what follows it may be a replica's: no relay knows of that."""
-        return not self._state.transaction.holds and self._may_hold
+        """Whether a plain BEGIN is the session's: no relay knows what follows one that the primary gets at once, or
+        that is not READ COMMITTED.
+        """
+        return self._may_hold and not self.holds_begin
 
     @property
     def _may_hold(self) -> bool:

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from ..classify.facts import Facts
-from ..classify.transactions import READ_COMMITTED, Begin
+from ..classify.transactions import READ_COMMITTED, REPEATABLE_READ, Begin
 from ..wire import build
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
 from .kept import Kept
@@ -25,9 +25,11 @@ PRIMARY: Final = "primary"
 
 # On the replica, whatever its own defaults are. Its end keeps the settings that it was given meanwhile.
 ON_REPLICA: Final = run("begin isolation level read committed, read only")
+REPEATABLE_ON_REPLICA: Final = run("begin isolation level repeatable read, read only")
 END_ON_REPLICA: Final = build.query("commit")
 PLAIN: Final = Begin(b"BEGIN")       # of all others relays leave the opening to the session
-OPENING: Final = run(PLAIN._replace(isolation=READ_COMMITTED).sql)       # names what it is anyway: no client's BEGIN
+_PLAINLY: Final = PLAIN._replace(isolation=READ_COMMITTED)
+OPENING: Final = run(_PLAINLY.sql)       # names what it is anyway: no client's BEGIN
 OPENED: Final = b"".join((build.message(b"1"), build.message(b"2"), build.message(b"C", b"BEGIN\0"),
                           build.message(b"3")))       # the answer to either
 ENDED: Final = build.message(b"C", b"COMMIT\0") + build.ready_for_query(IDLE)
@@ -76,13 +78,17 @@ _BEST: Final = Defaults(READ_COMMITTED, read_only=True)
 
 
 class Transaction:
-    """*mode*: the listener's `transactions`; *holds*: its `hold_begin`. *status* is what the client has been told of a
-    transaction that *begin* began here; without one the primary's status counts.
+    """*mode*: the listener's `transactions`; *holds*: its `hold_begin`; *repeatable*: its `repeatable_read_only` says
+    that such transactions run on a replica. *status* is what the client has been told of a transaction that *begin*
+    began here; without one the primary's status counts.
     """
 
-    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None, *, holds: bool = True) -> None:
+    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None, *, holds: bool = True,
+                 repeatable: bool = False) -> None:
         self.mode = mode
         self.holds = holds
+        self.may_be_repeatable = repeatable
+        self.isolation = READ_COMMITTED
         self.defaults = self.login_defaults = defaults or UNKNOWN_DEFAULTS
         self.begin: Begin | None = None
         self.status = IDLE
@@ -94,6 +100,7 @@ class Transaction:
         self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
         self.set_read_only = False       # by SET TRANSACTION; ROLLBACK TO may have undone it
+        self.stays_read_only = False     # it cannot
         self.opened = False              # the primary has it open, too
         self.told = 0                    # statements of the prologue that it has been told there
         self.shown = False               # and it has had a snapshot there
@@ -106,11 +113,38 @@ class Transaction:
         defaults = self.defaults if not unsettled else _BEST
         isolation = begin.isolation or defaults.isolation
         read_only = defaults.read_only if begin.read_only is None else begin.read_only
-        return (isolation == READ_COMMITTED and not (begin.deferrable or defaults.deferrable or defaults.times_out)
+        may_be = isolation == READ_COMMITTED or (isolation == REPEATABLE_READ and read_only and self.may_be_repeatable)
+        return (may_be and not (begin.deferrable or defaults.deferrable or defaults.times_out)
                 and (self.mode == UNTIL_WRITE or (self.mode == READ_ONLY and read_only)))
 
+    def reads_anew(self, begin: Begin) -> bool:
+        """Whether each statement in the transaction of *begin* has a snapshot of its own."""
+        return (begin.isolation or self.defaults.isolation) == READ_COMMITTED
+
+    @property
+    def plain_is_repeatable(self) -> bool:
+        """Whether a BEGIN that says nothing is not READ COMMITTED."""
+        return self.defaults.isolation == REPEATABLE_READ
+
     def hold(self, begin: Begin) -> None:
-        self.begin, self.status = begin, IN_TRANSACTION
+        self.isolation = begin.isolation or self.defaults.isolation or READ_COMMITTED
+        self.begin, self.status = begin._replace(isolation=self.isolation), IN_TRANSACTION
+
+    @property
+    def on_replica_begin(self) -> Ahead:
+        """What opens it on a replica, whatever the replica's own defaults are."""
+        assert self.begin is not None
+        return REPEATABLE_ON_REPLICA if self.begin.isolation == REPEATABLE_READ else ON_REPLICA
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether all that it reads is as of what it has read on the replica."""
+        return self.begin is not None and self.isolation == REPEATABLE_READ and self.has_read
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it cannot move: the primary has not got what it has on the replica."""
+        return self.has_snapshot
 
     def begun_there(self, begin: Begin, *, read: bool) -> None:
         """The primary has it open, and what comes may read on a replica yet. *read*: the BEGIN came with reads, which
@@ -126,7 +160,8 @@ class Transaction:
     def end(self) -> None:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
-        self.prologue, self.touched, self.set_read_only = [], [], False
+        self.prologue, self.touched = [], []
+        self.set_read_only = self.stays_read_only = False
         self.rolled_back_there()
         self.void = b""
 
@@ -144,7 +179,7 @@ class Transaction:
 
     def _lacking(self) -> list[Kept]:
         assert self.begin is not None
-        begin = [] if self.opened else [Kept(run(self.begin._replace(isolation=READ_COMMITTED).sql), "BEGIN")]
+        begin = [] if self.opened else [Kept(run(self.begin.sql), "BEGIN")]
         snapshot = [Kept(run("select", row=True), "SELECT")] if self.has_read and not self.shown else []
         return [*begin, *self.prologue[self.told:], *snapshot]
 
@@ -158,13 +193,26 @@ class Transaction:
         """The primary has nothing of it any more."""
         self.opened, self.told, self.shown = False, 0, False
 
+    @property
+    def lives_on_replica(self) -> bool:
+        """Whether it cannot move, and goes on there, failed or not: that server's own savepoints end a failure."""
+        return self.stuck and self.on_replica != IDLE
+
     def may_set(self, modes: Begin) -> bool:
         """Whether SET TRANSACTION with *modes* is a replica's, too. READ WRITE is not: a standby always refuses it."""
-        return modes.isolation in (None, READ_COMMITTED) and modes.read_only is not False
+        if modes.read_only is False:
+            return False
+        if modes.isolation == REPEATABLE_READ:
+            return self.may_be_repeatable and not self.has_read and (modes.read_only or self.surely_read_only)
+        return modes.isolation in (None, self.isolation)
+
+    def would_be_repeatable(self, modes: Begin | None) -> bool:
+        """Whether all that it reads has one snapshot, once it is set to *modes*."""
+        return ((modes.isolation if modes is not None else None) or self.isolation) == REPEATABLE_READ
 
     def is_read_write(self, modes: Begin) -> bool:
         """Whether SET TRANSACTION with *modes* asks for what it is anyway: that may write, whatever it has done yet."""
-        return (self.begin is not None and modes.read_only is False and modes.isolation in (None, READ_COMMITTED)
+        return (self.begin is not None and modes.read_only is False and modes.isolation in (None, self.isolation)
                 and not (self.begun_read_only or self.set_read_only))
 
     @property
@@ -172,11 +220,20 @@ class Transaction:
         assert self.begin is not None
         return self.defaults.read_only if self.begin.read_only is None else self.begin.read_only
 
+    @property
+    def surely_read_only(self) -> bool:
+        """Whether it is READ ONLY up to its end, whatever a ROLLBACK TO may undo."""
+        return self.begin is not None and (self.begun_read_only or self.stays_read_only)
+
     def keep(self, kept: Kept, facts: Facts) -> None:
         """*kept*, of these *facts*, has set its stage on the replica."""
         self.prologue.append(kept)
         self.touched += facts.settings
-        self.set_read_only |= facts.modes is not None and facts.modes.read_only is True
+        if facts.modes is not None:
+            self.set_read_only |= facts.modes.read_only is True
+            self.stays_read_only |= facts.modes.read_only is True and not any(
+                part.command == "SAVEPOINT" for part in self.prologue)
+            self.isolation = facts.modes.isolation or self.isolation
 
     @property
     def prologue_is_long(self) -> bool:
@@ -191,7 +248,7 @@ class Transaction:
         """Whether a relay may go on with it."""
         if self.begin is None:
             return self.on_replica == IDLE
-        return (self.begin == PLAIN and not (self.prologue or self.opened or self.begun_in_flight)
+        return (self.begin == _PLAINLY and not (self.prologue or self.opened or self.begun_in_flight)
                 and self.status == IN_TRANSACTION and not (self.has_read and self.place is Place.HELD))
 
     def repeated(self, place: Place, ending: int) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 
-from tests.integration.conftest import Connect, value
+from tests.integration.conftest import Connect, counters, value
 from tests.waiting import eventually
 
 Traced = psycopg.Connection[Any]
@@ -498,6 +501,117 @@ def test_asyncpgs_transactions(session, routes, proxy):
     asyncio.run(main())
     assert routes.count(READ) == 7
     assert routes.count("pgsplit: primary: write") == 1
+
+
+SNAPSHOT = "begin isolation level repeatable read, read only"
+
+
+@pytest.fixture
+def repeatable(pgsplit_server, cluster, routes, connect) -> Iterator[Traced]:
+    """A session whose REPEATABLE READ READ ONLY transactions run on the replica."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "repeatable_read_only": "replica"})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True, prepare_threshold=None) as session:
+        yield traced(session, routes)
+
+
+@pytest.mark.parametrize("before, begin, setting", [
+    ("", SNAPSHOT, ""), ("", "begin", "set transaction isolation level repeatable read, read only"),
+    ("set session characteristics as transaction isolation level repeatable read, read only", "begin", ""),
+    ("set default_transaction_isolation = 'repeatable read'", "begin read only", ""),
+])
+def test_repeatable_read_only_has_one_snapshot_on_the_replica(repeatable, routes, connect, cluster, before, begin,
+                                                              setting):
+    session = repeatable
+    if before:
+        session.execute(before)
+        routes.clear()
+    session.execute(begin)
+    if setting:
+        session.execute(setting)
+    connect().execute("insert into tx values (3)")
+    assert value(session, "select count(*) from tx") == 3           # as of its first statement, not of its BEGIN
+    connect().execute("insert into tx values (4)")
+    cluster.catch_up()
+    assert value(session, "select count(*) from tx") == 3
+    session.execute("commit")
+    assert value(session, "select count(*) from tx") == 4
+    assert routes == [HELD, *([STAGE] if setting else []), READ, READ, ENDED, READ]
+
+
+def test_repeatable_read_only_that_needs_the_primary_ends_in_40001_once(repeatable, routes):
+    session = repeatable
+    session.execute(SNAPSHOT)
+    session.execute("savepoint a")
+    assert value(session, "select count(*) from tx") == 2
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.execute("select * from nothing")
+    session.execute("rollback to a")
+    assert value(session, "select count(*) from tx") == 2
+    with pytest.raises(psycopg.errors.SerializationFailure) as told:
+        session.execute("lock table tx in access share mode")
+    assert told.value.diag.message_detail == "Why the primary: lock."
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("rollback to a; select 1")
+    assert session.execute("rollback").statusmessage == "ROLLBACK"
+    session.execute(SNAPSHOT)               # another try
+    assert value(session, "select count(*) from tx") == 2
+    session.execute("lock table tx in access share mode")
+    session.execute("commit")
+    assert routes[-4:-1] == ["pgsplit: primary: transaction_control", OPEN, "pgsplit: primary: lock"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--jobs=2", "--format=directory", "--file=DIRECTORY"],
+                                       ["--serializable-deferrable"], ["--inserts"]])
+def test_pg_dump_reads_on_the_primary(pgsplit_server, cluster, connect, tmp_path, arguments):
+    """It makes its settings ahead of BEGIN, and SET TRANSACTION cannot come behind what gives them to a replica."""
+    if not os.path.exists(cluster.installation.program("pg_dump")):
+        pytest.skip("this PostgreSQL comes without pg_dump")
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "repeatable_read_only": "replica"})
+    dumps = []
+    for number, port in enumerate((proxy.port, cluster.primary.port)):
+        whole = [part.replace("DIRECTORY", str(tmp_path / str(number))) for part in arguments]
+        done = subprocess.run([cluster.installation.program("pg_dump"), "-h", "127.0.0.1", "-p", str(port), *whole,
+                               "-U", "postgres", "-t", "tx", "postgres"], env=os.environ | {
+                                   "PGPASSWORD": "postgres-secret"}, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        dumps.append([line for line in done.stdout.splitlines() if "restrict" not in line])     # by a random key
+    assert dumps[0] == dumps[1]
+    eventually(lambda: counters(proxy, "decisions.primary.lock"))
+    assert not any(counters(proxy, "decisions.replica").values())
+
+
+def test_a_recovery_conflict_in_repeatable_read_only_is_the_clients_40001(repeatable, connect, cluster):
+    """Rows that the snapshot sees are vacuumed away; the standby waits for no query."""
+    standby = cluster.standbys[0]
+    standby.query("alter system set max_standby_streaming_delay = '10ms'")
+    standby.query("alter system set hot_standby_feedback = off")
+    standby.query("select pg_reload_conf()")
+    other, session = connect(), repeatable
+    try:
+        eventually(lambda: standby.query("show max_standby_streaming_delay") == [("10ms",)])
+        session.execute(SNAPSHOT)
+        assert value(session, "select count(*) from tx") == 2
+        other.execute("delete from tx where a = 2")
+        other.execute("vacuum tx")
+        cluster.catch_up()
+
+        with pytest.raises(psycopg.errors.SerializationFailure) as told:
+            session.execute("select count(*) from tx")
+        assert str(told.value.diag.message_detail).startswith("Why the primary: re")
+        session.execute("rollback")
+        session.execute(SNAPSHOT)
+        assert value(session, "select count(*) from tx") == 1
+        session.execute("commit")
+    finally:
+        standby.query("alter system reset max_standby_streaming_delay")
+        standby.query("alter system reset hot_standby_feedback")
+        standby.query("select pg_reload_conf()")
 
 
 @pytest.mark.parametrize("begin", ["begin", "begin read only"])

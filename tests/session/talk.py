@@ -82,15 +82,21 @@ class Sides:
         self.additional = Side("primary")
 
 
+READ_COMMITTED = Defaults("read committed")
+
+
 class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
-                 buffer: int = 65536, transactions: str = "primary", holds: bool = True) -> None:
+                 buffer: int = 65536, transactions: str = "primary", holds: bool = True,
+                 repeatable: bool = False, defaults: Defaults = READ_COMMITTED) -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._transactions = transactions
         self._holds = holds
+        self._repeatable = repeatable
+        self._defaults = defaults
         self._hold = hold
         self._buffer = buffer
         self.stale = ""
@@ -180,7 +186,8 @@ class Talk:
         self.messages = 0         # of servers
         splitter = Splitter(facts, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
-                            transaction=Transaction(self._transactions, Defaults("read committed"), holds=self._holds))
+                            transaction=Transaction(self._transactions, self._defaults, holds=self._holds,
+                                                        repeatable=self._repeatable))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.lost.append, answered=lambda upstream, batch, now, tx: None,
