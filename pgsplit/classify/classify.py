@@ -16,6 +16,7 @@ from ..sql.lexer import Kind, LexError, Token, tokens
 from . import server_local
 from .calls import MODIFYING, READERS, calls_in, has, second_word
 from .commands import COMMANDS
+from .cursors import cursor_of
 from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS, effects_of, ends_of, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
@@ -96,7 +97,7 @@ def _strongest(statements: list[Facts]) -> Facts:
         cause=next((facts.cause for facts in statements if facts.effects), ""),
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         releases=all(facts.releases for facts in statements),
-        changes=_all_changes(statements), stages=False, modes=None, begins=None, ends_as=b"", executes=b"",
+        changes=_all_changes(statements), stages=False, modes=None, cursor=None, begins=None, ends_as=b"", executes=b"",
         prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
@@ -118,8 +119,8 @@ def _hinted(facts: Facts, hint: str) -> Facts:
     """A comment that is exactly ``/* pgsplit: primary */`` or ``replica`` decides, the latter among reads only."""
     if hint == "primary" and facts.verdict is Verdict.READ and not facts.empty:
         return replace(facts, verdict=Verdict.PRIMARY, reason="hint_primary", hint=hint)
-    if hint == "primary" and facts.begins is not None:
-        return replace(facts, begins=None, hint=hint)
+    if hint == "primary" and (facts.begins is not None or (facts.cursor is not None and facts.cursor.opens)):
+        return replace(facts, begins=None, cursor=None, hint=hint)
     if hint == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
         return replace(facts, verdict=Verdict.READ, reason="hint_replica", effect_free=False, hint=hint)
     return facts
@@ -131,7 +132,7 @@ def _listed(words: list[Token], lists: FunctionLists) -> Facts:
     masked, found = lists.masked(words)
     facts = _statement(masked)
     if facts.verdict is Verdict.PRIMARY:
-        return facts
+        return replace(facts, cursor=None) if facts.cursor is not None and lists.for_primary(words) else facts
     if name := lists.for_primary(words):
         return replace(facts, verdict=Verdict.PRIMARY, reason="listed_function", detail=name)
     return replace(facts, reason="listed_function", detail=found, effect_free=False) if found else facts
@@ -145,6 +146,9 @@ def _statement(words: list[Token]) -> Facts:
         facts = replace(facts, changes=changes_of(words))
     if first.text in STAGING and sets_the_stage(words):
         facts = replace(facts, stages=True, modes=modes_of(words))
+    if facts.reason == "cursor" and (cursor := cursor_of(words)) is not None and (
+            not cursor.opens or _statement(words[cursor.query:]).verdict is Verdict.READ):
+        facts = replace(facts, cursor=cursor)
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts

@@ -29,8 +29,9 @@ _NOT_PLAIN: Final = frozenset([
     "seed", "role", "session_authorization", "synchronous_commit", "idle_session_timeout",
     "idle_in_transaction_session_timeout", "transaction_timeout",
 ])
-# By which texts are read here, too: what the primary reports of them counts, and a replica is not heard.
-_READ_BY_US: Final = frozenset({"standard_conforming_strings", "client_encoding"})
+# What a server reports to the client, as a replica must not: drivers read texts and values by it, and so does pgsplit.
+_REPORTED: Final = frozenset({"application_name", "client_encoding", "datestyle", "intervalstyle",
+                              "standard_conforming_strings", "timezone"})
 _LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
                            "datestyle"})
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]*")
@@ -192,10 +193,10 @@ def sets_the_stage(words: list[Token]) -> bool:
         rest = texts[2:] if texts[1:2] and texts[1] in ("work", "transaction") else texts[1:]
         return rest[:1] == ["to"] and len(rest) - (rest[1:2] == ["savepoint"]) == 2
     if texts[:2] == ["set", "local"]:
-        if texts[2:4] == ["time", "zone"] or texts[2:3] == ["role"]:
+        if texts[2:3] == ["role"]:
             return len(words) > 3
         name, value = _name(words[2:], texts[2:])
-        return (bool(name) and not name.startswith("pgsplit.") and name not in _READ_BY_US
+        return (bool(name) and not name.startswith("pgsplit.") and name not in _REPORTED
                 and len(value) > 1 and value[0].text in ("=", "to"))
     if texts[:2] == ["set", "constraints"]:
         return len(words) > 3 and texts[-1] in ("deferred", "immediate")
@@ -214,7 +215,7 @@ def _local_configs(words: list[Token], texts: list[str]) -> bool:
         name = words[2].text.lower() if words[2].kind is Kind.STRING else ""
         if not _OPTION.fullmatch(name) or name.startswith("pgsplit.") or (_not_plain(name) and name != "role"):
             return False
-        if name in _READ_BY_US:
+        if name in _REPORTED:
             return False
         if words[4].kind not in (Kind.STRING, Kind.PARAMETER):
             return False

@@ -273,7 +273,9 @@ class Answers:
         state.tx = status
         if batch.begins is not None and status == IN_TRANSACTION and not state.primary:
             state.transaction.begun_there(batch.begins, read=len(batch.bound) > 1)
-        if batch.aside and status == FAILED:
+        if batch.beside:
+            state.transaction.primary_said(status)
+        elif batch.aside and status == FAILED and not state.transaction.stuck:
             state.transaction.end()         # it is open there, and what has failed there is known there
         state.batch_done(batch)
         return batch
@@ -466,6 +468,8 @@ class Answers:
         if not state.redirecting:
             if batch.begins is not None:
                 state.transaction.begun_in_flight = False
+            if not batch.failed and state.transaction.begin is not None:
+                state.transaction.cursors = (state.transaction.cursors | batch.cursors[0]) - batch.cursors[1]
             if batch.stage is not None and not batch.failed and state.transaction.begin is not None:
                 answer = b"" if batch.passing else bytes(inbox[:stop])       # part of it may have gone
                 state.transaction.keep(batch.stage._replace(said=said(answer)), batch.bound[0])

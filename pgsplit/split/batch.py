@@ -40,11 +40,10 @@ PARAMETER_DESCRIPTION: Final = ord("t")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "aside", "begins", "bound", "closed", "decision", "effect_free", "empty", "failed", "given",
-                 "inquiry", "kind", "late", "messages", "opens", "operations", "own_left", "own_sync", "passing",
-                 "plain",
-                 "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement", "tags",
-                 "texts", "traced", "unfenced", "uses", "wrote")
+    __slots__ = ("ahead", "aside", "begins", "beside", "bound", "closed", "cursors", "decision", "effect_free",
+                 "empty", "failed", "given", "goes_on", "inquiry", "kind", "late", "messages", "opens", "operations",
+                 "own_left", "own_sync", "passing", "plain", "reason", "requests", "rows", "size", "sql", "sqlstate",
+                 "stage", "started", "statement", "tags", "texts", "traced", "unfenced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -71,9 +70,12 @@ class Batch:
         self.begins: Begin | None = None         # a BEGIN ahead of what else it runs, where a replica gets both
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
+        self.beside = False           # it runs in it on the primary, while cursors of it are open on the replica
+        self.cursors: tuple[frozenset[bytes], frozenset[bytes]] = frozenset(), frozenset()     # it opens, and closes
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
         self.stage: Kept | None = None           # does the same again on another server
         self.plain = False            # what it changes in the session is known from its text
+        self.goes_on = False          # with cursors, and has no snapshot of its own
         self.unfenced = False         # the replica need not be fresh for it
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
@@ -124,8 +126,8 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "elsewhere", "end", "executes", "judged", "obstacle", "operations", "parsed",
-                 "portals", "query", "requests", "size", "unnamed", "uses")
+    __slots__ = ("bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle", "operations",
+                 "parsed", "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
@@ -140,6 +142,7 @@ class Draft:
         self.bound: list[Parsed | bytes] = []    # of each Bind: the Parse of this batch that it means, or the name
         self.operations: list[tuple[int, bytes | None, Parsed | None]] = []     # as in Operation
         self.portals: set[bytes] = set()
+        self.closes: set[bytes] = set()          # portals that it closes
         self.elsewhere: set[bytes] = set()       # portals of earlier batches that it executes or describes
         self.unnamed: Parsed | None = None       # the unnamed statement of this batch
         self.uses: list[bytes] = []              # statements of earlier batches that it binds or describes
@@ -245,6 +248,7 @@ class Draft:
             self._refuse("named_statement" if name else "unnamed_statement")
             self.operations.append((CLOSE_COMPLETE, name, None))
         else:
+            self.closes.add(name)
             self.operations.append((CLOSE_COMPLETE, None, None))
 
     def _portal(self, name: bytes) -> None:

@@ -6,6 +6,7 @@ from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
 from .batch import QUERY, SELECTING, SYNC, Batch, Draft
+from .cursors import reads
 from .decision import BEGIN_HELD, READ_WRITE_ANYWAY, TRANSACTION_ENDED, Decision, Upstream, traced
 from .kept import Kept
 from .observer import Observer
@@ -105,7 +106,8 @@ class Holding:
         to run nothing.
         """
         if self._state.transaction.begin is not None:
-            return all(facts.stages or facts.ends_as for facts in bound)
+            may_read = self._state.transaction.surely_read_only     # also by a portal, or a cursor
+            return all(facts.stages or facts.ends_as or (may_read and reads(facts)) for facts in bound)
         known = [*parsed, *bound]
         begin = known[0].begins if known else None
         return (begin is not None and not draft.obstacle and self.may_hold(begin)

@@ -10,6 +10,7 @@ from ..wire import build
 from ..wire.framing import message_end
 from ..wire.messages import FAILED, FRONTEND, IDLE, IN_TRANSACTION
 from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
+from .cursors import Cursors
 from .decision import Decision, Upstream
 from .holding import Holding
 from .inquiry import Inquiry
@@ -50,6 +51,7 @@ class Requests:
         self._draft = Draft()
         self._stream = Stream(state, observer)
         self._holding = Holding(state, observer)
+        self._cursors = Cursors(state)
         self._skipping = False
 
     @property
@@ -170,6 +172,8 @@ class Requests:
                 and not state.sole):
             return self._inquire(state.state_inquiry())
         transaction = state.transaction
+        if transaction.begin is None and transaction.asked_within:
+            transaction.asked_within, state.unsettled = False, True
         if transaction.begin is None and transaction.on_replica != IDLE and not state.replica:
             return Step(Action.ANSWER, to_replica=self._holding.end_on_replica())
         bound = state.bound_facts(draft)
@@ -187,7 +191,11 @@ class Requests:
             return self._inquire(state.state_inquiry())
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
-        decision = self._always_primary(draft, bound if stage is None else [], parsed if stage is None else [])
+        kept = self._kept_on_replica(draft, bound, stage is not None)
+        if kept and state.primary:
+            return WAIT
+        decision = None if kept else self._always_primary(
+            draft, bound if stage is None else [], parsed if stage is None else [])
         if decision is None and stage is not None:
             decision = Decision(Upstream.DEFAULT, "sets_the_stage", bound[0].commands[0])
         if begins is not None and decision is not None:
@@ -207,6 +215,10 @@ class Requests:
         batch.begins = begins or begins_there
         if decision.upstream is Upstream.DEFAULT and stage is not None:
             batch.stage, batch.effect_free = stage, True
+        if decision.upstream is Upstream.DEFAULT and transaction.begin is not None:
+            batch.cursors = self._cursors.changes(draft, bound)
+            batch.effect_free |= any(facts.cursor is not None for facts in bound)
+            batch.goes_on = kept and not self._cursors.reads_anew(bound)
         if transaction.begin is not None and draft.only_parses:
             batch.kind, batch.own_sync = SYNC, True
         batch.aside = transaction.begin is not None and (batch.own_sync or decision.reason == "nothing_to_run")
@@ -220,7 +232,8 @@ class Requests:
         if decision.upstream is Upstream.DEFAULT:
             unsettled, own = state.unsettled, state.own_unsettled
             if (inquiry := state.inquiry(draft, bound)) is not None:
-                if not transaction.opened:
+                if not transaction.opened or kept:
+                    transaction.asked_within |= transaction.opened
                     return self._inquire(inquiry)
                 state.untold(state=unsettled, own=own)      # an error of the question would be the transaction's
                 return self._route(draft, inbox)
@@ -234,17 +247,19 @@ class Requests:
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
         if transaction.begin is not None and not (batch.aside and not transaction.opened) and (
-                step := self._open(draft, partial, decision)) is not None:
+                step := self._open(draft, bound, partial, decision)) is not None:
             return step
         return self._forward(draft, batch, decision)
 
-    def _open(self, draft: Draft, partial: bool, decision: Decision) -> Step | None:
+    def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
         transaction = self._state.transaction
         if transaction.void:
             return self._refuse(draft, transaction.void)
-        if transaction.stuck:
-            if not self._state.forced:
+        leaves = self._cursors.leave(draft, bound)
+        stays = transaction.stuck and not (leaves and transaction.on_replica == IN_TRANSACTION)
+        if transaction.has_snapshot or stays:
+            if transaction.has_snapshot and not self._state.forced:
                 transaction.may_be_repeatable = False       # so that another try of the same ends well
             return self._refuse(draft, unmovable(decision))
         if not transaction.untold():
@@ -322,6 +337,9 @@ class Requests:
             ahead.append(give(state.settings))
             batch.given = state.settings
         ahead = state.put_ahead(Upstream.DEFAULT, ahead)
+        if state.transaction.to_close:
+            ahead += [Ahead(build.message(b"C", b"P" + name + b"\0"), b"3") for name in state.transaction.to_close]
+            state.transaction.to_close = set()
         batch.closed = frozenset(state.statements.to_close)
         ahead += [Ahead(build.message(b"C", b"S" + name + b"\0"), b"3") for name in batch.closed]
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
@@ -331,7 +349,7 @@ class Requests:
                 batch.ahead.extend((kind, statement) for kind in ahead[-1].answers)
                 batch.late.append(statement)
         batch.unfenced = batch.empty or (state.transaction.place is Place.REPLICA and (
-            state.transaction.has_snapshot or not batch.takes_snapshot))
+            state.transaction.has_snapshot or batch.goes_on or not batch.takes_snapshot))
         self._note_unnamed(draft, batch)
         return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
                     decision=decision)
@@ -342,12 +360,25 @@ class Requests:
         return (state.must_read_on_replica and decision.reason in NO_REPLICA and state.transaction.begin is None) or (
             state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
 
+    def _kept_on_replica(self, draft: Draft, bound: list[Facts], stages: bool) -> bool:
+        """Whether *draft* must run where the transaction's cursors are, whatever else may be said of it. What *stages*
+        closes cursors, too, where it goes back to a savepoint.
+        """
+        transaction = self._state.transaction
+        if transaction.begin is None or not transaction.cursors or self._state.forced:
+            return False
+        return self._cursors.go_on(draft, bound) or (stages and transaction.split)
+
     def _always_primary(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision | None:
         """The first rule that keeps the batch from the replicas, whatever may follow what is there of it. The rule
         table has the words for each reason.
         """
         state = self._state
         primary = Upstream.ADDITIONAL
+        if state.transaction.begin is not None and self._cursors.may_open(draft, bound):
+            parsed, bound, opens = [], [], True
+        else:
+            opens = False
         if state.sole:
             return Decision(primary, "sole_upstream")
         if state.route == "primary":
@@ -361,7 +392,7 @@ class Requests:
                 return Decision(primary, facts.reason, facts.detail)
         if state.primary:
             return Decision(primary, "pipelined_behind_primary")
-        if state.tx != IDLE and state.transaction.begin is None:
+        if (state.tx != IDLE and state.transaction.begin is None) or state.transaction.split:
             return Decision(primary, "transaction_open")
         for pin, cause in state.pins.items():
             if pin not in PASSING or not state.unsettled:
@@ -372,11 +403,11 @@ class Requests:
             return Decision(primary, "nothing_to_run")
         if draft.obstacle and not continues:
             return Decision(primary, draft.obstacle)
-        if in_transaction and any(draft.portals):
+        if in_transaction and any(draft.portals) and not opens:
             return Decision(primary, "portal_kept")
         if not state.has_replica:
             return Decision(primary, "no_replica")
-        if all(facts.empty for facts in bound):
+        if all(facts.empty for facts in bound) and not opens:
             return None
         if state.settings is state.refused and not state.unsettled:
             return Decision(primary, "settings_refused")
@@ -392,7 +423,7 @@ class Requests:
         self._left_for(batch, decision)
         return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision,
                     behind=build.SYNC if batch.own_sync else b"",
-                    to_replica=b"" if batch.aside else self._holding.end_on_replica())
+                    to_replica=b"" if batch.aside or batch.beside else self._holding.end_on_replica())
 
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
         """What the primary lacks, and the last decision, for who asks."""
@@ -401,8 +432,8 @@ class Requests:
         if state.transaction.begin is not None and not batch.aside:
             ahead[:0] = state.transaction.opening()
             state.unsettled |= bool(state.transaction.touched)
-            state.transaction.end()
             batch.opens = True
+            batch.beside = state.transaction.splits()
         ahead = state.put_ahead(Upstream.ADDITIONAL, ahead)
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
@@ -418,7 +449,8 @@ class Requests:
         draft = self._draft
         state = self._state
         decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
-        if state.transaction.begin is not None and (step := self._open(draft, True, decision)) is not None:
+        if state.transaction.begin is not None and (
+                step := self._open(draft, state.bound_facts(draft), True, decision)) is not None:
             return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete

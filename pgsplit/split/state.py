@@ -125,7 +125,8 @@ class State:
                     or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
                     or self.trace or self.route or self.unsafe_encoding or self.opaque or self.read_only
-                    or self.statements.coming or self.statements.to_close or self.leaves_own))
+                    or self.statements.coming or self.statements.to_close or self.leaves_own
+                    or self.transaction.asked_within))
 
     def put_ahead(self, upstream: Upstream, ahead: list[Ahead]) -> list[Ahead]:
         """*ahead* as it may be sent to *upstream*, whatever has failed there before."""

@@ -99,8 +99,13 @@ class Transaction:
         self.has_read = False            # it has had a snapshot there
         self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
+        self.begun_read_only = False
         self.set_read_only = False       # by SET TRANSACTION; ROLLBACK TO may have undone it
         self.stays_read_only = False     # it cannot
+        self.cursors: set[bytes] = set() # cursors and portals that may be open there (see `cursors`)
+        self.to_close: set[bytes] = set()    # portals that the client has closed, and the replica has not
+        self.split = False               # something has needed the primary while there were any: what is new runs there
+        self.asked_within = False        # the primary was asked in it for the session's settings, its own among them
         self.opened = False              # the primary has it open, too
         self.told = 0                    # statements of the prologue that it has been told there
         self.shown = False               # and it has had a snapshot there
@@ -128,6 +133,7 @@ class Transaction:
 
     def hold(self, begin: Begin) -> None:
         self.isolation = begin.isolation or self.defaults.isolation or READ_COMMITTED
+        self.begun_read_only = self.defaults.read_only if begin.read_only is None else begin.read_only
         self.begin, self.status = begin._replace(isolation=self.isolation), IN_TRANSACTION
 
     @property
@@ -144,7 +150,7 @@ class Transaction:
     @property
     def stuck(self) -> bool:
         """Whether it cannot move: the primary has not got what it has on the replica."""
-        return self.has_snapshot
+        return self.begin is not None and (self.has_snapshot or bool(self.cursors))
 
     def begun_there(self, begin: Begin, *, read: bool) -> None:
         """The primary has it open, and what comes may read on a replica yet. *read*: the BEGIN came with reads, which
@@ -161,7 +167,8 @@ class Transaction:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
         self.prologue, self.touched = [], []
-        self.set_read_only = self.stays_read_only = False
+        self.set_read_only = self.stays_read_only = self.split = False
+        self.cursors, self.to_close = set(), set()
         self.rolled_back_there()
         self.void = b""
 
@@ -173,15 +180,33 @@ class Transaction:
 
     def untold(self) -> list[Kept]:
         """The same where a prologue belongs to it that the primary has not been told: its answers are compared first
-        (see `opening`).
+        (see `opening`); and where it stays open on the replica, too.
         """
-        return self._lacking() if self.told < len(self.prologue) else []
+        compared = self.told < len(self.prologue) or (self.cursors and not self.opened)
+        return self._lacking() if compared else []
 
     def _lacking(self) -> list[Kept]:
         assert self.begin is not None
         begin = [] if self.opened else [Kept(run(self.begin.sql), "BEGIN")]
         snapshot = [Kept(run("select", row=True), "SELECT")] if self.has_read and not self.shown else []
         return [*begin, *self.prologue[self.told:], *snapshot]
+
+    def splits(self) -> bool:
+        """Something of it runs on the primary: whether it stays open on the replica, too; else the primary has it."""
+        if not self.cursors:
+            self.end()
+            return False
+        self.split, self.shown = True, self.has_read
+        return True
+
+    def primary_said(self, status: int) -> None:
+        """The status byte behind what has run in it on the primary, while it is open on the replica, too."""
+        if self.begin is None:
+            return
+        if status == IDLE:
+            self.end()
+        else:
+            self.status = status
 
     def opened_there(self, told: int, void: bytes = b"") -> None:
         """The primary has opened it, and answered *told* statements of the prologue as the replica has, or else it is
@@ -214,11 +239,6 @@ class Transaction:
         """Whether SET TRANSACTION with *modes* asks for what it is anyway: that may write, whatever it has done yet."""
         return (self.begin is not None and modes.read_only is False and modes.isolation in (None, self.isolation)
                 and not (self.begun_read_only or self.set_read_only))
-
-    @property
-    def begun_read_only(self) -> bool:
-        assert self.begin is not None
-        return self.defaults.read_only if self.begin.read_only is None else self.begin.read_only
 
     @property
     def surely_read_only(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgsplit.classify.classify import classify
+from pgsplit.classify.cursors import Cursor
+from pgsplit.classify.function_lists import FunctionLists
 from pgsplit.classify.transactions import Begin
 
 
@@ -65,7 +67,8 @@ def test_what_else_of_that_kind_does_not_set_the_stage(sql):
 @pytest.mark.parametrize("sql, stages", [
     ("set constraints all deferred", True), ("SET CONSTRAINTS a.b, c IMMEDIATE", True), ("set constraints", False),
     ("set constraints all", False), ("savepoint a", True), ("release a", True), ("rollback to savepoint a", True),
-    ("set local work_mem = '1MB'", True), ("set local work_mem to default", True), ("set local time zone 'UTC'", True),
+    ("set local work_mem = '1MB'", True), ("set local work_mem to default", True), ("set local time zone 'UTC'", False),
+    ("set local datestyle = 'SQL'", False), ("set local search_path = a, b", True),
     ("set local role a", True), ("set local session authorization a", False), ("set local names 'x'", False),
     ("set local schema 'x'", False), ("set local a from current", False), ("set local pgsplit.trace = on", False),
     ("set local standard_conforming_strings = off", False), ("set local client_encoding = 'SJIS'", False),
@@ -73,3 +76,35 @@ def test_what_else_of_that_kind_does_not_set_the_stage(sql):
 ])
 def test_what_sets_the_stage(sql, stages):
     assert classify(sql).stages is stages
+
+
+@pytest.mark.parametrize("sql, verb, name", [
+    ("declare c cursor for select 1", "declare", b"c"), ('DECLARE "C" NO SCROLL CURSOR FOR TABLE t', "declare", b"C"),
+    ("declare c binary insensitive scroll cursor for with a as (select 1) select * from a", "declare", b"c"),
+    ("declare c cursor without hold for select 1", "declare", b"c"),
+    ("declare c scroll cursor for values (1)", "declare", b"c"), ("fetch c", "fetch", b"c"),
+    ("fetch forward 5 from c", "fetch", b"c"), ("fetch all in \"C\"", "fetch", b"C"), ("move last c", "move", b"c"),
+    ("close c", "close", b"c"), ("close all", "close", b""), ('close "all"', "close", b"all"),
+])
+def test_what_a_statement_does_with_a_cursor(sql, verb, name):
+    cursor = classify(sql).cursor
+    assert cursor is not None and (cursor.verb, cursor.name, cursor.opens) == (verb, name, verb == "declare")
+
+
+@pytest.mark.parametrize("sql", [
+    "declare c cursor with hold for select 1", "declare c cursor for select now()",
+    "declare c cursor for select f(1)", "declare c cursor for select a from t for update",
+    "declare c cursor for delete from t returning a", "declare c cursor for select * from pg_locks",
+    "declare c cursor", "declare", "fetch", "close", "close a b",
+    "/* pgsplit: primary */ declare c cursor for select 1", "fetch c; fetch c",
+    "declare c cursor for select 1; fetch c", "select 1", "close " + "x" * 64,
+])
+def test_what_a_replica_cannot_have_or_is_not_understood(sql):
+    assert classify(sql).cursor is None
+
+
+def test_a_cursor_of_a_listed_function():
+    lists = FunctionLists(primary=("f",), replica=("g",))
+    assert classify("declare c cursor for select f(1)", lists=lists).cursor is None
+    assert classify("declare c cursor for select lower(f(1)::text)", lists=lists).cursor is None
+    assert classify("declare c cursor for select g(1)", lists=lists).cursor == Cursor("declare", b"c", 4)
