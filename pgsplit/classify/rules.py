@@ -50,6 +50,7 @@ _TABLE: Final = (
     Rule("sets_the_stage", "replica", "a savepoint, SET LOCAL and its like in a transaction that reads"),
     Rule("read_write_anyway", "pgsplit",
          "SET TRANSACTION READ WRITE in a transaction that may write, and has only read"),
+    Rule("transaction_failed", "either", "the transaction has failed, and the server that knows it says so"),
     Rule("portal_kept", "primary", "in a transaction that may write a named portal may be gone on with later"),
     Rule("transaction_open", "primary", "a transaction is open"),
     Rule("pipelined_behind_primary", "primary", "a batch before it is not answered by the primary yet"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..classify.facts import DOUBT, Facts, Verdict
+from ..classify.facts import DOUBT, Facts, Tx, Verdict
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import message_end
@@ -196,6 +196,9 @@ class Requests:
             return WAIT
         decision = None if kept else self._always_primary(
             draft, bound if stage is None else [], parsed if stage is None else [])
+        failed_at = self._failed_at(draft, bound)
+        if failed_at is not None:
+            decision = Decision(failed_at, "transaction_failed")
         if decision is None and stage is not None:
             decision = Decision(Upstream.DEFAULT, "sets_the_stage", bound[0].commands[0])
         if begins is not None and decision is not None:
@@ -213,9 +216,11 @@ class Requests:
             decision = self._on_replica(bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
         batch.begins = begins or begins_there
-        if decision.upstream is Upstream.DEFAULT and stage is not None:
+        batch.beside = failed_at is Upstream.ADDITIONAL
+        batch.goes_on = failed_at is not None
+        if decision.upstream is Upstream.DEFAULT and stage is not None and failed_at is None:
             batch.stage, batch.effect_free = stage, True
-        if decision.upstream is Upstream.DEFAULT and transaction.begin is not None:
+        if decision.upstream is Upstream.DEFAULT and transaction.begin is not None and failed_at is None:
             batch.cursors = self._cursors.changes(draft, bound)
             batch.effect_free |= any(facts.cursor is not None for facts in bound)
             batch.goes_on = kept and not self._cursors.reads_anew(bound)
@@ -246,8 +251,9 @@ class Requests:
             return self._refuse(draft, READ_ONLY_ERROR)
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
-        if transaction.begin is not None and not (batch.aside and not transaction.opened) and (
-                step := self._open(draft, bound, partial, decision)) is not None:
+        there = transaction.opened or transaction.cursors       # so that an error of what is parsed is the server's own
+        moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
+        if moves and (step := self._open(draft, bound, partial, decision)) is not None:
             return step
         return self._forward(draft, batch, decision)
 
@@ -282,6 +288,10 @@ class Requests:
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason
             elif step is None and state.transaction.status == FAILED:
+                if state.transaction.stuck and not (draft.end or late):
+                    return MORE
+                if self._failed_at(draft, bound) is not None:
+                    return None
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
                     keeps = state.transaction.lives_on_replica      # to be gone on with behind a ROLLBACK TO
@@ -360,6 +370,20 @@ class Requests:
         return (state.must_read_on_replica and decision.reason in NO_REPLICA and state.transaction.begin is None) or (
             state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
 
+    def _failed_at(self, draft: Draft, bound: list[Facts]) -> Upstream | None:
+        """Who knows that the transaction has failed, and says so to *draft*; None where nobody does."""
+        state, transaction = self._state, self._state.transaction
+        if not transaction.stuck or transaction.status != FAILED or draft.end not in (QUERY, SYNC) or state.forced:
+            return None
+        unclear = any(not facts.commands and (draft.query is not None or facts is not DOUBT) for facts in bound)
+        if unclear or any(facts.tx is Tx.END or "ROLLBACK" in facts.commands for facts in bound):
+            return None         # it may end the failure, and there only
+        if transaction.on_replica == FAILED:
+            given = state.applied == state.settings and not (state.statements.to_close or transaction.to_close)
+            has = given and all(statement.default for statement in state.used(draft, bound))
+            return Upstream.DEFAULT if has else None
+        return Upstream.ADDITIONAL if transaction.opened and state.tx == FAILED else None
+
     def _kept_on_replica(self, draft: Draft, bound: list[Facts], stages: bool) -> bool:
         """Whether *draft* must run where the transaction's cursors are, whatever else may be said of it. What *stages*
         closes cursors, too, where it goes back to a savepoint.
@@ -429,7 +453,7 @@ class Requests:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
-        if state.transaction.begin is not None and not batch.aside:
+        if state.transaction.begin is not None and not (batch.aside or batch.beside):
             ahead[:0] = state.transaction.opening()
             state.unsettled |= bool(state.transaction.touched)
             batch.opens = True

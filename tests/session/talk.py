@@ -48,7 +48,7 @@ def facts(sql: bytes) -> Facts:
         return Facts(Verdict.PRIMARY, "cursor", commands=(word.upper(),),
                      cursor=cursor_of(tokens(text)) if "nextval" not in text else None)
     if word == "show":
-        return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, wrote_nothing=True,
+        return Facts(Verdict.PRIMARY, "server_local_setting", commands=("SHOW",), writes=False, wrote_nothing=True,
                      tells_route="last_route" in text)
     if word in ("set", "reset"):
         known = "known" in text or word == "reset"

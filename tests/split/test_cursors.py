@@ -6,7 +6,6 @@ import pytest
 
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.opening import unmovable
-from pgsplit.split.requests import ABORTED_ERROR
 from pgsplit.split.settings import give, run
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA
 from pgsplit.wire import build
@@ -122,7 +121,7 @@ def test_pipelined():
 def test_an_error_on_the_replica_is_the_transactions():
     talk = fetches(declared(), Q("savepoint a"), (done("SAVEPOINT"), T))
     fetches(talk, Q("select 1"), (error("22012"), FAILED)).expect_primary()
-    talk.client(FETCH).expect_client(ABORTED_ERROR, FAILED).expect_replica()
+    fetches(fetches(talk, FETCH, (error("25P02"), FAILED)), CLOCK, (error("25P02"), FAILED)).expect_primary()
     fetches(fetches(talk, Q("rollback to a"), (done("ROLLBACK"), T)))
     talk.client(Q("commit")).expect_client(done("COMMIT"), I).expect_primary()
     talk.cuts()
@@ -134,7 +133,8 @@ def test_an_error_on_the_primary_is_the_cursors_too():
     talk.expect_primary(OPENING, run("savepoint a").data, SNAPSHOT, S)
     talk.primary(OPENED, PARSED, BOUND, done("SAVEPOINT"), CLOSED, SHOWN, T).expect_primary(CLOCK)
     talk.primary(error("42704"), FAILED).expect_client(error("42704"), FAILED)
-    talk.client(FETCH).expect_client(ABORTED_ERROR, FAILED).expect_replica()
+    talk.client(FETCH).expect_primary(FETCH).primary(error("25P02"), FAILED).expect_client(error("25P02"), FAILED)
+    talk.expect_replica()
     fetches(fetches(talk, Q("rollback to a"), (done("ROLLBACK"), T))).expect_primary()
     talk.client(CLOCK).expect_primary(run("rollback to a").data, S)
     talk.primary(PARSED, BOUND, done("ROLLBACK"), CLOSED, T).expect_primary(CLOCK).primary(*SHOWS)
@@ -147,8 +147,8 @@ def test_what_has_failed_on_either_ends_on_both():
     talk.primary(PARSED, BOUND, done("ROLLBACK"), CLOSED, I).expect_client(done("ROLLBACK"), I)
     talk.expect_replica(END_ON_REPLICA)
     talk.cuts()
-    talk = fetches(beside(declared()), FETCH, (error("22012"), FAILED)).client(CLOCK)
-    talk.expect_client(ABORTED_ERROR, FAILED).client(Q("rollback")).expect_primary(run("rollback").data, S)
+    talk = fetches(beside(declared()), FETCH, (error("22012"), FAILED))
+    fetches(talk, CLOCK, (error("25P02"), FAILED)).client(Q("rollback")).expect_primary(run("rollback").data, S)
     talk.cuts()
 
 
@@ -207,6 +207,15 @@ def test_a_setting_that_is_made_beside_a_cursor_counts_for_its_rows():
     talk.expect_replica(give(TOKYO).data, FETCH).replica(given(3), *ANSWER).expect_client(*ANSWER)
     talk.client(Q("commit")).expect_primary(Q("commit")).primary(done("COMMIT"), I).replica(done("COMMIT"), I)
     talk.client(Q("select 2")).expect_primary(question())
+    talk.cuts()
+
+
+def test_what_is_parsed_beside_a_cursor_is_parsed_in_the_transaction():
+    parse, use = build.parse("s", "select 1") + S, build.bind("", "s") + build.execute() + S
+    talk = declared().client(parse).expect_primary(OPENING, SNAPSHOT, S).primary(OPENED, SHOWN, T).expect_primary(parse)
+    talk.primary(error("42601"), FAILED).expect_client(error("42601"), FAILED)
+    talk.client(use).expect_primary(use).expect_replica().primary(error("26000"), FAILED)
+    talk.expect_client(error("26000"), FAILED).client(Q("rollback")).expect_primary(run("rollback").data, S)
     talk.cuts()
 
 
