@@ -6,8 +6,10 @@ names are those that may be open: one that a ROLLBACK TO has closed, its server 
 
 from __future__ import annotations
 
-from ..classify.facts import Facts, Tx, Verdict
+from ..classify.facts import DOUBT, Facts, Tx, Verdict
+from ..wire.messages import FAILED
 from .batch import CLOSE_COMPLETE, QUERY, SYNC, Draft
+from .decision import Upstream
 from .state import State
 
 _USING = frozenset({"FETCH", "MOVE", "CLOSE"})
@@ -39,6 +41,29 @@ class Cursors:
     def reads_anew(self, bound: list[Facts]) -> bool:
         """Whether something in *bound* is not gone on with, but has a snapshot of its own."""
         return any(facts.cursor is None or facts.cursor.opens for facts in bound)
+
+    def keep(self, draft: Draft, bound: list[Facts], stages: bool) -> bool:
+        """Whether *draft* must run where the transaction's cursors are, whatever else may be said of it. What *stages*
+        closes cursors, too, where it goes back to a savepoint.
+        """
+        transaction = self._state.transaction
+        if transaction.begin is None or not transaction.cursors or self._state.forced:
+            return False
+        return self.go_on(draft, bound) or (stages and transaction.split)
+
+    def failed_at(self, draft: Draft, bound: list[Facts]) -> Upstream | None:
+        """Who knows that the transaction has failed, and says so to *draft*; None where nobody does."""
+        state, transaction = self._state, self._state.transaction
+        if not transaction.stuck or transaction.status != FAILED or draft.end not in (QUERY, SYNC) or state.forced:
+            return None
+        unclear = any(not facts.commands and (draft.query is not None or facts is not DOUBT) for facts in bound)
+        if unclear or any(facts.tx is Tx.END or "ROLLBACK" in facts.commands for facts in bound):
+            return None         # it may end the failure, and there only
+        if transaction.on_replica == FAILED:
+            given = state.applied == state.settings and not (state.statements.to_close or transaction.to_close)
+            has = given and all(statement.default for statement in state.used(draft, bound))
+            return Upstream.DEFAULT if has else None
+        return Upstream.ADDITIONAL if transaction.opened and state.tx == FAILED else None
 
     def changes(self, draft: Draft, bound: list[Facts]) -> tuple[frozenset[bytes], frozenset[bytes]]:
         """The names that *draft* opens, and those that it closes, once it has gone well."""

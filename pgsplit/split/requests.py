@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..classify.facts import DOUBT, Facts, Tx, Verdict
+from ..classify.facts import DOUBT, Facts, Verdict
 from ..errors import ProtocolViolation
 from ..wire import build
 from ..wire.framing import message_end
@@ -191,12 +191,12 @@ class Requests:
             return self._inquire(state.state_inquiry())
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
-        kept = self._kept_on_replica(draft, bound, stage is not None)
+        kept = self._cursors.keep(draft, bound, stage is not None)
         if kept and state.primary:
             return WAIT
         decision = None if kept else self._always_primary(
             draft, bound if stage is None else [], parsed if stage is None else [])
-        failed_at = self._failed_at(draft, bound)
+        failed_at = self._cursors.failed_at(draft, bound)
         if failed_at is not None:
             decision = Decision(failed_at, "transaction_failed")
         if decision is None and stage is not None:
@@ -290,7 +290,7 @@ class Requests:
             elif step is None and state.transaction.status == FAILED:
                 if state.transaction.stuck and not (draft.end or late):
                     return MORE
-                if self._failed_at(draft, bound) is not None:
+                if self._cursors.failed_at(draft, bound) is not None:
                     return None
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
@@ -369,29 +369,6 @@ class Requests:
         state = self._state
         return (state.must_read_on_replica and decision.reason in NO_REPLICA and state.transaction.begin is None) or (
             state.read_only and state.tx == IDLE and any(facts.writes for facts in parsed))
-
-    def _failed_at(self, draft: Draft, bound: list[Facts]) -> Upstream | None:
-        """Who knows that the transaction has failed, and says so to *draft*; None where nobody does."""
-        state, transaction = self._state, self._state.transaction
-        if not transaction.stuck or transaction.status != FAILED or draft.end not in (QUERY, SYNC) or state.forced:
-            return None
-        unclear = any(not facts.commands and (draft.query is not None or facts is not DOUBT) for facts in bound)
-        if unclear or any(facts.tx is Tx.END or "ROLLBACK" in facts.commands for facts in bound):
-            return None         # it may end the failure, and there only
-        if transaction.on_replica == FAILED:
-            given = state.applied == state.settings and not (state.statements.to_close or transaction.to_close)
-            has = given and all(statement.default for statement in state.used(draft, bound))
-            return Upstream.DEFAULT if has else None
-        return Upstream.ADDITIONAL if transaction.opened and state.tx == FAILED else None
-
-    def _kept_on_replica(self, draft: Draft, bound: list[Facts], stages: bool) -> bool:
-        """Whether *draft* must run where the transaction's cursors are, whatever else may be said of it. What *stages*
-        closes cursors, too, where it goes back to a savepoint.
-        """
-        transaction = self._state.transaction
-        if transaction.begin is None or not transaction.cursors or self._state.forced:
-            return False
-        return self._cursors.go_on(draft, bound) or (stages and transaction.split)
 
     def _always_primary(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> Decision | None:
         """The first rule that keeps the batch from the replicas, whatever may follow what is there of it. The rule

@@ -412,6 +412,64 @@ def test_settings_follow_into_a_transaction_and_out_of_it(session, routes):
     assert routes[-1] == READ
 
 
+@pytest.mark.parametrize("sql", [
+    "select pg_advisory_xact_lock(7)", "select pg_advisory_lock(7)", "listen tx_l", "select pg_export_snapshot()",
+    "select txid_current() > 0", "insert into pg_temp.tx_t values (1)", "select now()", "lock table tx in share mode",
+    "select * from tx for update", "set transaction snapshot '00000003-0000001B-1'", "notify tx_l",
+    "create table tx_c ()", "declare c cursor with hold for select 1", "do $$ begin perform 1; end $$",
+    "select nextval('tx_s')",
+])
+@pytest.mark.parametrize("read", ["", "select count(*) from tx"])
+def test_what_a_read_only_transaction_may_do_on_the_primary(session, routes, connect, cluster, sql, read):
+    """Or may not: the answer is what it is there, whether it has read on the replica or not."""
+    connect().execute("drop sequence if exists tx_s; create sequence tx_s")
+    cluster.catch_up()
+    answers = []
+    with cluster.primary.connect("postgres", autocommit=True) as direct:
+        for each in (direct, session):
+            if "pg_temp" in sql:
+                each.execute("create temp table tx_t (a int)")
+            each.execute("begin read only")
+            if read:
+                each.execute(read)
+            try:
+                answers.append((each.execute(sql).statusmessage, None))
+            except psycopg.Error as error:
+                answers.append((error.sqlstate, str(error)))
+            answers[-1] += (each.info.transaction_status,)
+            each.execute("rollback")
+            each.execute("discard all")
+    assert answers[0] == answers[1]
+    assert (READ in routes) == bool(read and "pg_temp" not in sql)
+
+
+def test_the_clock_of_a_transaction_stands_still(session, routes):
+    with session.transaction():
+        assert value(session, "select count(*) from tx") == 2
+        began = session.execute("select now(), transaction_timestamp(), current_timestamp").fetchone()
+        assert value(session, "select count(*) from tx") == 2
+        assert session.execute("select now(), transaction_timestamp(), current_timestamp").fetchone() == began
+        assert set(began) == {began[0]}
+    assert routes[:4] == [HELD, READ, "pgsplit: primary: clock", OPEN]
+
+
+@pytest.mark.parametrize("mode, waits", [("until_write", False), ("primary", True)])
+def test_who_waits_for_what_a_transaction_has_read(pgsplit_server, cluster, connect, mode, waits):
+    """Its ACCESS SHARE lock lies where it reads: `transactions: primary` is the strict form (docs/guarantees.md)."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "transactions": mode})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True) as session:
+        traced(session, [])
+        session.execute("begin")
+        assert value(session, "select count(*) from tx") == 2
+        locks = cluster.primary.query("""select count(*) from pg_locks where relation = 'tx'::regclass
+                                         and mode = 'AccessShareLock'""")
+        assert locks == [(1 if waits else 0,)]
+        session.execute("rollback")
+
+
 def test_a_replica_that_is_lost_in_a_transaction_is_not_missed(session, routes, cluster):
     session.execute("begin")
     assert value(session, "select count(*) from tx") == 2
