@@ -16,6 +16,7 @@ from ..sql.lexer import Kind, LexError, Token, tokens
 from .calls import MODIFYING, READERS, has, second_word
 from .catalogue import Catalogue
 from .commands import COMMANDS
+from .cursors import cursor_of
 from .definitions import defines
 from .effects import effects_of, ends_of, of_block, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
@@ -23,7 +24,7 @@ from .function_lists import FunctionLists
 from .options import is_shown_alike
 from .reads import is_constant, why_not_read, writes_nothing
 from .set_commands import Change, changes_of, sets_the_stage
-from .transactions import begin_of, end_of
+from .transactions import begin_of, end_of, modes_of
 
 NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
@@ -100,7 +101,8 @@ def _strongest(statements: list[Facts]) -> Facts:
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         unsure=next((facts.unsure for facts in statements if facts.unsure), ""),
         releases=all(facts.releases for facts in statements), defines=any(facts.defines for facts in statements),
-        changes=_all_changes(statements), stages=False, begins=None, ends_as=b"", executes=b"", prepares=None,
+        changes=_all_changes(statements), stages=False, modes=None, cursor=None, begins=None, ends_as=b"", executes=b"",
+        prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
@@ -121,8 +123,8 @@ def _hinted(facts: Facts, hint: str) -> Facts:
     """A comment that is exactly ``/* pgsplit: primary */`` or ``replica`` decides, the latter among reads only."""
     if hint == "primary" and facts.verdict is Verdict.READ and not facts.empty:
         return replace(facts, verdict=Verdict.PRIMARY, reason="hint_primary", hint=hint)
-    if hint == "primary" and facts.begins is not None:
-        return replace(facts, begins=None, hint=hint)
+    if hint == "primary" and (facts.begins is not None or (facts.cursor is not None and facts.cursor.opens)):
+        return replace(facts, begins=None, cursor=None, hint=hint)
     if hint == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
         return replace(facts, verdict=Verdict.READ, reason="hint_replica", effect_free=False, hint=hint)
     return facts
@@ -149,6 +151,8 @@ def _known(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None
                         effects=("unknown_effect",) if leaves else ())
     elif "unknown_effect" in facts.effects and words[0].text != "execute" and not catalogue.may_leave(words):
         facts = replace(facts, effects=tuple(effect for effect in facts.effects if effect != "unknown_effect"))
+    if facts.cursor is not None and facts.cursor.opens and catalogue.why_not(words[facts.cursor.query:]).rule:
+        facts = replace(facts, cursor=None)
     if writes_nothing(words) and not catalogue.has_function(words[1].text):
         facts = replace(facts, writes=False, wrote_nothing=True)
     return replace(facts, defines=defines(words, facts.reason, catalogue))
@@ -159,7 +163,7 @@ def _listed(words: list[Token], known: list[Token], lists: FunctionLists) -> Fac
     masked, found = lists.masked(known) if lists else (known, "")
     facts = _statement(masked)
     if facts.verdict is Verdict.PRIMARY:
-        return facts
+        return replace(facts, cursor=None) if facts.cursor is not None and lists.for_primary(words) else facts
     if name := lists.for_primary(words):
         return replace(facts, verdict=Verdict.PRIMARY, reason="listed_function", detail=name)
     return replace(facts, reason="listed_function", detail=found, effect_free=False) if found else facts
@@ -172,7 +176,10 @@ def _statement(words: list[Token]) -> Facts:
     if facts.effects == ("session_setting",):
         facts = replace(facts, changes=changes_of(words))
     if first.text in STAGING and sets_the_stage(words):
-        facts = replace(facts, stages=True)
+        facts = replace(facts, stages=True, modes=modes_of(words))
+    if facts.reason == "cursor" and (cursor := cursor_of(words)) is not None and (
+            not cursor.opens or _statement(words[cursor.query:]).verdict is Verdict.READ):
+        facts = replace(facts, cursor=cursor)
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from .cursors import Cursor
 from .set_commands import Change
 from .transactions import Begin
 
@@ -55,6 +56,8 @@ class Facts:
     releases: bool = False               # DISCARD ALL: nothing of the session's state is left behind
     changes: tuple[Change, ...] = ()     # all that its session_setting is, where that is plain
     stages: bool = False                 # sets the stage in its transaction, and does nothing else
+    modes: Begin | None = None           # what SET TRANSACTION, which stages, asks for
+    cursor: Cursor | None = None         # what it does with a cursor that a replica may have
     settings: tuple[str, ...] = ()       # names of customized options that it may touch, in lower case
     prepares: Prepares | None = None
     executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments

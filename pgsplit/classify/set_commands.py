@@ -9,6 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 from ..sql.lexer import Kind, Token
+from .transactions import modes_of
 
 ALL: Final = ""
 """The name of what RESET ALL resets."""
@@ -28,6 +29,9 @@ _NOT_PLAIN: Final = frozenset([
     "seed", "role", "session_authorization", "synchronous_commit", "idle_session_timeout",
     "idle_in_transaction_session_timeout", "transaction_timeout",
 ])
+# What a server reports to the client, as a replica must not: drivers read texts and values by it, and so does pgsplit.
+_REPORTED: Final = frozenset({"application_name", "client_encoding", "datestyle", "intervalstyle",
+                              "standard_conforming_strings", "timezone"})
 _LISTS: Final = frozenset({"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries",
                            "datestyle"})
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]*")
@@ -177,7 +181,8 @@ def _set_configs(words: list[Token], texts: list[str]) -> tuple[Change, ...]:
 
 def sets_the_stage(words: list[Token]) -> bool:
     """Whether the statement *words* does nothing but set the stage in its transaction: a savepoint and its end, SET
-    LOCAL, set_config(…, true). What it sets is gone with the transaction, and no data is touched.
+    LOCAL, set_config(…, true), SET CONSTRAINTS, SET TRANSACTION. What it sets is gone with the transaction, and no data
+    is touched.
     """
     texts = [token.text if token.kind in (Kind.WORD, Kind.PUNCTUATION, Kind.OPERATOR) else "" for token in words]
     if texts[0] == "savepoint":
@@ -188,10 +193,15 @@ def sets_the_stage(words: list[Token]) -> bool:
         rest = texts[2:] if texts[1:2] and texts[1] in ("work", "transaction") else texts[1:]
         return rest[:1] == ["to"] and len(rest) - (rest[1:2] == ["savepoint"]) == 2
     if texts[:2] == ["set", "local"]:
-        if texts[2:4] == ["time", "zone"] or texts[2:3] == ["role"]:
+        if texts[2:3] == ["role"]:
             return len(words) > 3
         name, value = _name(words[2:], texts[2:])
-        return bool(name) and not name.startswith("pgsplit.") and len(value) > 1
+        return (bool(name) and not name.startswith("pgsplit.") and name not in _REPORTED
+                and len(value) > 1 and value[0].text in ("=", "to"))
+    if texts[:2] == ["set", "constraints"]:
+        return len(words) > 3 and texts[-1] in ("deferred", "immediate")
+    if texts[0] == "set":
+        return modes_of(words) is not None
     return texts[0] == "select" and _local_configs(words[1:], texts[1:])
 
 
@@ -204,6 +214,8 @@ def _local_configs(words: list[Token], texts: list[str]) -> bool:
             return False
         name = words[2].text.lower() if words[2].kind is Kind.STRING else ""
         if not _OPTION.fullmatch(name) or name.startswith("pgsplit.") or (_not_plain(name) and name != "role"):
+            return False
+        if name in _REPORTED:
             return False
         if words[4].kind not in (Kind.STRING, Kind.PARAMETER):
             return False

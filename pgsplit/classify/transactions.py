@@ -1,6 +1,6 @@
 """BEGIN and COMMIT: what a transaction asks for, and which of them a server answers in just one way.
 
-PostgreSQL manual, SQL commands BEGIN, START TRANSACTION, COMMIT, ROLLBACK.
+PostgreSQL manual, SQL commands BEGIN, START TRANSACTION, SET TRANSACTION, COMMIT, ROLLBACK.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ..sql.lexer import Kind, Token
 
 READ_COMMITTED: Final = "read committed"
+REPEATABLE_READ: Final = "repeatable read"
 _LEVELS: Final = (("serializable",), ("repeatable", "read"), ("read", "committed"), ("read", "uncommitted"))
 _NOISE: Final = ("work", "transaction")
 
@@ -47,6 +48,22 @@ def begin_of(words: list[Token]) -> Begin | None:
         begin, rest = Begin(b"START TRANSACTION"), texts[2:]
     else:
         begin, rest = Begin(b"BEGIN"), texts[2:] if texts[1:2] and texts[1] in _NOISE else texts[1:]
+    return _with_modes(begin, rest)
+
+
+def modes_of(words: list[Token]) -> Begin | None:
+    """What the statement *words*, a SET TRANSACTION, makes of a transaction, as a BEGIN that asks for just that; None
+    where it is something else, or not understood: DEFERRABLE, and READ ONLY and READ WRITE at once, are not.
+    """
+    texts = _plain(words)
+    if texts is None or texts[:2] != ["set", "transaction"] or len(texts) < 3:
+        return None
+    if "deferrable" in texts or ("only" in texts and "write" in texts):
+        return None
+    return _with_modes(Begin(b"SET"), texts[2:])
+
+
+def _with_modes(begin: Begin, rest: list[str]) -> Begin | None:
     while rest:
         if rest[0] == "isolation":
             level = next((level for level in _LEVELS if tuple(rest[2:2 + len(level)]) == level), None)

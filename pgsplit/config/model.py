@@ -108,6 +108,8 @@ class Listener(Model):
     # routing settings: pgsplit.*, overridden by pgsplit.listeners.<name>.*
     consistency: Consistency
     transactions: Literal["until_write", "read_only", "primary"]
+    hold_begin: bool
+    repeatable_read_only: Literal["replica", "primary"]
     read_fallback: Literal["primary", "error"]
     unlisted_users: Literal["reject", "read_only"]
     auth_user: str                 # '': nobody is asked for users who are not in `users`

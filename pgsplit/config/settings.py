@@ -80,6 +80,12 @@ SETTINGS: Final = (
             "which transactions read on replicas: all up to their first write, those that are READ ONLY, or none; "
             "without consistency: global, until_write has to be asked for",
             choices=("until_write", "read_only", "primary")),
+    Setting("hold_begin", units.boolean, "true", "listener", True,
+            "BEGIN is answered at once, and opened where its first statement goes; false: it is sent to the primary at "
+            "once, whose now() is then the BEGIN's time"),
+    Setting("repeatable_read_only", units.text, "primary", "listener", True,
+            "where REPEATABLE READ READ ONLY transactions run; on a replica, one that needs the primary, or that "
+            "replay has to end, is told 40001", choices=("replica", "primary")),
     Setting("read_fallback", units.text, "primary", "listener", True,
             "what becomes of a read that no replica can serve", choices=("primary", "error")),
     Setting("unlisted_users", units.text, "reject", "listener", True,

@@ -820,6 +820,7 @@ cdef class CRelay:
         flow.holds_begin = context.holds_begin
         flow.begins_as = context.begins_as
         flow.inside = max(inside, BEFORE_WRITE)
+        flow.leaves_begin = context.leaves_begin
         flow.writes_nothing = context.writes_nothing
         flow.fence_ns = fence_ns
         flow.tx = tx
@@ -883,6 +884,8 @@ cdef class CRelay:
             return False
         if route.commits and flow.place:
             return self._end_here(flow, route, size)
+        if route.begins and flow.leaves_begin:
+            return False
         if route.begins and flow.holds_begin:
             return self._answer(flow, route, size, IN_TRANSACTION)
         way = self._way_of(flow, route)

@@ -177,7 +177,7 @@ cdef class Flow:
     cdef int place              # of the transaction that tx tells of; see split/transaction.py
     cdef int ending             # ends of transactions that the replica has not answered
     cdef bint opening           # the batch was sent behind the opening of its transaction
-    cdef bint tx_wrote, without, sole, writes_nothing, holds_begin
+    cdef bint tx_wrote, without, sole, writes_nothing, holds_begin, leaves_begin
     cdef int way, last_way
     cdef Leg leg
     cdef Route route

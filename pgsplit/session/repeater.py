@@ -129,6 +129,8 @@ class Repeater:
             return False
         if route.commits and self._place:
             return self._end(relay, flow, route, data)
+        if route.begins and self._context.leaves_begin:
+            return False
         if route.begins and self._context.holds_begin:
             return self._hold(relay, flow, route, data)
         way = self._way_of(route)

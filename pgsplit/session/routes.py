@@ -196,7 +196,8 @@ class Context:
     ordered: int = -1           # the state of GROUND for which the operator has sent its reads to the primary
     without: bool = False       # there is no replica, and reads go to the primary for it
     begins_as: int = BEFORE_WRITE     # as what one that goes to the primary keeps a read
-    holds_begin: bool = False   # a plain BEGIN is the session's to answer
+    holds_begin: bool = False   # a plain BEGIN is answered here
+    leaves_begin: bool = False  # it is the session's
     sole: bool = False          # there is one upstream, in the additional one's place
     want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that
     fence_wait_ns: int = 0      # how long at most; 0: reads that must wait are the session's

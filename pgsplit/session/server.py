@@ -332,7 +332,9 @@ class ActiveSession:
     def _transaction(self) -> Transaction:
         """Which transactions of the session may read on a replica."""
         reached = self.logged_in.main.reached
-        return Transaction(self.listener.transactions, reached.transactions if reached is not None else None)
+        return Transaction(self.listener.transactions, reached.transactions if reached is not None else None,
+                           holds=self.listener.hold_begin,
+                           repeatable=self.listener.repeatable_read_only == "replica")
 
     def _adopt(self, name: str, connection: UpstreamConnection) -> Any:
         assert connection.stream is not None

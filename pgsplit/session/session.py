@@ -188,6 +188,7 @@ class Session:
         self._repeats.context.without = self.splitter.without_replica
         self._repeats.context.holds_begin = self.splitter.holds_begin
         self._repeats.context.begins_as = self.splitter.begins_as
+        self._repeats.context.leaves_begin = self.splitter.leaves_begin
         transaction = self.splitter.transaction
         self.relay.release(self.flow, self._repeats.context, self.fence_ns, self.splitter.tx, self.splitter.tx_wrote,
                            self._repeats.transaction_ns, transaction.place, transaction.ending, self._repeats.inside)
@@ -417,7 +418,7 @@ class Session:
     def _ask(self, step: Step) -> bool:
         """False when the step is for later."""
         assert step.batch is not None
-        why_not = "" if step.batch.empty else self._freshness.why_not(self.fence_ns, step.batch)
+        why_not = "" if step.batch.unfenced else self._freshness.why_not(self.fence_ns, step.batch)
         if why_not == LATER:
             return False
         if why_not == CANCELLED:

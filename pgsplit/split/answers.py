@@ -6,10 +6,11 @@ from typing import Final
 
 from ..wire import build
 from ..wire.framing import HEADER, message_end, skip
-from ..wire.messages import BACKEND, IDLE
+from ..wire.messages import BACKEND, FAILED, IDLE, IN_TRANSACTION
 from ..wire.parse import error_fields, parameter_status
 from .batch import FLUSH, FUNCTION_CALL, PARAMETER_DESCRIPTION, PARSE_COMPLETE, QUERY, SYNC, Batch
 from .decision import Upstream, traced
+from .kept import said
 from .observer import Observer
 from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
 from .requests import CANCELLED_ERROR
@@ -163,7 +164,7 @@ class Answers:
             body = bytes(inbox[position + HEADER:stop])
             if batch is not None and batch.aside and kind == READY:
                 if batch.own_sync:
-                    return Step(Action.PASS, position) if position else self._own_sync_done(stop)
+                    return Step(Action.PASS, position) if position else self._own_sync_done(stop, body[0])
                 inbox[stop - 1] = state.transaction.status
             position = stop
             ended = self._primary_says(kind, body)
@@ -174,8 +175,8 @@ class Answers:
                 return Step(Action.PASS, position, batch=ended)
         return Step(Action.PASS, position) if position else MORE
 
-    def _own_sync_done(self, stop: int) -> Step:
-        batch = self._ready(IDLE)
+    def _own_sync_done(self, stop: int, status: int) -> Step:
+        batch = self._ready(status)
         assert batch is not None
         self._state.skips = batch.failed
         return Step(Action.CUT, stop)
@@ -191,18 +192,23 @@ class Answers:
             return self._pass_one(kind, body, stop, end)
         if batch.inquiry is None and kind == ERROR:
             batch.ahead.clear()             # the error is the batch's; the server skips all up to a Sync
+            self._leaves_own(batch, Upstream.ADDITIONAL)
             return self._pass_on(inbox)._replace(reply=build.SYNC if batch.kind in _WITHOUT_SYNC else b"")
         self._primary_drop = max(0, stop - end)
-        if batch.inquiry is None:
+        batch.own_said(kind)
+        if batch.inquiry is None or (batch.ahead and kind not in (ERROR, READY)):
             if kind == batch.ahead[0][0]:
                 batch.ahead.popleft()
         elif kind == READY:
             del self._state.primary[0]
             self._state.inquiries -= 1
+            self._state.tx = body[0] if body else IDLE
             batch.inquiry.done()
             return Step(Action.CUT, stop, batch=batch)
         elif kind == ERROR or stop > end:
-            batch.inquiry.failed(error_fields(body).sqlstate if kind == ERROR else "54000")
+            fields = error_fields(body) if kind == ERROR else None
+            self._leaves_own(batch, Upstream.ADDITIONAL)
+            batch.inquiry.failed(*((fields.sqlstate, fields.message) if fields else ("54000", "too long an answer")))
         else:
             batch.inquiry.take(kind, body)
         return Step(Action.CUT, min(stop, end))
@@ -267,6 +273,12 @@ class Answers:
         state.tx_wrote = status != IDLE and (state.tx_wrote or batch.wrote)
         state.tx_defined = status != IDLE and (state.tx_defined or batch.defines)
         state.tx = status
+        if batch.begins is not None and status == IN_TRANSACTION and not state.primary:
+            state.transaction.begun_there(batch.begins, read=len(batch.bound) > 1)
+        if batch.beside:
+            state.transaction.primary_said(status)
+        elif batch.aside and status == FAILED and not state.transaction.stuck:
+            state.transaction.end()         # it is open there, and what has failed there is known there
         state.batch_done(batch)
         return batch
 
@@ -323,7 +335,7 @@ class Answers:
             if state.replica[0].ahead and not state.redirecting:
                 return self._ahead_of_replica(state.replica[0], kind, bytes(inbox[position + HEADER:stop]), stop)
             if kind == READY:
-                return self._replica_ready(stop, inbox[stop - 1])
+                return self._replica_ready(inbox, stop)
             if kind == ERROR and not state.redirecting:
                 step = self._replica_error(bytes(inbox[position + HEADER:stop]), position, min(stop, end))
                 if step is not None:
@@ -353,9 +365,13 @@ class Answers:
         expected, statement = batch.ahead[0]
         if kind == expected and (statement is None or _as_described(statement, kind, body)):
             batch.ahead.popleft()
+            if statement is None:
+                batch.own_said(kind)
             return Step(Action.CUT, stop)
         state = self._state
         fields = error_fields(body) if kind == ERROR else None
+        if fields is not None:
+            self._leaves_own(batch, Upstream.DEFAULT)
         if fields is not None and (fields.severity != "ERROR" or servers_own(fields.sqlstate)):
             state.redirecting = f"replica_error_{fields.sqlstate}"
         elif statement is not None:
@@ -371,6 +387,11 @@ class Answers:
         self._held = stop
         # The server skips all up to a Sync: a Query has none.
         return Step(Action.RETRY, batch=batch, reply=build.SYNC if fields is not None and batch.kind == QUERY else b"")
+
+    def _leaves_own(self, batch: Batch, upstream: Upstream) -> None:
+        """An error has ended what is pgsplit's own in *batch*: a statement of it that was made there is there still."""
+        if batch.own_left:
+            self._state.leaves_own.add(upstream)
 
     def _skip_held(self, inbox: bytearray, end: int) -> None:
         if not self._state.replica or self._state.replica[0].ahead:
@@ -441,17 +462,19 @@ class Answers:
         state.applied = None
         return bool(state.replica) and state.replica[0].effect_free
 
-    def _replica_ready(self, stop: int, status: int) -> Step:
+    def _replica_ready(self, inbox: bytearray, stop: int) -> Step:
         state = self._state
         batch = state.replica.pop(0)
         self._note_put_ahead(batch)
-        state.transaction.replica_said(status, told=not state.redirecting)
+        state.transaction.replica_said(inbox[stop - 1], told=not state.redirecting, snapshot=batch.takes_snapshot)
         if not state.redirecting:
             if batch.begins is not None:
                 state.transaction.begun_in_flight = False
+            if not batch.failed and state.transaction.begin is not None:
+                state.transaction.cursors = (state.transaction.cursors | batch.cursors[0]) - batch.cursors[1]
             if batch.stage is not None and not batch.failed and state.transaction.begin is not None:
-                state.transaction.prologue.append(batch.stage)
-                state.transaction.touched += [name for facts in batch.bound for name in facts.settings]
+                answer = b"" if batch.passing else bytes(inbox[:stop])       # part of it may have gone
+                state.transaction.keep(batch.stage._replace(said=said(answer)), batch.bound[0])
             if batch.statement is not None and not batch.failed:
                 state.statements.unnamed = batch.statement
                 batch.statement.default = True
@@ -484,6 +507,8 @@ class Answers:
         if explained_by_session(fields.sqlstate, fields.has_detail) or (
                 self.cancelled and statements_own(fields.sqlstate)):
             return None
+        if self._state.transaction.stuck and not (fields.severity != "ERROR" or servers_own(fields.sqlstate)):
+            return None             # it cannot move: the error is the transaction's, as on one server
         if not batch.passing and (batch.effect_free or may_be_reasked(fields.sqlstate, batch.rows)):
             return self._reask(batch, fields.sqlstate, stop)
         if statements_own(fields.sqlstate):
@@ -516,6 +541,7 @@ class Answers:
         head = state.replica[0] if state.replica else None
         state.replica.clear()
         state.has_replica = False
+        state.leaves_own.discard(Upstream.DEFAULT)
         state.transaction.replica_gone()
         state.take_back("replica_lost" if head is not None and not head.passing else state.forced)
         self._held = 0

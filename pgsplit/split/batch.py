@@ -16,7 +16,8 @@ from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .decision import Decision
 from .inquiry import Inquiry
-from .settings import Ahead, Settings
+from .kept import Kept
+from .settings import Settings
 from .statements import Statement
 
 QUERY: Final = ord("Q")
@@ -32,6 +33,7 @@ TERMINATE: Final = ord("X")
 PASSWORD: Final = ord("p")
 COPY_TYPES: Final = frozenset(b"dcf")
 PARSE_COMPLETE: Final = ord("1")
+SELECTING: Final = frozenset({"SELECT", "EXECUTE"})
 CLOSE_COMPLETE: Final = ord("3")
 PARAMETER_DESCRIPTION: Final = ord("t")
 
@@ -39,10 +41,10 @@ PARAMETER_DESCRIPTION: Final = ord("t")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "aside", "begins", "begins_as", "bound", "closed", "decision", "effect_free", "empty",
-                 "failed", "given", "inquiry", "kind", "late", "messages", "opens", "operations", "own_sync", "passing",
-                 "plain", "reason", "requests", "rows", "size", "sql", "sqlstate", "stage", "started", "statement",
-                 "tags", "texts", "traced", "uses", "wrote")
+    __slots__ = ("ahead", "aside", "begins", "begins_as", "beside", "bound", "closed", "cursors", "decision",
+                 "effect_free", "empty", "failed", "given", "goes_on", "inquiry", "kind", "late", "messages", "opens",
+                 "operations", "own_left", "own_sync", "passing", "plain", "reason", "requests", "rows", "size", "sql",
+                 "sqlstate", "stage", "started", "statement", "tags", "texts", "traced", "unfenced", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -56,6 +58,7 @@ class Batch:
         self.effect_free = all(facts.effect_free for facts in bound)
         # The answers to what pgsplit put ahead, which are swallowed: their types, and what they are of.
         self.ahead: deque[tuple[int, Statement | None]] = deque()
+        self.own_left = False         # a statement of pgsplit's own is made there, and not closed yet
         self.decision: Decision | None = None
         self.given: Settings | None = None       # what was put ahead gives the connection these
         self.late: list[Statement] = []          # what was put ahead parses these
@@ -69,9 +72,13 @@ class Batch:
         self.begins_as = BEFORE_WRITE  # as what its transaction keeps a read at first (stats/offload.py)
         self.opens = False            # what was put ahead opens the client's transaction
         self.aside = False            # it runs beside the client's transaction, which is not open on the primary
+        self.beside = False           # it runs in it on the primary, while cursors of it are open on the replica
+        self.cursors: tuple[frozenset[bytes], frozenset[bytes]] = frozenset(), frozenset()     # it opens, and closes
         self.own_sync = False         # its Sync is pgsplit's own: the client has flushed, and its Sync is to come
-        self.stage: Ahead | None = None          # does the same again on another server
+        self.stage: Kept | None = None           # does the same again on another server
         self.plain = False            # what it changes in the session is known from its text
+        self.goes_on = False          # with cursors, and has no snapshot of its own
+        self.unfenced = False         # the replica need not be fresh for it
         self.failed = False
         self.sqlstate = ""            # of the error for which the replica's answer is void
         self.traced = False           # the client has been told the decision
@@ -81,6 +88,15 @@ class Batch:
         self.passing = False          # part of the answer has been passed on
         self.started = 0              # monotonic ns, for the session's histogram
 
+    def own_said(self, kind: int) -> None:
+        """A message of the answer to what is pgsplit's own."""
+        if kind in (PARSE_COMPLETE, CLOSE_COMPLETE):
+            self.own_left = kind == PARSE_COMPLETE
+
+    @property
+    def takes_snapshot(self) -> bool:
+        """Whether a server takes a snapshot for it: not for an empty query, nor for a command that sets the stage."""
+        return not (self.empty or (self.stage is not None and self.stage.command not in SELECTING))
 
     @property
     def unsure(self) -> bool:
@@ -122,8 +138,8 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "elsewhere", "end", "executes", "judged", "obstacle", "operations", "parsed",
-                 "portals", "query", "requests", "size", "unnamed", "uses")
+    __slots__ = ("bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle", "operations",
+                 "parsed", "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
@@ -138,6 +154,7 @@ class Draft:
         self.bound: list[Parsed | bytes] = []    # of each Bind: the Parse of this batch that it means, or the name
         self.operations: list[tuple[int, bytes | None, Parsed | None]] = []     # as in Operation
         self.portals: set[bytes] = set()
+        self.closes: set[bytes] = set()          # portals that it closes
         self.elsewhere: set[bytes] = set()       # portals of earlier batches that it executes or describes
         self.unnamed: Parsed | None = None       # the unnamed statement of this batch
         self.uses: list[bytes] = []              # statements of earlier batches that it binds or describes
@@ -245,6 +262,7 @@ class Draft:
             self._refuse("named_statement" if name else "unnamed_statement")
             self.operations.append((CLOSE_COMPLETE, name, None))
         else:
+            self.closes.add(name)
             self.operations.append((CLOSE_COMPLETE, None, None))
 
     def _portal(self, name: bytes) -> None:

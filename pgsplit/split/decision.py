@@ -33,6 +33,7 @@ class Decision(NamedTuple):
 
 
 BEGIN_HELD: Final = Decision(Upstream.NEITHER, "begin_held")
+READ_WRITE_ANYWAY: Final = Decision(Upstream.NEITHER, "read_write_anyway")
 TRANSACTION_ENDED: Final = Decision(Upstream.NEITHER, "transaction_ended")
 
 

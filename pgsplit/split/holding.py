@@ -5,11 +5,12 @@ from __future__ import annotations
 from ..classify.facts import Facts, Verdict
 from ..classify.transactions import Begin
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
-from .batch import QUERY, SYNC, Batch, Draft
-from .decision import BEGIN_HELD, TRANSACTION_ENDED, Decision, Upstream, traced
+from .batch import QUERY, SELECTING, SYNC, Batch, Draft
+from .cursors import reads
+from .decision import BEGIN_HELD, READ_WRITE_ANYWAY, TRANSACTION_ENDED, Decision, Upstream, traced
+from .kept import Kept
 from .observer import Observer
 from .prologue import again
-from .settings import Ahead
 from .state import PASSING, State
 from .step import WAIT, Action, Step
 from .transaction import END_ON_REPLICA, answer_to
@@ -32,7 +33,7 @@ class Holding:
 
     def held(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN, all that *draft* is, that can be answered here."""
-        begin = bound[0].begins if len(bound) == 1 and draft.end else None
+        begin = bound[0].begins if len(bound) == 1 and draft.end and self._state.transaction.holds else None
         return begin if begin is not None and not draft.obstacle and self.may_hold(begin) else None
 
     def hold(self, draft: Draft, inbox: bytearray, bound: list[Facts], begin: Begin) -> Step | None:
@@ -46,19 +47,54 @@ class Holding:
 
     def begins_on_replica(self, draft: Draft, bound: list[Facts]) -> Begin | None:
         """The BEGIN at the head of a batch of reads, which a replica may have as it is."""
-        begin = bound[0].begins if len(bound) > 1 and draft.end == SYNC else None
+        transaction = self._state.transaction
+        begin = self._begins(bound) if transaction.holds and len(bound) > 1 and draft.end == SYNC else None
+        return begin if begin is None or begin.isolation or transaction.reads_anew(begin) else None
+
+    def begins_on_primary(self, draft: Draft, bound: list[Facts]) -> Begin | None:
+        """The BEGIN that *draft*, in which else all is a read, begins with, where the primary gets it at once, and what
+        follows it may be a replica's.
+        """
+        alone = draft.end in (QUERY, SYNC) and not draft.obstacle
+        begin = self._begins(bound) if not self._state.transaction.holds and bound and alone else None
+        return begin if begin is None or len(bound) == 1 or self._state.transaction.reads_anew(begin) else None
+
+    def _begins(self, bound: list[Facts]) -> Begin | None:
+        begin = bound[0].begins
         if begin is None or self._state.transaction.begin is not None or not self.may_hold(begin):
             return None
         return begin if all(facts.verdict is Verdict.READ for facts in bound[1:]) else None
 
-    def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Ahead | None:
+    def read_write(self, draft: Draft, inbox: bytearray, bound: list[Facts]) -> Step | None:
+        """In a transaction that the primary does not know of: the answer to a SET TRANSACTION READ WRITE that changes
+        nothing, which a standby would refuse; WAIT where something must be answered before.
+        """
+        state, transaction = self._state, self._state.transaction
+        modes = bound[0].modes if len(bound) == 1 and draft.end and not draft.obstacle else None
+        if modes is None or transaction.status == FAILED or not transaction.is_read_write(modes):
+            return None
+        if state.primary or state.asked:
+            return WAIT
+        step = self._answer(draft, inbox, bound, b"SET", IN_TRANSACTION, READ_WRITE_ANYWAY)
+        if step is not None and transaction.begin is not None:
+            transaction.begin = transaction.begin._replace(read_only=False)
+        return step
+
+    def stage(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts]) -> Kept | None:
         """What does again what *draft* does, where that sets the stage in a transaction that may read on a replica."""
         state, transaction = self._state, self._state.transaction
         if transaction.begin is None or len(bound) != 1 or not bound[0].stages or len(parsed) > 1 or draft.obstacle:
             return None
         if draft.end not in (QUERY, SYNC) or transaction.prologue_is_long:
             return None
-        return again(bytes(inbox[state.asked:state.asked + draft.size]), rows=bound[0].commands == ("SELECT",))
+        if bound[0].modes is not None and not transaction.may_set(bound[0].modes):
+            return None
+        if transaction.would_be_repeatable(bound[0].modes) and state.applied != state.settings:
+            return None     # to be given settings takes a snapshot: the transaction's, and ahead of its first read
+        command = bound[0].commands[0]
+        ahead = again(bytes(inbox[state.asked:state.asked + draft.size]), rows=command in SELECTING,
+                      parse_of=state.statements.parse_of)
+        return Kept(ahead, command) if ahead is not None else None
 
     @staticmethod
     def goes_back(bound: list[Facts]) -> bool:
@@ -70,7 +106,8 @@ class Holding:
         to run nothing.
         """
         if self._state.transaction.begin is not None:
-            return all(facts.stages for facts in bound)
+            may_read = self._state.transaction.surely_read_only     # also by a portal, or a cursor
+            return all(facts.stages or facts.ends_as or (may_read and reads(facts)) for facts in bound)
         known = [*parsed, *bound]
         begin = known[0].begins if known else None
         return (begin is not None and not draft.obstacle and self.may_hold(begin)
@@ -82,23 +119,32 @@ class Holding:
         """
         state, transaction = self._state, self._state.transaction
         failed = transaction.status == FAILED
-        tag = bound[0].ends_as if len(bound) == 1 and draft.end and not draft.obstacle else b""
+        tag = self.ends(draft, bound)
         if state.primary or (state.asked and (tag or failed)):
             return WAIT
-        if not tag:
+        if not tag or transaction.opened:
             return None
         step = self._answer(draft, inbox, bound, b"ROLLBACK" if failed else tag, IDLE, TRANSACTION_ENDED)
         if step is None:
             return None
-        state.know_touched(transaction.touched)
-        transaction.end()
+        self.leave()
         return step._replace(to_replica=self.end_on_replica())
+
+    @staticmethod
+    def ends(draft: Draft, bound: list[Facts]) -> bytes:
+        """The tag of the plain COMMIT or ROLLBACK that *draft* is."""
+        return bound[0].ends_as if len(bound) == 1 and draft.end and not draft.obstacle else b""
+
+    def leave(self) -> None:
+        """The transaction ends, and nothing of it is to be repeated on the primary any more."""
+        self._state.know_touched(self._state.transaction.touched)
+        self._state.transaction.end()
 
     def refuses(self, draft: Draft, bound: list[Facts], parsed: list[Facts], late: bool) -> bool | None:
         """Whether *draft* is refused in a transaction that has failed, and no server knows it; None where its rest may
         tell. What may be about the transaction's end is parsed beside it.
         """
-        if bound or not all(facts.ends_as for facts in parsed):
+        if (bound and draft.end) or not all(facts.ends_as for facts in (*parsed, *bound)):
             return True
         return False if draft.end == SYNC else True if draft.end or late else None
 

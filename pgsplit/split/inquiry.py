@@ -38,7 +38,7 @@ class Inquiry(Protocol):
     def take(self, kind: int, body: bytes) -> None:
         """A message of the answer."""
 
-    def failed(self, sqlstate: str) -> None:
+    def failed(self, sqlstate: str, message: str) -> None:
         """An ErrorResponse, or a message that is too long."""
 
     def done(self) -> None:
@@ -87,7 +87,7 @@ class StateInquiry:
         else:
             self._pins[name.decode()] = value.decode(errors="replace")
 
-    def failed(self, sqlstate: str) -> None:
+    def failed(self, sqlstate: str, message: str) -> None:
         self._error = sqlstate or "XX000"
 
     def done(self) -> None:
@@ -123,7 +123,7 @@ class DescribeInquiry:
         elif kind in b"Tn":
             self._result = body
 
-    def failed(self, sqlstate: str) -> None:
+    def failed(self, sqlstate: str, message: str) -> None:
         self._error = sqlstate or "XX000"
 
     def done(self) -> None:

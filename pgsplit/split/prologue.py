@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ..wire import build
@@ -13,17 +14,17 @@ from .settings import OWN, Ahead
 _NAME: Final = OWN.encode() + b"\0"
 
 
-def again(batch: bytes, *, rows: bool) -> Ahead | None:
+def again(batch: bytes, *, rows: bool, parse_of: Callable[[bytes], bytes | None]) -> Ahead | None:
     """What does the same as *batch*, which runs one statement, ahead of another batch; None where it is of another
-    shape. *rows*: the statement returns one row.
+    shape. *rows*: the statement returns one row. *parse_of*: the Parse of a statement that was made before.
 
-    A Query becomes a statement of pgsplit's own, and so does the unnamed one; a named one is known there already.
+    It becomes a statement of pgsplit's own: by then the client may have closed its, or made another one of that name.
     """
     if batch[0] == QUERY:
         batch = (build.message(b"P", b"\0" + batch[HEADER:] + b"\0\0") + build.bind() + build.execute())
     parts: list[bytes] = []
     answers = ""
-    position, own = 0, False
+    position = 0
     while position < len(batch):
         stop = message_end(batch, position, len(batch), FRONTEND)
         kind, body = batch[position], batch[position + HEADER:stop]
@@ -31,13 +32,19 @@ def again(batch: bytes, *, rows: bool) -> Ahead | None:
         if kind == PARSE:
             if body[:1] != b"\0" or parts:
                 return None
-            parts.append(build.message(b"P", _NAME + body[1:]))
-            answers, own = "1", True
+            parts.append(_own(body))
+            answers = "1"
         elif kind == BIND:
             portal, name, rest = body.split(b"\0", 2)
-            if portal or "2" in answers or bool(name) == own:
+            if portal or "2" in answers or (name and parts):
                 return None
-            parts.append(build.message(b"B", b"\0" + (_NAME if own else name + b"\0") + rest))
+            if not parts:
+                parse = parse_of(name)
+                if parse is None:
+                    return None
+                parts.append(_own(parse[HEADER:]))
+                answers = "1"
+            parts.append(build.message(b"B", b"\0" + _NAME + rest))
             answers += "2"
         elif kind == EXECUTE:
             if "2" not in answers or "C" in answers:
@@ -48,7 +55,10 @@ def again(batch: bytes, *, rows: bool) -> Ahead | None:
             return None
     if not answers.endswith("C"):
         return None
-    if own:
-        parts.append(build.close(name=OWN))
-        answers += "3"
-    return Ahead(b"".join(parts), answers.encode())
+    parts.append(build.close(name=OWN))
+    return Ahead(b"".join(parts), answers.encode() + b"3")
+
+
+def _own(parse: bytes) -> bytes:
+    """The Parse of the same under pgsplit's own name; *parse*: its body."""
+    return build.message(b"P", _NAME + parse.partition(b"\0")[2])

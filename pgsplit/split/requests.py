@@ -10,16 +10,18 @@ from ..wire import build
 from ..wire.framing import message_end
 from ..wire.messages import FAILED, FRONTEND, IDLE, IN_TRANSACTION
 from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Batch, Draft
+from .cursors import Cursors
 from .decision import Decision, Upstream
 from .holding import Holding
 from .inquiry import Inquiry
 from .observer import Observer
+from .opening import Opening, Rollback, unmovable
 from .settings import Ahead, give
 from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import ON_REPLICA, OPENING, PLAIN
+from .transaction import OPENING, PLAIN, Place
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -49,6 +51,7 @@ class Requests:
         self._draft = Draft()
         self._stream = Stream(state, observer)
         self._holding = Holding(state, observer)
+        self._cursors = Cursors(state)
         self._skipping = False
 
     @property
@@ -170,6 +173,8 @@ class Requests:
                 and not state.sole):
             return self._inquire(state.state_inquiry())
         transaction = state.transaction
+        if transaction.begin is None and transaction.asked_within:
+            transaction.asked_within, state.unsettled = False, True
         if transaction.begin is None and transaction.on_replica != IDLE and not state.replica:
             return Step(Action.ANSWER, to_replica=self._holding.end_on_replica())
         bound = state.bound_facts(draft)
@@ -181,16 +186,27 @@ class Requests:
             draft.judged = draft.size
             return MORE
         stage = self._holding.stage(draft, inbox, bound, parsed)
-        begins = self._holding.begins_on_replica(draft, bound)
+        begins, begins_there = (self._holding.begins_on_replica(draft, bound),
+                                self._holding.begins_on_primary(draft, bound))
+        if begins_there is not None and state.unsettled:
+            return self._inquire(state.state_inquiry())
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
-        decision = self._always_primary(draft, bound if stage is None else [], parsed if stage is None else [])
+        kept = self._cursors.keep(draft, bound, stage is not None)
+        if kept and state.primary:
+            return WAIT
+        decision = None if kept else self._always_primary(
+            draft, bound if stage is None else [], parsed if stage is None else [])
+        failed_at = self._cursors.failed_at(draft, bound)
+        if failed_at is not None:
+            decision = Decision(failed_at, "transaction_failed")
         if decision is None and stage is not None:
             decision = Decision(Upstream.DEFAULT, "sets_the_stage", bound[0].commands[0])
         if begins is not None and decision is not None:
             begins, bound, parsed = None, state.bound_facts(draft), state.parsed_facts(draft)
             decision = self._always_primary(draft, bound, parsed)
-        if not draft.end:
+        partial = not draft.end
+        if partial:
             if decision is None and late and not state.must_read_on_replica:
                 decision = Decision(Upstream.ADDITIONAL, "sync_awaited")
             if decision is None or self._may_be_refused(decision, parsed):
@@ -200,9 +216,15 @@ class Requests:
         if decision is None:
             decision = self._on_replica(bound)
         batch = Batch(draft.end, draft.size, bound, decision.reason)
-        batch.begins = begins
-        if decision.upstream is Upstream.DEFAULT and stage is not None:
+        batch.begins = begins or begins_there
+        batch.beside = failed_at is Upstream.ADDITIONAL
+        batch.goes_on = failed_at is not None
+        if decision.upstream is Upstream.DEFAULT and stage is not None and failed_at is None:
             batch.stage, batch.effect_free = stage, True
+        if decision.upstream is Upstream.DEFAULT and transaction.begin is not None and failed_at is None:
+            batch.cursors = self._cursors.changes(draft, bound)
+            batch.effect_free |= any(facts.cursor is not None for facts in bound)
+            batch.goes_on = kept and not self._cursors.reads_anew(bound)
         if transaction.begin is not None and draft.only_parses:
             batch.kind, batch.own_sync = SYNC, True
         batch.aside = transaction.begin is not None and (batch.own_sync or decision.reason == "nothing_to_run")
@@ -211,9 +233,16 @@ class Requests:
         batch.sql = draft.sql
         batch.uses = draft.uses[0] if len(draft.uses) == 1 and not draft.parsed else None
         batch.texts = parsed if draft.query is None else bound
+        if transaction.stuck and transaction.on_replica == IDLE and not (batch.aside or state.asked):
+            return self._refuse(draft, unmovable(decision))
         if decision.upstream is Upstream.DEFAULT:
+            unsettled, own = state.unsettled, state.own_unsettled
             if (inquiry := state.inquiry(draft, bound)) is not None:
-                return self._inquire(inquiry)
+                if not transaction.opened or kept:
+                    transaction.asked_within |= transaction.opened
+                    return self._inquire(inquiry)
+                state.untold(state=unsettled, own=own)      # an error of the question would be the transaction's
+                return self._route(draft, inbox)
             if state.replica and (state.replica[-1].given is not None or state.replica[-1].late):
                 return WAIT         # what is under way may fail, and with it what was put ahead
             return self._ask(draft, batch, decision)
@@ -223,21 +252,52 @@ class Requests:
             return self._refuse(draft, READ_ONLY_ERROR)
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
+        there = transaction.opened or transaction.cursors       # so that an error of what is parsed is the server's own
+        moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
+        if moves and (step := self._open(draft, bound, partial, decision)) is not None:
+            return step
         return self._forward(draft, batch, decision)
+
+    def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
+        """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
+        transaction = self._state.transaction
+        if transaction.void:
+            return self._refuse(draft, transaction.void)
+        leaves = self._cursors.leave(draft, bound)
+        stays = transaction.stuck and not (leaves and transaction.on_replica == IN_TRANSACTION)
+        if transaction.has_snapshot or stays:
+            if transaction.has_snapshot and not self._state.forced:
+                transaction.may_be_repeatable = False       # so that another try of the same ends well
+            return self._refuse(draft, unmovable(decision))
+        transaction.opens_with += self._state.untouched()
+        if not transaction.untold():
+            return None
+        if partial:
+            draft.end = 0
+        return self._inquire(Opening(transaction))
 
     def _transaction(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts],
                      late: bool) -> Step | None:
         """What begins or ends a transaction and is answered here, or is refused in one; None for all else."""
         state, holding = self._state, self._holding
         if state.transaction.begin is not None:
-            step = holding.end(draft, inbox, bound)
+            step = holding.end(draft, inbox, bound) or holding.read_write(draft, inbox, bound)
+            if step is None and state.transaction.opened and holding.ends(draft, bound):
+                return self._end_there()
+            if step is None and state.transaction.lives_on_replica and holding.goes_back(bound):
+                return None
             if step is None and state.transaction.status == FAILED and holding.goes_back(bound):
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason
             elif step is None and state.transaction.status == FAILED:
+                if state.transaction.stuck and not (draft.end or late):
+                    return MORE
+                if self._cursors.failed_at(draft, bound) is not None:
+                    return None
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
-                    return self._refuse(draft, ABORTED_ERROR)
+                    keeps = state.transaction.lives_on_replica      # to be gone on with behind a ROLLBACK TO
+                    return self._refuse(draft, ABORTED_ERROR, keeps=keeps)
                 step = MORE if refused is None else None
         elif (begin := holding.held(draft, bound)) is not None:
             if state.unsettled:
@@ -249,14 +309,24 @@ class Requests:
             self._draft = Draft()
         return step
 
+    def _end_there(self) -> Step | None:
+        """The primary has it open: what has failed here alone is rolled back there first; else the end is its."""
+        state = self._state
+        if state.transaction.status == FAILED:
+            return self._inquire(Rollback(state.transaction))
+        self._holding.leave()
+        return None
+
     def _inquire(self, inquiry: Inquiry) -> Step:
         """Ask the primary something first; the batch is decided about anew when it has answered."""
         state = self._state
         question = Batch(SYNC, 0, [], "inquiry")
         question.inquiry = inquiry
+        ahead = state.put_ahead(Upstream.ADDITIONAL, [Ahead(inquiry.data, b"")])[:-1]
+        question.ahead.extend((kind, None) for part in ahead for kind in part.answers)
         state.inquiries += 1
         state.primary.append(question)
-        return Step(Action.FORWARD, 0, data=inquiry.data, batch=question)
+        return Step(Action.FORWARD, 0, data=b"".join(part.data for part in ahead) + inquiry.data, batch=question)
 
     def _on_replica(self, bound: list[Facts]) -> Decision:
         state = self._state
@@ -274,10 +344,14 @@ class Requests:
         if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead += [ON_REPLICA, *state.transaction.prologue]
+            ahead += [state.transaction.on_replica_begin, *(kept.ahead for kept in state.transaction.prologue)]
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
+        ahead = state.put_ahead(Upstream.DEFAULT, ahead)
+        if state.transaction.to_close:
+            ahead += [Ahead(build.message(b"C", b"P" + name + b"\0"), b"3") for name in state.transaction.to_close]
+            state.transaction.to_close = set()
         batch.closed = frozenset(state.statements.to_close)
         ahead += [Ahead(build.message(b"C", b"S" + name + b"\0"), b"3") for name in batch.closed]
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
@@ -286,6 +360,8 @@ class Requests:
                 ahead.append(statement.late_parse())
                 batch.ahead.extend((kind, statement) for kind in ahead[-1].answers)
                 batch.late.append(statement)
+        batch.unfenced = batch.empty or (state.transaction.place is Place.REPLICA and (
+            state.transaction.has_snapshot or batch.goes_on or not batch.takes_snapshot))
         self._note_unnamed(draft, batch)
         return Step(Action.ASK, draft.size, state.asked, data=b"".join(part.data for part in ahead), batch=batch,
                     decision=decision)
@@ -302,6 +378,10 @@ class Requests:
         """
         state = self._state
         primary = Upstream.ADDITIONAL
+        if state.transaction.begin is not None and self._cursors.may_open(draft, bound):
+            parsed, bound, opens = [], [], True
+        else:
+            opens = False
         if state.sole:
             return Decision(primary, "sole_upstream")
         if state.route == "primary":
@@ -315,7 +395,7 @@ class Requests:
                 return Decision(primary, facts.reason, facts.detail)
         if state.primary:
             return Decision(primary, "pipelined_behind_primary")
-        if state.tx != IDLE:
+        if (state.tx != IDLE and state.transaction.begin is None) or state.transaction.split:
             return Decision(primary, "transaction_open")
         for pin, cause in state.pins.items():
             if pin not in PASSING or not state.unsettled:
@@ -326,11 +406,11 @@ class Requests:
             return Decision(primary, "nothing_to_run")
         if draft.obstacle and not continues:
             return Decision(primary, draft.obstacle)
-        if in_transaction and any(draft.portals):
+        if in_transaction and any(draft.portals) and not opens:
             return Decision(primary, "portal_kept")
         if not state.has_replica:
             return Decision(primary, "no_replica")
-        if all(facts.empty for facts in bound):
+        if all(facts.empty for facts in bound) and not opens:
             return None
         if state.settings is state.refused and not state.unsettled:
             return Decision(primary, "settings_refused")
@@ -346,22 +426,24 @@ class Requests:
         self._left_for(batch, decision)
         return Step(Action.FORWARD, batch.size, data=ahead, batch=batch, decision=decision,
                     behind=build.SYNC if batch.own_sync else b"",
-                    to_replica=b"" if batch.aside else self._holding.end_on_replica())
+                    to_replica=b"" if batch.aside or batch.beside else self._holding.end_on_replica())
 
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
         untouched = state.untouched()
-        if state.transaction.begin is not None and not batch.aside:
-            begin, *stage = state.transaction.opening()
-            ahead[:0] = [begin, *untouched, *stage]     # what the transaction itself sets comes last
-            untouched = []
+        if state.transaction.begin is not None and not (batch.aside or batch.beside):
+            if not state.transaction.opened:
+                state.transaction.opens_with += untouched
+                untouched = []
+            ahead[:0] = state.transaction.opening()
             batch.begins_as = state.begins_as(state.transaction.begin)
             state.unsettled |= bool(state.transaction.touched)
-            state.transaction.end()
             batch.opens = True
+            batch.beside = state.transaction.splits()
         ahead[:0] = untouched
+        ahead = state.put_ahead(Upstream.ADDITIONAL, ahead)
         unnamed = state.statements.unnamed
         if b"" in draft.uses:
             if unnamed is None:
@@ -375,14 +457,17 @@ class Requests:
         """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
         draft = self._draft
         state = self._state
+        decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
+        if state.transaction.begin is not None and (
+                step := self._open(draft, state.bound_facts(draft), True, decision)) is not None:
+            return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete
         kind = inbox[start] if start < end else FLUSH
         bound = state.bound_facts(draft)
         if kind in (QUERY, FUNCTION_CALL):
             bound.append(DOUBT)
-        batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, "batch_too_large")
-        decision = Decision(Upstream.ADDITIONAL, batch.reason)
+        batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, decision.reason)
         ahead = self._ahead_of_primary(draft, batch)
         self._to_primary(draft, batch)
         self._left_for(batch, decision)
@@ -423,7 +508,8 @@ class Requests:
 
     # --- answering for the server -------------------------------------------------------------------------
 
-    def _refuse(self, draft: Draft, error: bytes) -> Step:
+    def _refuse(self, draft: Draft, error: bytes, *, keeps: bool = False) -> Step:
+        """*keeps*: what is open on the replica stays."""
         state = self._state
         self._draft = Draft()
         state.forced = ""
@@ -431,7 +517,8 @@ class Requests:
         if state.transaction.begin is not None:
             state.transaction.fail()
         data = error if self._skipping else error + build.ready_for_query(state.status)
-        return Step(Action.ANSWER, draft.size, data=data, to_replica=self._holding.end_on_replica())
+        to_replica = b"" if keeps else self._holding.end_on_replica()
+        return Step(Action.ANSWER, draft.size, data=data, to_replica=to_replica)
 
     def _skip(self, inbox: bytearray) -> Step:
         end = len(inbox)

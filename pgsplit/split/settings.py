@@ -73,6 +73,8 @@ class Ahead(NamedTuple):
 
 
 NOTHING: Final = Ahead(b"", b"")
+# An error behind its Parse leaves a statement of pgsplit's own behind: prepared statements are not rolled back.
+CLOSE_OWN: Final = Ahead(build.close(name=OWN), b"3")
 
 
 def run(sql: str, values: Iterable[Iterable[bytes]] = ((),), *, row: bool = False) -> Ahead:

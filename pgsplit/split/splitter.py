@@ -180,6 +180,18 @@ class Splitter:
     @property
     def holds_begin(self) -> bool:
         """Whether a plain BEGIN is answered here, and no relay may send it on."""
+        transaction = self._state.transaction
+        return transaction.holds and not transaction.plain_is_repeatable and self._may_hold
+
+    @property
+    def leaves_begin(self) -> bool:
+        """Whether a plain BEGIN is the session's: no relay knows what follows one that the primary gets at once, or
+        that is not READ COMMITTED.
+        """
+        return self._may_hold and not self.holds_begin
+
+    @property
+    def _may_hold(self) -> bool:
         state = self._state
         return state.has_replica and not state.sole and state.transaction.may_hold(PLAIN)
 

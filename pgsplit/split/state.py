@@ -18,7 +18,7 @@ from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parse
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
 from .reads import statements
-from .settings import LOGIN, Ahead, Settings, changed, empty, set_config
+from .settings import CLOSE_OWN, LOGIN, Ahead, Settings, changed, empty, set_config
 from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
 from .transaction import Defaults, Transaction
@@ -40,8 +40,9 @@ class State:
 
     __slots__ = (
         "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling",
-        "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "must_read_on_replica",
-        "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary", "primary_lacks", "primary_unnamed",
+        "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own",
+        "must_read_on_replica", "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary",
+        "primary_lacks", "primary_unnamed",
         "read_only",
         "redirecting", "refused", "replica", "route", "segment", "settings", "skips", "sole", "statements",
         "taken_back", "told", "trace", "transaction", "tx", "tx_defined", "tx_wrote",
@@ -85,6 +86,7 @@ class State:
         self.application_name = ""
         self.route = ""                        # pgsplit.route
         self.own_unsettled = False             # one of those two may have changed
+        self.leaves_own: set[Upstream] = set()     # who may have one of pgsplit's own statements, left by an error
         self.inquiries = 0                     # pgsplit's own questions at the primary
         self.cancelled_waiting = False         # the client has cancelled the statement that is to be routed next
         self.skips = False                     # an error was told: the client's next messages do not count up to a Sync
@@ -151,7 +153,15 @@ class State:
                     or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
                     or self.trace or self.route or self.unsafe_encoding or self.opaque or self.read_only
-                    or self.statements.coming or self.statements.to_close))
+                    or self.statements.coming or self.statements.to_close or self.leaves_own
+                    or self.transaction.asked_within))
+
+    def put_ahead(self, upstream: Upstream, ahead: list[Ahead]) -> list[Ahead]:
+        """*ahead* as it may be sent to *upstream*, whatever has failed there before."""
+        if not ahead or upstream not in self.leaves_own:
+            return ahead
+        self.leaves_own.discard(upstream)
+        return [CLOSE_OWN, *ahead]
 
     @property
     def without_replica(self) -> bool:

@@ -59,6 +59,11 @@ class Statements:
     def get(self, name: bytes) -> Statement | None:
         return self.named.get(name) if name else self.unnamed
 
+    def parse_of(self, name: bytes) -> bytes | None:
+        """The Parse that made the statement *name*, as the client sent it."""
+        statement = self.get(name)
+        return statement.message if statement is not None else None
+
     def known(self, name: bytes) -> list[Statement]:
         """What *name* may mean when the primary comes to it."""
         if not name:

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from ..classify.transactions import READ_COMMITTED, Begin
+from ..classify.facts import Facts
+from ..classify.transactions import READ_COMMITTED, REPEATABLE_READ, Begin
 from ..wire import build
 from ..wire.messages import FAILED, IDLE, IN_TRANSACTION
+from .kept import Kept
 from .settings import Ahead, run
 
 UNTIL_WRITE: Final = "until_write"
@@ -23,9 +25,11 @@ PRIMARY: Final = "primary"
 
 # On the replica, whatever its own defaults are. Its end keeps the settings that it was given meanwhile.
 ON_REPLICA: Final = run("begin isolation level read committed, read only")
+REPEATABLE_ON_REPLICA: Final = run("begin isolation level repeatable read, read only")
 END_ON_REPLICA: Final = build.query("commit")
 PLAIN: Final = Begin(b"BEGIN")       # of all others relays leave the opening to the session
-OPENING: Final = run(PLAIN._replace(isolation=READ_COMMITTED).sql)       # names what it is anyway: no client's BEGIN
+_PLAINLY: Final = PLAIN._replace(isolation=READ_COMMITTED)
+OPENING: Final = run(_PLAINLY.sql)       # names what it is anyway: no client's BEGIN
 OPENED: Final = b"".join((build.message(b"1"), build.message(b"2"), build.message(b"C", b"BEGIN\0"),
                           build.message(b"3")))       # the answer to either
 ENDED: Final = build.message(b"C", b"COMMIT\0") + build.ready_for_query(IDLE)
@@ -75,12 +79,17 @@ _BEST: Final = Defaults(READ_COMMITTED, read_only=True)
 
 
 class Transaction:
-    """*mode*: the listener's `transactions`. *status* is what the client has been told of a transaction that *begin*
+    """*mode*: the listener's `transactions`; *holds*: its `hold_begin`; *repeatable*: its `repeatable_read_only` says
+    that such transactions run on a replica. *status* is what the client has been told of a transaction that *begin*
     began here; without one the primary's status counts.
     """
 
-    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None) -> None:
+    def __init__(self, mode: str = PRIMARY, defaults: Defaults | None = None, *, holds: bool = True,
+                 repeatable: bool = False) -> None:
         self.mode = mode
+        self.holds = holds
+        self.may_be_repeatable = repeatable
+        self.isolation = READ_COMMITTED
         self.defaults = self.login_defaults = defaults or UNKNOWN_DEFAULTS
         self.begin: Begin | None = None
         self.status = IDLE
@@ -89,8 +98,20 @@ class Transaction:
         self.ending = 0                  # of its ends that were sent there so many are not answered yet
         self.settings_given = False      # the replica was given settings in it
         self.has_read = False            # it has had a snapshot there
-        self.prologue: list[Ahead] = []  # what has set its stage there
+        self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
+        self.begun_read_only = False
+        self.set_read_only = False       # by SET TRANSACTION; ROLLBACK TO may have undone it
+        self.stays_read_only = False     # it cannot
+        self.cursors: set[bytes] = set() # cursors and portals that may be open there (see `cursors`)
+        self.to_close: set[bytes] = set()    # portals that the client has closed, and the replica has not
+        self.split = False               # something has needed the primary while there were any: what is new runs there
+        self.asked_within = False        # the primary was asked in it for the session's settings, its own among them
+        self.opened = False              # the primary has it open, too
+        self.opens_with: list[Ahead] = []    # ahead of the prologue
+        self.told = 0                    # statements of the prologue that it has been told there
+        self.shown = False               # and it has had a snapshot there
+        self.void = b""                  # the error that is told where it should go on on the primary, and cannot
 
     def may_hold(self, begin: Begin, *, unsettled: bool = False) -> bool:
         """Whether the transaction of *begin* may run on a replica for as long as it reads. *unsettled*: it may turn out
@@ -99,11 +120,46 @@ class Transaction:
         defaults = self.defaults if not unsettled else _BEST
         isolation = begin.isolation or defaults.isolation
         read_only = defaults.read_only if begin.read_only is None else begin.read_only
-        return (isolation == READ_COMMITTED and not (begin.deferrable or defaults.deferrable or defaults.times_out)
+        may_be = isolation == READ_COMMITTED or (isolation == REPEATABLE_READ and read_only and self.may_be_repeatable)
+        return (may_be and not (begin.deferrable or defaults.deferrable or defaults.times_out)
                 and (self.mode == UNTIL_WRITE or (self.mode == READ_ONLY and read_only)))
 
+    def reads_anew(self, begin: Begin) -> bool:
+        """Whether each statement in the transaction of *begin* has a snapshot of its own."""
+        return (begin.isolation or self.defaults.isolation) == READ_COMMITTED
+
+    @property
+    def plain_is_repeatable(self) -> bool:
+        """Whether a BEGIN that says nothing is not READ COMMITTED."""
+        return self.defaults.isolation == REPEATABLE_READ
+
     def hold(self, begin: Begin) -> None:
-        self.begin, self.status = begin, IN_TRANSACTION
+        self.isolation = begin.isolation or self.defaults.isolation or READ_COMMITTED
+        self.begun_read_only = self.defaults.read_only if begin.read_only is None else begin.read_only
+        self.begin, self.status = begin._replace(isolation=self.isolation), IN_TRANSACTION
+
+    @property
+    def on_replica_begin(self) -> Ahead:
+        """What opens it on a replica, whatever the replica's own defaults are."""
+        assert self.begin is not None
+        return REPEATABLE_ON_REPLICA if self.begin.isolation == REPEATABLE_READ else ON_REPLICA
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether all that it reads is as of what it has read on the replica."""
+        return self.begin is not None and self.isolation == REPEATABLE_READ and self.has_read
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it cannot move: the primary has not got what it has on the replica."""
+        return self.begin is not None and (self.has_snapshot or bool(self.cursors))
+
+    def begun_there(self, begin: Begin, *, read: bool) -> None:
+        """The primary has it open, and what comes may read on a replica yet. *read*: the BEGIN came with reads, which
+        ran there.
+        """
+        self.hold(begin)
+        self.opened, self.has_read, self.shown = True, read, read
 
     def fail(self) -> None:
         """An error was told that no server knows of: nothing runs any more until the client ends it."""
@@ -112,17 +168,100 @@ class Transaction:
     def end(self) -> None:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
-        self.prologue, self.touched = [], []
+        self.prologue, self.touched, self.opens_with = [], [], []
+        self.set_read_only = self.stays_read_only = self.split = False
+        self.cursors, self.to_close = set(), set()
+        self.rolled_back_there()
+        self.void = b""
 
     def opening(self) -> list[Ahead]:
-        """What opens it on the primary. Where it has read already, what may not come behind a query may not here."""
+        """What opens it on the primary, ahead of the statement that needs it there. Where it has read already, what may
+        not come behind a query may not here.
+        """
+        return [part.ahead for part in self._lacking()]
+
+    def untold(self) -> list[Kept]:
+        """The same where a prologue belongs to it that the primary has not been told: its answers are compared first
+        (see `opening`); and where it stays open on the replica, too.
+        """
+        compared = self.told < len(self.prologue) or (self.cursors and not self.opened)
+        return self._lacking() if compared else []
+
+    def _lacking(self) -> list[Kept]:
         assert self.begin is not None
-        snapshot = [run("select", row=True)] if self.has_read else []
-        return [run(self.begin._replace(isolation=READ_COMMITTED).sql), *self.prologue, *snapshot]
+        begin = [] if self.opened else [Kept(run(self.begin.sql), "BEGIN"), *(
+            Kept(option, "SET") for option in self.opens_with)]
+        snapshot = [Kept(run("select", row=True), "SELECT")] if self.has_read and not self.shown else []
+        return [*begin, *self.prologue[self.told:], *snapshot]
+
+    def splits(self) -> bool:
+        """Something of it runs on the primary: whether it stays open on the replica, too; else the primary has it."""
+        if not self.cursors:
+            self.end()
+            return False
+        self.split, self.shown = True, self.has_read
+        return True
+
+    def primary_said(self, status: int) -> None:
+        """The status byte behind what has run in it on the primary, while it is open on the replica, too."""
+        if self.begin is None:
+            return
+        if status == IDLE:
+            self.end()
+        else:
+            self.status = status
+
+    def opened_there(self, told: int, void: bytes = b"") -> None:
+        """The primary has opened it, and answered *told* statements of the prologue as the replica has, or else it is
+        *void*.
+        """
+        self.opened, self.told, self.shown, self.void = True, told, self.has_read, void
+        self.opens_with = []
+
+    def rolled_back_there(self) -> None:
+        """The primary has nothing of it any more."""
+        self.opened, self.told, self.shown = False, 0, False
+
+    @property
+    def lives_on_replica(self) -> bool:
+        """Whether it cannot move, and goes on there, failed or not: that server's own savepoints end a failure."""
+        return self.stuck and self.on_replica != IDLE
+
+    def may_set(self, modes: Begin) -> bool:
+        """Whether SET TRANSACTION with *modes* is a replica's, too. READ WRITE is not: a standby always refuses it."""
+        if modes.read_only is False:
+            return False
+        if modes.isolation == REPEATABLE_READ:
+            return self.may_be_repeatable and not self.has_read and (modes.read_only or self.surely_read_only)
+        return modes.isolation in (None, self.isolation)
+
+    def would_be_repeatable(self, modes: Begin | None) -> bool:
+        """Whether all that it reads has one snapshot, once it is set to *modes*."""
+        return ((modes.isolation if modes is not None else None) or self.isolation) == REPEATABLE_READ
+
+    def is_read_write(self, modes: Begin) -> bool:
+        """Whether SET TRANSACTION with *modes* asks for what it is anyway: that may write, whatever it has done yet."""
+        return (self.begin is not None and modes.read_only is False and modes.isolation in (None, self.isolation)
+                and not (self.begun_read_only or self.set_read_only))
+
+    @property
+    def surely_read_only(self) -> bool:
+        """Whether it is READ ONLY up to its end, whatever a ROLLBACK TO may undo."""
+        return self.begin is not None and (self.begun_read_only or self.stays_read_only)
+
+    def keep(self, kept: Kept, facts: Facts) -> None:
+        """*kept*, of these *facts*, has set its stage on the replica."""
+        self.prologue.append(kept)
+        self.touched += facts.settings
+        if facts.modes is not None:
+            self.set_read_only |= facts.modes.read_only is True
+            self.stays_read_only |= facts.modes.read_only is True and not any(
+                part.command == "SAVEPOINT" for part in self.prologue)
+            self.isolation = facts.modes.isolation or self.isolation
 
     @property
     def prologue_is_long(self) -> bool:
-        return len(self.prologue) >= MOST or sum(len(part.data) for part in self.prologue) > LONGEST
+        return len(self.prologue) >= MOST or sum(len(part.ahead.data) for part in self.prologue) > LONGEST
 
     @property
     def place(self) -> Place:
@@ -133,8 +272,8 @@ class Transaction:
         """Whether a relay may go on with it."""
         if self.begin is None:
             return self.on_replica == IDLE
-        return (self.begin == PLAIN and not self.prologue and self.status == IN_TRANSACTION and not self.begun_in_flight
-                and not (self.has_read and self.place is Place.HELD))
+        return (self.begin == _PLAINLY and not (self.prologue or self.opened or self.begun_in_flight)
+                and self.status == IN_TRANSACTION and not (self.has_read and self.place is Place.HELD))
 
     def repeated(self, place: Place, ending: int) -> None:
         """A relay has gone on with it, to *place*."""
@@ -147,12 +286,14 @@ class Transaction:
             self.on_replica = IN_TRANSACTION if place is Place.REPLICA else IDLE
             self.has_read = place is Place.REPLICA
 
-    def replica_said(self, status: int, *, told: bool) -> None:
-        """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too."""
+    def replica_said(self, status: int, *, told: bool, snapshot: bool = True) -> None:
+        """The status byte of a ReadyForQuery of the replica. *told*: it is the client's, too. *snapshot*: what has run
+        there has taken one, behind which SET TRANSACTION may not come.
+        """
         self.on_replica = status
         if told and self.begin is not None and status != IDLE:
             self.status = status
-            self.has_read = True
+            self.has_read |= snapshot
 
     def replica_gone(self) -> None:
         self.on_replica, self.ending, self.settings_given = IDLE, 0, False

@@ -56,6 +56,7 @@ WRITES: Final = frozenset({
 # What keeps no read, and is none that is kept.
 NEITHER: Final = frozenset({
     "begin_held", "empty_query", "explain", "hint_replica", "login", "malformed_message", "nothing_to_run", "read",
+    "read_write_anyway", "transaction_failed",
     "session_setting", "sets_the_stage", "sql_prepared_statement", "transaction_control", "transaction_ended"})
 
 BY_NAME: Final = {group.name: place for place, group in enumerate(KEPT)}

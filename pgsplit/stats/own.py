@@ -14,6 +14,7 @@ KINDS: Final = (
     Kind("settings", "the session's settings, and what holds it on the primary"),
     Kind("functions", "the same, with the options that a function of the database may have set"),
     Kind("statement", "what a prepared statement takes and gives, before a replica is given it"),
+    Kind("transaction", "a transaction's BEGIN and what has set its stage, where it moves from a replica, or its end"),
     Kind("identity", "which server a connection has reached"),
     Kind("sample", "how far a server is, for reads that wait"),
     Kind("health", "health checks"),

@@ -187,6 +187,28 @@ rollback
 begin isolation level serializable
 select count(*) from t
 end
+begin
+set transaction read only
+select count(*) from t
+set transaction read write
+rollback
+begin
+set transaction isolation level read committed, read only
+set transaction read write
+insert into t values (208, 'written')
+rollback
+begin
+set transaction read write
+select max(a) from t
+set transaction read write
+set constraints all deferred
+set constraints nothing immediate
+rollback
+begin
+set local work_mem = '3MB'
+set transaction isolation level repeatable read
+show transaction_isolation
+commit
 start transaction isolation level repeatable read, read only
 show transaction_isolation
 abort
@@ -405,6 +427,35 @@ begin
 declare upd cursor for select * from t order by a for update
 fetch upd
 update t set b = 'current' where current of upd
+commit
+begin read only
+declare r1 scroll cursor for select a, b from t order by a
+fetch 2 r1
+savepoint s
+declare r2 cursor for select 1
+select 1 / 0
+fetch r1
+rollback to s
+fetch r2
+fetch backward 1 r1
+show transaction_read_only
+fetch 1 from r1
+insert into t values (209, 'never')
+rollback to s
+move all in r1
+close r1
+fetch r1
+commit
+begin read only
+declare r3 cursor for table t
+close all
+fetch r3
+rollback
+start transaction read only
+declare r4 cursor for select g from generate_series(1, 3) g
+lock table t in access share mode
+fetch all r4
+declare r4 cursor for select 2
 commit
 -- temporary objects
 create temp table tmp (a int)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 
-from tests.integration.conftest import Connect, value
+from tests.integration.conftest import Connect, counters, value
 from tests.waiting import eventually
 
 Traced = psycopg.Connection[Any]
@@ -81,7 +84,7 @@ def test_nothing_between_begin_and_commit_asks_no_server(session, routes, cluste
 
 
 @pytest.mark.parametrize("sql, sqlstate", [("begin", "25001"), ("commit and chain", ""), ("lock table tx", ""),
-                                           ("set transaction isolation level read committed", "")])
+                                           ("set transaction isolation level read uncommitted", "")])
 def test_what_else_comes_first_opens_it_on_the_primary(session, routes, sql, sqlstate):
     warnings = []
     session.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
@@ -205,6 +208,98 @@ def test_what_the_stage_was_set_with_is_not_lost_with_the_replica(tenants, route
         for standby in cluster.standbys:
             standby.start()
     assert len(tenants.execute("select n from tx_tenants").fetchall()) == 3
+
+
+def test_what_the_primary_does_not_repeat_ends_in_40001(session, routes, connect, cluster):
+    """A role that is dropped between its use on the replica and the move."""
+    connect().execute("drop role if exists tx_gone; create role tx_gone; grant select, insert on tx to tx_gone")
+    cluster.catch_up()
+    session.execute("begin")
+    session.execute("set local role tx_gone")
+    assert value(session, "select count(*) from tx") == 2
+    connect().execute("drop owned by tx_gone; drop role tx_gone")
+    with pytest.raises(psycopg.errors.SerializationFailure) as told:
+        session.execute("insert into tx values (3)")
+    assert told.value.diag.message_detail == (
+        'The primary gave 22023 to SET: role "tx_gone" does not exist')
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("select 1")
+    assert session.execute("rollback").statusmessage == "ROLLBACK"
+    with session.transaction():
+        session.execute("insert into tx values (4)")
+    assert session.execute("select a, current_user from tx where a > 2").fetchall() == [(4, "postgres")]
+    assert routes[1:3] == [STAGE, READ]
+
+
+@pytest.mark.parametrize("sql, read_only", [
+    ("set transaction read only", "on"), ("set transaction isolation level read committed", "off"),
+    ("set transaction isolation level read committed, read only", "on"),
+])
+def test_set_transaction_does_not_move_it(session, routes, sql, read_only):
+    session.execute("begin")
+    session.execute(sql)
+    assert value(session, "select count(*) from tx") == 2
+    assert routes == [HELD, STAGE, READ]
+    assert value(session, "show transaction_read_only") == read_only        # on the primary
+    if read_only == "on":
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    session.execute("begin")
+    session.execute(sql)
+    session.execute("set transaction read write")           # ahead of any read it may be taken back
+    session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    session.execute("begin")
+    session.execute(sql)
+    session.execute("select 1 from tx")
+    if read_only == "on":
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction):
+            session.execute("set transaction read write")
+    else:
+        session.execute("set transaction read write")
+        assert routes[-1] == "pgsplit: pgsplit: read_write_anyway"
+        session.execute("insert into tx values (9)")
+    session.execute("rollback")
+    assert value(session, "select count(*) from tx") == 2
+
+
+def test_set_constraints_goes_along(session, routes, connect, cluster):
+    connect().execute("""drop table if exists tx_late; create table tx_late (
+        a int references tx deferrable initially immediate)""")
+    cluster.catch_up()
+    with session.transaction():
+        session.execute("set constraints all deferred")
+        assert value(session, "select count(*) from tx") == 2
+        session.execute("insert into tx_late values (3)")
+        session.execute("insert into tx values (3)")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), session.transaction():
+        session.execute("set constraints all deferred")
+        session.execute("set constraints tx_late_a_fkey immediate")
+        session.execute("insert into tx_late values (4)")
+    with pytest.raises(psycopg.errors.UndefinedObject), session.transaction():
+        session.execute("set constraints nothing deferred")
+    assert routes[:4] == [HELD, STAGE, READ, "pgsplit: primary: write"]
+    assert value(session, "select count(*) from tx_late") == 1
+    connect().execute("drop table tx_late")
+
+
+def test_set_local_that_changes_how_texts_are_read_is_the_primarys(session, routes):
+    with session.transaction():
+        session.execute("set local standard_conforming_strings = off")
+        assert routes[-1] == "pgsplit: primary: session_setting"
+
+
+def test_set_transaction_behind_set_local(session):
+    with session.transaction():
+        session.execute("set local work_mem = '5MB'")
+        session.execute("set transaction isolation level serializable")
+        assert value(session, "show transaction_isolation") == "serializable"
+        assert value(session, "show work_mem") == "5MB"
+    with session.transaction(), pytest.raises(psycopg.errors.ActiveSqlTransaction):
+        session.execute("select set_config('work_mem', '5MB', true)")
+        session.execute("set transaction isolation level serializable")
 
 
 def test_set_transaction_comes_first_in_each_transaction(session, connect):
@@ -331,6 +426,64 @@ def test_settings_follow_into_a_transaction_and_out_of_it(session, routes):
     assert routes[-1] == READ
 
 
+@pytest.mark.parametrize("sql", [
+    "select pg_advisory_xact_lock(7)", "select pg_advisory_lock(7)", "listen tx_l", "select pg_export_snapshot()",
+    "select txid_current() > 0", "insert into pg_temp.tx_t values (1)", "select now()", "lock table tx in share mode",
+    "select * from tx for update", "set transaction snapshot '00000003-0000001B-1'", "notify tx_l",
+    "create table tx_c ()", "declare c cursor with hold for select 1", "do $$ begin perform 1; end $$",
+    "select nextval('tx_s')",
+])
+@pytest.mark.parametrize("read", ["", "select count(*) from tx"])
+def test_what_a_read_only_transaction_may_do_on_the_primary(session, routes, connect, cluster, sql, read):
+    """Or may not: the answer is what it is there, whether it has read on the replica or not."""
+    connect().execute("drop sequence if exists tx_s; create sequence tx_s")
+    cluster.catch_up()
+    answers = []
+    with cluster.primary.connect("postgres", autocommit=True) as direct:
+        for each in (direct, session):
+            if "pg_temp" in sql:
+                each.execute("create temp table tx_t (a int)")
+            each.execute("begin read only")
+            if read:
+                each.execute(read)
+            try:
+                answers.append((each.execute(sql).statusmessage, None))
+            except psycopg.Error as error:
+                answers.append((error.sqlstate, str(error)))
+            answers[-1] += (each.info.transaction_status,)
+            each.execute("rollback")
+            each.execute("discard all")
+    assert answers[0] == answers[1]
+    assert (READ in routes) == bool(read and "pg_temp" not in sql)
+
+
+def test_the_clock_of_a_transaction_stands_still(session, routes):
+    with session.transaction():
+        assert value(session, "select count(*) from tx") == 2
+        began = session.execute("select now(), transaction_timestamp(), current_timestamp").fetchone()
+        assert value(session, "select count(*) from tx") == 2
+        assert session.execute("select now(), transaction_timestamp(), current_timestamp").fetchone() == began
+        assert set(began) == {began[0]}
+    assert routes[:4] == [HELD, READ, "pgsplit: primary: clock", OPEN]
+
+
+@pytest.mark.parametrize("mode, waits", [("until_write", False), ("primary", True)])
+def test_who_waits_for_what_a_transaction_has_read(pgsplit_server, cluster, connect, mode, waits):
+    """Its ACCESS SHARE lock lies where it reads: `transactions: primary` is the strict form (docs/guarantees.md)."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "transactions": mode})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True) as session:
+        traced(session, [])
+        session.execute("begin")
+        assert value(session, "select count(*) from tx") == 2
+        locks = cluster.primary.query("""select count(*) from pg_locks where relation = 'tx'::regclass
+                                         and mode = 'AccessShareLock'""")
+        assert locks == [(1 if waits else 0,)]
+        session.execute("rollback")
+
+
 def test_a_replica_that_is_lost_in_a_transaction_is_not_missed(session, routes, cluster):
     session.execute("begin")
     assert value(session, "select count(*) from tx") == 2
@@ -420,6 +573,147 @@ def test_asyncpgs_transactions(session, routes, proxy):
     asyncio.run(main())
     assert routes.count(READ) == 7
     assert routes.count("pgsplit: primary: write") == 1
+
+
+SNAPSHOT = "begin isolation level repeatable read, read only"
+
+
+@pytest.fixture
+def repeatable(pgsplit_server, cluster, routes, connect) -> Iterator[Traced]:
+    """A session whose REPEATABLE READ READ ONLY transactions run on the replica."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "repeatable_read_only": "replica"})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True, prepare_threshold=None) as session:
+        yield traced(session, routes)
+
+
+@pytest.mark.parametrize("before, begin, setting", [
+    ("", SNAPSHOT, ""), ("", "begin", "set transaction isolation level repeatable read, read only"),
+    ("set session characteristics as transaction isolation level repeatable read, read only", "begin", ""),
+    ("set default_transaction_isolation = 'repeatable read'", "begin read only", ""),
+])
+def test_repeatable_read_only_has_one_snapshot_on_the_replica(repeatable, routes, connect, cluster, before, begin,
+                                                              setting):
+    session = repeatable
+    if before:
+        session.execute(before)
+        routes.clear()
+    session.execute(begin)
+    if setting:
+        session.execute(setting)
+    connect().execute("insert into tx values (3)")
+    assert value(session, "select count(*) from tx") == 3           # as of its first statement, not of its BEGIN
+    connect().execute("insert into tx values (4)")
+    cluster.catch_up()
+    assert value(session, "select count(*) from tx") == 3
+    session.execute("commit")
+    assert value(session, "select count(*) from tx") == 4
+    assert routes == [HELD, *([STAGE] if setting else []), READ, READ, ENDED, READ]
+
+
+def test_repeatable_read_only_that_needs_the_primary_ends_in_40001_once(repeatable, routes):
+    session = repeatable
+    session.execute(SNAPSHOT)
+    session.execute("savepoint a")
+    assert value(session, "select count(*) from tx") == 2
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.execute("select * from nothing")
+    session.execute("rollback to a")
+    assert value(session, "select count(*) from tx") == 2
+    with pytest.raises(psycopg.errors.SerializationFailure) as told:
+        session.execute("lock table tx in access share mode")
+    assert told.value.diag.message_detail == "Why the primary: lock."
+    assert session.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("rollback to a; select 1")
+    assert session.execute("rollback").statusmessage == "ROLLBACK"
+    session.execute(SNAPSHOT)               # another try
+    assert value(session, "select count(*) from tx") == 2
+    session.execute("lock table tx in access share mode")
+    session.execute("commit")
+    assert routes[-4:-1] == ["pgsplit: primary: transaction_control", OPEN, "pgsplit: primary: lock"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--jobs=2", "--format=directory", "--file=DIRECTORY"],
+                                       ["--serializable-deferrable"], ["--inserts"]])
+def test_pg_dump_reads_on_the_primary(pgsplit_server, cluster, connect, tmp_path, arguments):
+    """It makes its settings ahead of BEGIN, and SET TRANSACTION cannot come behind what gives them to a replica."""
+    if not os.path.exists(cluster.installation.program("pg_dump")):
+        pytest.skip("this PostgreSQL comes without pg_dump")
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "repeatable_read_only": "replica"})
+    dumps = []
+    for number, port in enumerate((proxy.port, cluster.primary.port)):
+        whole = [part.replace("DIRECTORY", str(tmp_path / str(number))) for part in arguments]
+        done = subprocess.run([cluster.installation.program("pg_dump"), "-h", "127.0.0.1", "-p", str(port), *whole,
+                               "-U", "postgres", "-t", "tx", "postgres"], env=os.environ | {
+                                   "PGPASSWORD": "postgres-secret"}, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        dumps.append([line for line in done.stdout.splitlines() if "restrict" not in line])     # by a random key
+    assert dumps[0] == dumps[1]
+    eventually(lambda: counters(proxy, "decisions.primary.lock"))
+    assert not any(counters(proxy, "decisions.replica").values())
+
+
+def test_a_recovery_conflict_in_repeatable_read_only_is_the_clients_40001(repeatable, connect, cluster):
+    """Rows that the snapshot sees are vacuumed away; the standby waits for no query."""
+    standby = cluster.standbys[0]
+    standby.query("alter system set max_standby_streaming_delay = '10ms'")
+    standby.query("alter system set hot_standby_feedback = off")
+    standby.query("select pg_reload_conf()")
+    other, session = connect(), repeatable
+    try:
+        eventually(lambda: standby.query("show max_standby_streaming_delay") == [("10ms",)])
+        session.execute(SNAPSHOT)
+        assert value(session, "select count(*) from tx") == 2
+        other.execute("delete from tx where a = 2")
+        other.execute("vacuum tx")
+        cluster.catch_up()
+
+        with pytest.raises(psycopg.errors.SerializationFailure) as told:
+            session.execute("select count(*) from tx")
+        assert str(told.value.diag.message_detail).startswith("Why the primary: re")
+        session.execute("rollback")
+        session.execute(SNAPSHOT)
+        assert value(session, "select count(*) from tx") == 1
+        session.execute("commit")
+    finally:
+        standby.query("alter system reset max_standby_streaming_delay")
+        standby.query("alter system reset hot_standby_feedback")
+        standby.query("select pg_reload_conf()")
+
+
+@pytest.mark.parametrize("begin", ["begin", "begin read only"])
+def test_begin_at_once(pgsplit_server, cluster, routes, connect, begin):
+    """now() is then the BEGIN's time: another session's clock lies between it and the first statement there."""
+    connect().execute("drop table if exists tx; create table tx (a int primary key); insert into tx values (1), (2)")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "60s", "hold_begin": "false"})
+    with psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password="postgres-secret",
+                         dbname="postgres", sslmode="disable", autocommit=True, prepare_threshold=None) as session:
+        traced(session, routes)
+        for end in ("commit", "rollback"):
+            for _ in range(3):          # and once a relay knows the texts
+                session.execute(begin)
+                between = value(connect(), "select clock_timestamp()")
+                assert value(session, "select count(*) from tx") == 2
+                session.execute("savepoint a")
+                session.execute("set local work_mem = '5MB'")
+                assert value(session, "select now()") < between
+                assert value(session, "show work_mem") == "5MB"
+                session.execute("rollback to a")
+                assert value(session, "show work_mem") == "4MB"
+                session.execute(end)
+        assert routes == ["pgsplit: primary: transaction_control", READ, STAGE, STAGE, "pgsplit: primary: clock",
+                          "pgsplit: primary: server_local_setting", "pgsplit: primary: transaction_control",
+                          "pgsplit: primary: server_local_setting", "pgsplit: primary: transaction_control"] * 6
+        with pytest.raises(psycopg.errors.DivisionByZero), session.transaction():
+            assert value(session, "select count(*) from tx") == 2
+            session.execute("select a / 0 from tx")
+        assert value(session, "select count(*) from tx") == 2
 
 
 @pytest.mark.parametrize("mode, expected", [("primary", OPEN), ("read_only", OPEN), ("until_write", READ)])

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pgsplit.classify.classify import STAGING
+from pgsplit.classify.cursors import cursor_of
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.classify.set_commands import changes_of, sets_the_stage
-from pgsplit.classify.transactions import begin_of, end_of
+from pgsplit.classify.transactions import begin_of, end_of, modes_of
 from pgsplit.session.session import Session
 from pgsplit.split.answers import ROWS
 from pgsplit.split.batch import Batch
@@ -33,7 +34,7 @@ def facts(sql: bytes) -> Facts:
     if word in STAGING and sets_the_stage(tokens(text)):
         names = ("app.t",) if "app.t" in text else ()
         return Facts(Verdict.PRIMARY, "transaction_control", commands=(word.upper(),), writes=False, wrote_nothing=True,
-                     stages=True, settings=names)
+                     stages=True, settings=names, modes=modes_of(tokens(text)))
     if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
         hinted = "/*" in text
         return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,
@@ -44,8 +45,11 @@ def facts(sql: bytes) -> Facts:
     if word in ("commit", "rollback"):
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END,
                      ends_as=end_of(tokens(text)))
+    if word in ("declare", "fetch", "move", "close"):
+        return Facts(Verdict.PRIMARY, "cursor", commands=(word.upper(),),
+                     cursor=cursor_of(tokens(text)) if "nextval" not in text else None)
     if word == "show":
-        return Facts(Verdict.PRIMARY, "server_local_setting", writes=False, wrote_nothing=True,
+        return Facts(Verdict.PRIMARY, "server_local_setting", commands=("SHOW",), writes=False, wrote_nothing=True,
                      tells_route="last_route" in text)
     if word in ("set", "reset"):
         known = "known" in text or word == "reset"
@@ -83,16 +87,23 @@ class Sides:
         self.additional = Side("primary")
 
 
+READ_COMMITTED = Defaults("read committed")
+
+
 class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     classify = staticmethod(facts)
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
-                 buffer: int = 65536, transactions: str = "primary") -> None:
+                 buffer: int = 65536, transactions: str = "primary", holds: bool = True,
+                 repeatable: bool = False, defaults: Defaults = READ_COMMITTED) -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._transactions = transactions
+        self._holds = holds
+        self._repeatable = repeatable
+        self._defaults = defaults
         self._hold = hold
         self._buffer = buffer
         self.stale = ""
@@ -182,7 +193,8 @@ class Talk:
         self.messages = 0         # of servers
         splitter = Splitter(self.classify, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
-                            transaction=Transaction(self._transactions, Defaults("read committed")))
+                            transaction=Transaction(self._transactions, self._defaults, holds=self._holds,
+                                                        repeatable=self._repeatable))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.lost.append, answered=self.answered,

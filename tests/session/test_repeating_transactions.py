@@ -84,6 +84,15 @@ def test_the_end_that_a_replica_answers_later_is_nobodys(line: Line, together: b
     assert line.held().ending == 0
 
 
+def test_a_begin_that_goes_to_the_primary_at_once_is_the_sessions(line: Line) -> None:
+    """`hold_begin` is false: no relay knows that what follows may be a replica's."""
+    line.context.holds_begin, line.context.leaves_begin = False, True
+    line.release()
+    line.says("client", Q("begin"))
+    line.wakes()
+    assert line.heard("primary") == line.heard("client") == b""
+
+
 def test_a_write_that_comes_first_opens_it_on_the_primary(line: Line) -> None:
     line.release()
     here(line, Q("begin"), done("BEGIN") + T)

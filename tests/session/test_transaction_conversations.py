@@ -7,7 +7,7 @@ import pytest
 from pgsplit.classify.transactions import Begin
 from pgsplit.split import transaction
 from pgsplit.split.prologue import again
-from pgsplit.split.settings import Ahead, empty, run
+from pgsplit.split.settings import CLOSE_OWN, Ahead, empty, run
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Place, Transaction, answer_to
 from pgsplit.wire import build
 from pgsplit.wire.build import message
@@ -81,7 +81,11 @@ def test_an_opening_that_fails_lets_nothing_run():
     """The server skips the statement, too: its error is the statement's, and a Sync makes an end of it."""
     write = Q("insert into t values (1)")
     talk = begun().client(write).expect_primary(OPENING, write)
-    talk.primary(error("53200")).expect_client(error("53200")).expect_primary(S).primary(I).expect_client(I)
+    talk.primary(PARSED, error("53200")).expect_client(error("53200")).expect_primary(S).primary(I).expect_client(I)
+    talk.client(Q("begin"), write).expect_client(done("BEGIN"), T)       # what failed has left its statement there
+    talk.expect_primary(CLOSE_OWN.data, OPENING, write).primary(message(b"3"), OPENED, done("INSERT 0 1"), T)
+    talk.expect_client(done("INSERT 0 1"), T).client(Q("commit")).primary(done("COMMIT"), I)
+    talk.client(Q("begin"), write).do(lambda: talk.sides.additional.heard.clear())
     talk.cuts()
 
 
@@ -271,6 +275,12 @@ def test_what_a_server_answers_to_a_begin(data, answer):
 
 # --- what sets the stage ------------------------------------------------------------------------------------------
 
+PARSE_S = build.parse("s", "savepoint a", [23])
+
+
+PARSE_S = build.parse("s", "savepoint a", [23])
+
+
 def again_as_own(sql: str, rows: bool = False) -> bytes:
     return run(sql, row=rows).data
 
@@ -282,11 +292,12 @@ def test_what_sets_the_stage_runs_on_the_replica_and_is_repeated_where_it_moves(
     talk.client(Q("savepoint a")).expect_replica(Q("savepoint a")).replica(done("SAVEPOINT"), T)
     talk.expect_client(done("SAVEPOINT"), T)
     talk.client(Q("select 1")).expect_replica(Q("select 1")).replica(*ANSWER).expect_client(*ANSWER)
-    talk.client(write).expect_replica(END_ON_REPLICA).expect_primary(
-        OPENING, again_as_own("set local app.t = '7'"), again_as_own("savepoint a"),
-        run("select", row=True).data, write)
+    talk.client(write).expect_replica().expect_primary(
+        OPENING, again_as_own("set local app.t = '7'"), again_as_own("savepoint a"), run("select", row=True).data, S)
     repeated = PARSED + BOUND + done("SET") + message(b"3"), PARSED + BOUND + done("SAVEPOINT") + message(b"3")
-    talk.primary(OPENED, *repeated, SNAPSHOT, done("INSERT 0 1"), T).expect_client(done("INSERT 0 1"), T)
+    talk.primary(OPENED, *repeated, SNAPSHOT, T).expect_client().expect_primary(write).expect_replica(END_ON_REPLICA)
+    talk.primary(done("INSERT 0 1"), T).expect_client(done("INSERT 0 1"), T)
+    talk.client(Q("commit")).expect_primary(Q("commit")).primary(done("COMMIT"), I).expect_client(done("COMMIT"), I)
     talk.cuts()
 
 
@@ -313,9 +324,9 @@ def test_set_config_with_bound_values_is_repeated_with_them():
     talk.replica(OPENED, *answer).expect_client(*answer)
     own = build.parse("pgsplit", sql) + build.bind("", "pgsplit", [b"someone"]) + build.execute() + build.close(
         b"S", "pgsplit")
-    talk.client(write).expect_primary(OPENING, own, run("select", row=True).data, write)
-    talk.primary(OPENED, PARSED, BOUND, row, done("SELECT 1"), message(b"3"), SNAPSHOT, done("INSERT 0 1"), T)
-    talk.expect_client(done("INSERT 0 1"), T)
+    talk.client(write).expect_primary(OPENING, own, run("select", row=True).data, S)
+    talk.primary(OPENED, PARSED, BOUND, row, done("SELECT 1"), message(b"3"), SNAPSHOT, T).expect_primary(write)
+    talk.primary(done("INSERT 0 1"), T).expect_client(done("INSERT 0 1"), T)
     talk.cuts()
 
 
@@ -338,17 +349,7 @@ def test_the_primary_is_told_of_such_an_option_ahead_of_what_the_transaction_set
     talk.client(Q("begin")).expect_client(done("BEGIN"), T)
     talk.client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T)
     write = Q("insert into t values (1)")
-    talk.client(write).expect_primary(OPENING, empty("app.t").data, again_as_own("set local app.t = '7'"),
-                                      run("select", row=True).data, write)
-    talk.cuts()
-
-
-def test_what_the_primary_does_not_take_again_is_told_and_nothing_runs():
-    local, write = Q("set local role x"), Q("insert into t values (1)")
-    talk = begun().client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T).client(write)
-    talk.expect_primary(OPENING, again_as_own("set local role x"), run("select", row=True).data, write)
-    talk.primary(OPENED, PARSED, BOUND, error("22023")).expect_client(error("22023")).expect_primary(S)
-    talk.primary(FAILED).expect_client(FAILED)
+    talk.client(write).expect_primary(OPENING, empty("app.t").data, again_as_own("set local app.t = '7'"), S)
     talk.cuts()
 
 
@@ -357,9 +358,9 @@ def test_back_to_a_savepoint_behind_a_cancelled_read():
     talk.do(lambda: talk.session.splitter.cancelled_waiting()).client(Q("select 2"))
     talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
     back = Q("rollback to a")
-    talk.client(back).expect_primary(OPENING, again_as_own("savepoint a"), run("select", row=True).data, back)
-    talk.primary(OPENED, PARSED, BOUND, done("SAVEPOINT"), message(b"3"), SNAPSHOT, done("ROLLBACK"), T)
-    talk.expect_client(done("ROLLBACK"), T)
+    talk.client(back).expect_primary(OPENING, again_as_own("savepoint a"), S)
+    talk.primary(OPENED, PARSED, BOUND, done("SAVEPOINT"), message(b"3"), T).expect_primary(back)
+    talk.primary(done("ROLLBACK"), T).expect_client(done("ROLLBACK"), T)
     talk.run()
 
 
@@ -369,11 +370,13 @@ def test_back_to_a_savepoint_behind_a_cancelled_read():
      Ahead(build.parse("pgsplit", "savepoint a", [23]) + build.bind("", "pgsplit", [b"1"]) + build.execute()
            + build.close(b"S", "pgsplit"), b"12C3")),
     (build.bind("", "s") + build.describe() + build.execute() + S, True,
-     Ahead(build.bind("", "s") + build.execute(), b"2DC")),
+     Ahead(build.parse("pgsplit", "savepoint a", [23]) + build.bind("", "pgsplit") + build.execute()
+           + build.close(b"S", "pgsplit"), b"12DC3")),
+    (build.bind("", "unknown") + build.execute() + S, False, None),
     (build.parse("s", "savepoint a") + build.bind("", "s") + build.execute() + S, False, None),
     (build.bind("p", "s") + build.execute("p") + S, False, None), (build.parse("", "savepoint a") + S, False, None),
     (build.bind("", "s") + build.execute() + build.execute() + S, False, None),
     (build.bind("", "s") + build.close(b"P", "") + build.execute() + S, False, None),
 ])
 def test_the_messages_that_do_it_again(data, rows, doubled):
-    assert again(data, rows=rows) == doubled
+    assert again(data, rows=rows, parse_of={b"s": PARSE_S}.get) == doubled
