@@ -125,6 +125,8 @@ def _hinted(facts: Facts, hint: str) -> Facts:
         return replace(facts, verdict=Verdict.PRIMARY, reason="hint_primary", hint=hint)
     if hint == "primary" and (facts.begins is not None or (facts.cursor is not None and facts.cursor.opens)):
         return replace(facts, begins=None, cursor=None, hint=hint)
+    if hint == "replica" and facts.unsure:
+        return replace(facts, unsure="", effect_free=False, hint=hint)
     if hint == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
         return replace(facts, verdict=Verdict.READ, reason="hint_replica", effect_free=False, hint=hint)
     return facts

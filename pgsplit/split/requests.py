@@ -439,7 +439,7 @@ class Requests:
                 untouched = []
             ahead[:0] = state.transaction.opening()
             batch.begins_as = state.begins_as(state.transaction.begin)
-            state.unsettled |= bool(state.transaction.touched)
+            state.know_touched(state.transaction.touched, everywhere=True)
             batch.opens = True
             batch.beside = state.transaction.splits()
         ahead[:0] = untouched

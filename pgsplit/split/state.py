@@ -216,6 +216,8 @@ class State:
                 facts = replace(known[0].facts, executes=facts.executes, commands=facts.commands, empty=False)
         if self.route == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
             facts = replace(facts, verdict=Verdict.READ, reason="route_setting", effect_free=False)
+        elif self.route == "replica" and facts.unsure:
+            facts = replace(facts, unsure="", effect_free=False)
         return facts
 
     # --- effects, noted when a batch leaves for the primary --------------------------------------------
@@ -308,9 +310,9 @@ class State:
         if settings != self.settings:
             self.settings = settings
 
-    def know_touched(self, names: Iterable[str]) -> None:
-        """A transaction that has ended on a replica has set these options for itself: from now on they are empty, and
-        not unknown, unless the session has set them, too. The primary is told when it is next used.
+    def know_touched(self, names: Iterable[str], *, everywhere: bool = False) -> None:
+        """A transaction on a replica has set these options for itself: behind it they are empty, and not unknown, but
+        for what the session has set, too. The primary is told when it is next used, if they are not set *everywhere*.
         """
         known = {key.decode("latin-1").lower() for key, _ in self.settings.values}
         new = set(names) - known
@@ -318,7 +320,8 @@ class State:
             alike = self.applied == self.settings
             self.settings = changed(self.settings, [Change(name, None) for name in sorted(new)])
             self.applied = self.settings if alike else self.applied
-            self.primary_lacks |= new
+            if not everywhere:
+                self.primary_lacks |= new
             self.options |= new
 
     def _prepared(self, name: bytes, sql: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from array import array
@@ -61,6 +62,7 @@ class CatalogueReader:
         self._learn = learn
         self._connection: UpstreamConnection | None = None
         self._changes = b""
+        self._digest = b""            # of the rows that were learnt last
         self._read_at = -AGE
         self._users = 0
         self._left_at = time.monotonic()
@@ -93,7 +95,7 @@ class CatalogueReader:
     def read_again(self) -> None:
         """What was learnt is not to be used any more."""
         self.known[0] = NEVER
-        self._stale = True
+        self._stale, self._digest = True, b""
         self._wanted.set()
 
     def latest_ns(self) -> int:
@@ -178,7 +180,10 @@ class CatalogueReader:
         answers = [self._ask(question) for question in QUESTIONS]
         self._ask("commit")
         self.took_s = (time.monotonic_ns() - started) / 1e9
-        self._learn(_rows(answers))
+        digest = _digest(answers)
+        if digest != self._digest:      # else somebody has made a temporary table, say: what was learnt is true yet
+            self._learn(_rows(answers))
+            self._digest = digest
         self._changes, self._read_at, self.why_not = changes, time.monotonic(), ""
         self.known[0] = started if not self._stale else NEVER
         self.readings += 1
@@ -220,6 +225,14 @@ class CatalogueReader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _digest(answers: list[list[list[bytes | None]]]) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    for answer in answers:
+        for row in sorted(cell or b"" for (cell,) in answer):
+            found.update(row + b"\n")
+    return found.digest()
 
 
 def _rows(answers: list[list[list[bytes | None]]]) -> Iterator[Mapping[str, Any]]:

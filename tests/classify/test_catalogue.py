@@ -169,4 +169,5 @@ def test_the_relations_of_a_text(sql, names):
 
 def test_a_relation_that_is_not_known_is_named():
     assert facts("select * from t, u", relation("t")).unsure == "u"
+    assert not facts("/* pgsplit: replica */ select * from u").unsure
     assert not facts("with u as (select 1) select * from t, u, pg_class", relation("t")).unsure

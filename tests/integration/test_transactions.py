@@ -148,8 +148,11 @@ def test_row_security_by_options_of_the_transaction_reads_from_the_replica(tenan
 
 
 @pytest.mark.parametrize("option", ["set local tx.tenant = '%s'", "select set_config('tx.tenant', '%s', true)"])
-def test_what_a_transaction_sets_is_set_where_it_writes_though_earlier_ones_only_read(tenants, option):
+def test_what_a_transaction_sets_is_set_where_it_writes_though_earlier_ones_only_read(tenants, option, proxy):
+    """And behind it the option is known to be empty: nobody is asked for it."""
     for number in range(6):
+        if number == 3:
+            before = questions(proxy)
         tenant = "ab"[number % 2]
         with tenants.transaction():
             tenants.execute(option % tenant)
@@ -159,6 +162,14 @@ def test_what_a_transaction_sets_is_set_where_it_writes_though_earlier_ones_only
                 tenants.execute("insert into tx_tenants values (current_setting('tx.tenant'), %s)", [10 + number])
     found = tenants.execute("select owner, n from tx_tenants where n >= 10 order by n").fetchall()
     assert found == [("a", 12), ("b", 15)]
+    assert value(tenants, "select current_setting('tx.tenant', true)") == ""
+    assert questions(proxy) == before
+
+
+def questions(proxy):
+    """About sessions' settings, that pgsplit has asked the primary."""
+    totals = [proxy.client.worker(number, "totals") for number in proxy.client.workers()]
+    return sum(total.get("cluster.primary.own.primary.settings", 0) for total in totals)
 
 
 def test_bound_values_set_the_stage_too(tenants, routes):
