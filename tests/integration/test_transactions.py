@@ -614,7 +614,8 @@ def test_repeatable_read_only_has_one_snapshot_on_the_replica(repeatable, routes
     session.execute(begin)
     if setting:
         session.execute(setting)
-    connect().execute("insert into tx values (3)")
+    connect().execute("insert into tx values (3)")                  # by another node
+    cluster.catch_up()
     assert value(session, "select count(*) from tx") == 3           # as of its first statement, not of its BEGIN
     connect().execute("insert into tx values (4)")
     cluster.catch_up()
