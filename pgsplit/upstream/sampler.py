@@ -7,9 +7,9 @@ next. When nobody writes, what is known stays good, and nothing is asked.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from typing import Final
 
@@ -141,26 +141,28 @@ class Sampler:
             check.connection.lock().acquire()
         try:
             t_ns = time.monotonic_ns()
-            for check in checks:
-                self._try(check, check.connection.ask)
+            self._each(checks, lambda check: check.connection.ask())
             self.samples += 1
-            for check in checks:
-                if check.connection.open:
-                    self._try(check, partial(self._answer, check, t_ns))
+            self._each(checks, lambda check: self._manager.seen(check.host, check.connection.answer("sample"), t_ns))
         finally:
             for check in checks:
                 check.connection.lock().release()
 
-    def _answer(self, check: HealthCheck, t_ns: int) -> None:
-        self._manager.seen(check.host, check.connection.answer("sample"), t_ns)
-
-    def _try(self, check: HealthCheck, what: Callable[[], None]) -> None:
-        try:
-            with gevent.Timeout(self._manager.cluster(check.host.cluster_name).health_timeout,
-                                TimeoutError("the sample timed out")):
-                what()
-        except (PgSplitError, OSError, TimeoutError, ValueError, IndexError) as error:
-            check.fail(error)
+    def _each(self, checks: list[HealthCheck], do: Callable[[HealthCheck], None]) -> None:
+        """*do* for each whose connection is open. One that takes too long, or answers otherwise than it should, fails;
+        the others go on.
+        """
+        left = deque(checks)
+        while left:
+            try:
+                with gevent.Timeout(self._manager.cluster(left[0].host.cluster_name).health_timeout,
+                                    TimeoutError("the sample timed out")):
+                    while left:
+                        if left[0].connection.open:
+                            do(left[0])
+                        left.popleft()
+            except (PgSplitError, OSError, TimeoutError, ValueError, IndexError) as error:
+                left.popleft().fail(error)
 
     def _serve(self) -> None:
         now = time.monotonic()
