@@ -31,11 +31,11 @@ PACE: Final = 1.0             # seconds between two readings at least, and
 SHARE: Final = 10             # so many times as long as the last one took
 RETRY: Final = 2.0
 IDLE: Final = 60.0            # seconds without a session of the database until nothing is kept of it
-PATIENCE: Final = 60.0        # seconds that a reading may take
+PATIENCE: Final = 20.0        # seconds that a reading may take
 AT_ONCE: Final = 500          # rows that are taken in one turn
 NEVER: Final = 0
 PARAMETERS: Final = {"application_name": "pgsplit catalogue", "client_encoding": "SQL_ASCII",
-                     "search_path": "pg_catalog", "default_transaction_read_only": "on", "statement_timeout": "60s"}
+                     "search_path": "pg_catalog", "default_transaction_read_only": "on", "statement_timeout": "20s"}
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -122,19 +122,18 @@ class CatalogueReader:
     def _run(self) -> None:
         try:
             while self._users or time.monotonic() - self._left_at < IDLE:
-                pause = LOOK
                 try:
                     self._look()
-                except (PgSplitError, OSError, ValueError, KeyError, TypeError, gevent.Timeout) as error:
+                except (PgSplitError, OSError, ValueError, KeyError, TypeError) as error:
                     self._failed(str(error) or type(error).__name__)
-                    pause = RETRY
-                    gevent.sleep(RETRY)
-                except Exception:
+                except Exception as error:
                     logger.exception("the catalogue of database %s", self._database)
-                    pause = RETRY
-                    gevent.sleep(RETRY)
-                self._wanted.wait(pause)
-                self._wanted.clear()
+                    self._failed(type(error).__name__)
+                else:
+                    self._wanted.wait(LOOK)
+                    self._wanted.clear()
+                    continue
+                gevent.sleep(RETRY)
         finally:
             self._close()
             self.known[0] = NEVER
@@ -161,6 +160,8 @@ class CatalogueReader:
         with gevent.Timeout(PATIENCE, TimeoutError("the catalogue was not read in time")):
             due = (self._stale or self.known[0] <= max(self._wanted_ns, self.latest_ns())
                    or time.monotonic() - self._read_at > AGE)
+            if self._connection is not None and not self._is_primary(self._connection):
+                self._close()
             if self._connection is None:
                 self._connect()
                 due = True
@@ -202,12 +203,17 @@ class CatalogueReader:
             with connection.logging_in():
                 first = connection.start({"user": monitor.username, "database": self._database, **PARAMETERS})
                 connection.log_in(Credentials(monitor.username, parse(monitor.secret)), first)
-            if connection.in_recovery or self._manager.why_not_write(self._cluster_name, connection.reached):
+            if connection.in_recovery or not self._is_primary(connection):
                 raise ServerError("08001", f"{connection.name} is not the primary", severity="FATAL")
         except BaseException:
             connection.close()
             raise
         self._connection = connection
+
+    def _is_primary(self, connection: UpstreamConnection) -> bool:
+        """Whether what it has reached still is the cluster's primary."""
+        return connection.host is self._manager.primaries.get(self._cluster_name) and not (
+            self._manager.why_not_write(self._cluster_name, connection.reached))
 
     def _ask(self, sql: str) -> list[list[bytes | None]]:
         stream = self._connection.stream if self._connection is not None else None
