@@ -142,8 +142,8 @@ class CatalogueReader:
     def _failed(self, why: str) -> None:
         self._close()
         if why != self.why_not:
-            logger.warning("the catalogue of database %s cannot be read, so that its reads are the primary's: %s",
-                           self._database, why)
+            effect = "its reads are the primary's" if self.known[0] == NEVER else "what was read stays in use"
+            logger.warning("the catalogue of database %s cannot be read, %s: %s", self._database, effect, why)
         self.why_not = why
         self.failures += 1
 
