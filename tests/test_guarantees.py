@@ -23,8 +23,14 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 @pytest.fixture
-def proxy(pgsplit_server: Callable[..., Proxy]) -> Proxy:
-    return pgsplit_server(pgsplit={"workers": 2, "log_level": "debug"})
+def catalogue() -> bool:
+    """Whether definitions are read."""
+    return True
+
+
+@pytest.fixture
+def proxy(pgsplit_server: Callable[..., Proxy], catalogue: bool) -> Proxy:
+    return pgsplit_server(pgsplit={"workers": 2, "log_level": "debug", "catalogue": catalogue})
 
 
 @pytest.fixture
@@ -75,6 +81,7 @@ def test_g1_to_the_client_the_session_is_the_primarys(cluster: PrimaryAndStandby
         assert split.execute("select pg_backend_pid()").fetchone() == (split.info.backend_pid,)
 
 
+@pytest.mark.parametrize("catalogue", [False])
 def test_g2_a_replicas_error_never_reaches_the_client(
         cluster: PrimaryAndStandbys, connect: Connect, proxy: Proxy, table: str) -> None:
     cluster.primary.query(f"create sequence guaranteed_s owned by {table}.a; grant all on guaranteed_s to {USER}; "

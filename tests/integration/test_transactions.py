@@ -648,8 +648,8 @@ def test_repeatable_read_only_that_needs_the_primary_ends_in_40001_once(repeatab
     assert routes[-4:-1] == ["pgsplit: primary: transaction_control", OPEN, "pgsplit: primary: lock"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--jobs=2", "--format=directory", "--file=DIRECTORY"],
-                                       ["--serializable-deferrable"], ["--inserts"]])
+@pytest.mark.parametrize("arguments", [[], *(pytest.param(more, marks=pytest.mark.slow) for more in (
+    ["--jobs=2", "--format=directory", "--file=DIRECTORY"], ["--serializable-deferrable"], ["--inserts"]))])
 def test_pg_dump_reads_on_the_primary(pgsplit_server, cluster, connect, tmp_path, arguments):
     """It makes its settings ahead of BEGIN, and SET TRANSACTION cannot come behind what gives them to a replica."""
     if not os.path.exists(cluster.installation.program("pg_dump")):
