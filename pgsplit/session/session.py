@@ -347,7 +347,7 @@ class Session:
         """A relay may repeat what has gone well."""
         if self._repeats is not None:
             statement = self.splitter.statements.get(batch.uses) if batch.uses else None
-            if statement is not None or batch.uses is None:
+            if (statement is not None or batch.uses is None) and self.splitter.still_means(batch, statement):
                 self._repeats.context.table.learn(batch, statement)
 
     def _void(self, step: Step) -> None:

@@ -83,6 +83,16 @@ class Splitter:
         """The same of a change of definitions, which what is known of the database is then behind."""
         return self._state.publishes_definition
 
+    def still_means(self, batch: Batch, statement: Statement | None) -> bool:
+        """Whether what *batch* has run, *statement* or its own text, is by itself what it was taken for: definitions
+        may have changed since, or the session may have asked for another upstream.
+        """
+        if statement is not None:
+            return self._state.text_facts(statement.sql) == statement.facts
+        if batch.sql is None:       # answered here
+            return len(batch.bound) == 1 and batch.bound[0].tx is not None
+        return len(batch.bound) == 1 and self._state.text_facts(batch.sql) == batch.bound[0]
+
     @property
     def may_have_defined(self) -> bool:
         """Whether what is under way may change definitions, or its transaction has."""

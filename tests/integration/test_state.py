@@ -305,3 +305,15 @@ def test_the_resets_of_pools_clean_both_servers(session, sql):
     assert value(session, "select current_user::text || (timestamptz '2024-01-01 00:00+00')::text") == (
         "postgres2024-01-01 00:00:00+00")
     assert route(session) == "replica: read"
+
+
+def test_what_one_session_asks_for_holds_for_no_other(connect):
+    """Nor do relays learn from it where a text goes."""
+    asking, other = connect(), connect()
+    asking.execute("set pgsplit.route = 'replica'")
+    for _ in range(3):
+        asking.execute("select now()")
+        assert route(asking) == "replica: route_setting (now)"
+    for _ in range(3):
+        other.execute("select now()")
+        assert route(other) == "primary: clock (now)"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pgsplit.classify.facts import DOUBT
 from pgsplit.session.session import CANCELLED
+from pgsplit.split.batch import Batch
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
@@ -286,6 +288,23 @@ def test_a_flush_that_the_client_does_not_wait_for_keeps_nothing_on_the_primary(
 def test_a_flush_with_messages_but_no_sync_behind_it_is_answered():
     head = build.parse("", "select 1") + build.FLUSH + build.bind()
     Talk().client(head).expect_primary(head).primary(PARSED).expect_client(PARSED)
+
+
+def test_what_a_text_was_taken_for_is_not_learnt_where_it_means_something_else_by_now():
+    """Definitions are read again while it runs."""
+    seen = []
+
+    def look() -> None:
+        splitter = talk.session.splitter
+        batch = Batch(ord("Q"), 0, [splitter._state.text_facts(b"select 1")], "read")
+        batch.sql = b"select 1"
+        seen.append(splitter.still_means(batch, None))
+        splitter._state._classify = lambda sql: DOUBT
+        seen.append(splitter.still_means(batch, None))
+
+    talk = Talk().do(look)
+    talk.run()
+    assert seen == [True, False]
 
 
 def test_a_query_without_sync_before_it_ends_the_segment():
