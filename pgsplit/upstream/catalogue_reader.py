@@ -22,6 +22,7 @@ from .connection import UpstreamConnection
 from .definitions import CHANGES, QUESTIONS
 from .login import Credentials
 from .rows import take_rows
+from .server_identity import Reached
 
 logger = log.get("pgsplit.catalogue")
 
@@ -31,6 +32,8 @@ PACE: Final = 1.0             # seconds between two readings at least, and
 SHARE: Final = 10             # so many times as long as the last one took
 RETRY: Final = 2.0
 IDLE: Final = 60.0            # seconds without a session of the database until nothing is kept of it
+GRACE: Final = 1.0            # and until the connection is closed: DROP DATABASE waits five for others to leave
+STEP: Final = 0.25
 PATIENCE: Final = 20.0        # seconds that a reading may take
 AT_ONCE: Final = 500          # rows that are taken in one turn
 NEVER: Final = 0
@@ -62,6 +65,7 @@ class CatalogueReader:
         self._learn = learn
         self._connection: UpstreamConnection | None = None
         self._changes = b""
+        self._read_of: Reached | None = None      # the server that it was read from
         self._digest = b""            # of the rows that were learnt last
         self._read_at = -AGE
         self._users = 0
@@ -77,10 +81,14 @@ class CatalogueReader:
         self._users += 1
         if self._greenlet is None:
             self._greenlet = gevent.spawn(self._run)
+        elif self._users == 1:
+            self._wanted.set()
 
     def leave(self) -> None:
         self._users -= 1
         self._left_at = time.monotonic()
+        if not self._users:
+            self._wanted.set()
 
     @property
     def in_use(self) -> bool:
@@ -122,6 +130,12 @@ class CatalogueReader:
     def _run(self) -> None:
         try:
             while self._users or time.monotonic() - self._left_at < IDLE:
+                if not self._users:
+                    if time.monotonic() - self._left_at >= GRACE:
+                        self._close()
+                    self._wanted.wait(GRACE)
+                    self._wanted.clear()
+                    continue
                 try:
                     self._look()
                 except (PgSplitError, OSError, ValueError, KeyError, TypeError) as error:
@@ -163,14 +177,18 @@ class CatalogueReader:
             if self._connection is not None and not self._is_primary(self._connection):
                 self._close()
             if self._connection is None:
-                self._connect()
-                due = True
+                connection = self._connect()
+                due |= connection.reached is None or connection.reached != self._read_of
             changes = self._ask(CHANGES)[0][0] or b""
             if not due and changes == self._changes:
                 return
             pause = max(PACE, SHARE * self.took_s) - (time.monotonic() - self._read_at)
             if pause > 0 and self.known[0] != NEVER:
-                gevent.sleep(min(pause, PATIENCE / 2))
+                until = time.monotonic() + min(pause, PATIENCE / 2)
+                while self._users and (left := until - time.monotonic()) > 0:
+                    gevent.sleep(min(STEP, left))
+                if not self._users:
+                    return
                 changes = self._ask(CHANGES)[0][0] or b""
             self._read(changes)
 
@@ -186,12 +204,13 @@ class CatalogueReader:
             self._learn(_rows(answers))
             self._digest = digest
         self._changes, self._read_at, self.why_not = changes, time.monotonic(), ""
+        self._read_of = self._connection.reached if self._connection is not None else None
         self.known[0] = started if not self._stale else NEVER
         self.readings += 1
         for woken in self._waiting:
             woken.set()
 
-    def _connect(self) -> None:
+    def _connect(self) -> UpstreamConnection:
         primary = self._manager.primaries.get(self._cluster_name)
         if primary is None:
             raise ServerError("08001", f"cluster {self._cluster_name} has no primary to ask", severity="FATAL")
@@ -209,6 +228,7 @@ class CatalogueReader:
             connection.close()
             raise
         self._connection = connection
+        return connection
 
     def _is_primary(self, connection: UpstreamConnection) -> bool:
         """Whether what it has reached still is the cluster's primary."""

@@ -279,6 +279,16 @@ def test_a_database_whose_definitions_cannot_be_read_is_the_primary_s(cluster, p
         cluster.primary.query("drop role unread_monitor")
 
 
+def test_a_database_that_nobody_uses_any_more_can_be_dropped(cluster, connect):
+    """A server waits five seconds for others to leave it; pgsplit's own connection leaves behind the last session's."""
+    cluster.primary.query("create database dropped")
+    cluster.catch_up()
+    for _ in range(2):
+        with connect(dbname="dropped") as session:
+            eventually(lambda session=session: session.execute("select 1") and told(session) == "replica: read")
+    cluster.primary.query("drop database dropped")
+
+
 def test_explain_reads_the_definitions(cluster, proxy):
     def explained(*arguments: str) -> str:
         done = subprocess.run([sys.executable, ROOT / "app.py", "explain", *arguments], capture_output=True, text=True,
