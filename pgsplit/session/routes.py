@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from ..upstream.host import GROUND
 from .counting import STATEMENTS, Answered
 
 ALWAYS: Final = array("q", [2**62])       # a moment that nothing comes after
+UNDER_WAY: Final = 600.0       # seconds that a batch may take to be counted though its text has been learnt anew since
 BUCKETS: Final = len(BOUNDS) + 1
 # How fresh a replica must be, as a number.
 CONSISTENCY: Final = {"eventual": 0, "session": 1, "global": 2}
@@ -89,6 +91,7 @@ class FlowTable:
 
     def __init__(self, make: MakesRoutes, stats: ListenerStats, digests: Digests, entries: int = 10_000) -> None:
         self.routes: dict[bytes, Any] = {}
+        self._forgotten: list[tuple[float, Any]] = []        # when, and which: a batch of one may be under way yet
         self._make = make
         self._stats = stats
         self.kept = stats.reads.kept
@@ -114,15 +117,21 @@ class FlowTable:
     def forget(self) -> None:
         """What texts mean has changed: learn anew."""
         self.drain()
+        now = time.monotonic()
         for route in self.routes.values():
             route.valid = False
+            self._forgotten.append((now, route))
+        del self._forgotten[:-self._entries]
         self.routes.clear()
 
     def drain(self) -> None:
         """Add what was counted to the listener's counters and to the digests."""
-        for route in self.routes.values():
+        now = time.monotonic()
+        for route in (*self.routes.values(), *(route for _, route in self._forgotten)):
             if route.used:
                 self._add(route.repeat, route.take())
+        while self._forgotten and now - self._forgotten[0][0] > UNDER_WAY:
+            del self._forgotten[0]
 
     def _add(self, repeat: Repeat, counted: Counted) -> None:
         stats, facts = self._stats, repeat.facts

@@ -47,6 +47,23 @@ def test_a_read_goes_to_the_replica_and_its_answer_back(line: Line) -> None:
     assert stats.decisions == {("replica", "read"): 3} and sum(stats.latency_replica.counts) == 3
 
 
+@pytest.mark.parametrize("sql, server, answer", [
+    (READ, "replica", ROWS + I), (WRITE, "primary", done("UPDATE 1") + I)], ids=["a read", "a write"])
+def test_what_is_under_way_when_texts_are_learnt_anew_is_counted(
+        line: Line, sql: str, server: str, answer: bytes) -> None:
+    """As when the definitions of the database have been read."""
+    line.release()
+    line.says("client", Q(sql))
+    line.hears(server, Q(sql))
+    line.table.forget()
+    line.says(server, answer)
+    line.hears("client", answer)
+    line.held()
+    for _ in range(2):
+        line.table.drain()
+        assert line.stats.statements == 1
+
+
 def test_a_transaction_stays_on_the_primary(line: Line) -> None:
     line.release()
     line.repeats(Q("begin"), "primary", done("BEGIN") + T)
