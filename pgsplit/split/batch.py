@@ -138,11 +138,12 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle", "operations",
+    __slots__ = ("_sync", "bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle", "operations",
                  "parsed", "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
+        self._sync = 0                           # where its Sync was found ahead of time
         self.judged = 0                          # the size at which it could still be a replica's
         self.requests = 0
         self.executes = False
@@ -181,7 +182,7 @@ class Draft:
             self.size += stop - position
             self.requests += 1
             taker = _TAKERS.get(kind)
-            if kind == FLUSH and _synced(inbox, stop):
+            if kind == FLUSH and self._synced(inbox, start, stop):
                 continue            # nobody waits for what it would bring: the client has gone on
             if taker is None:
                 self.end = kind
@@ -191,6 +192,20 @@ class Draft:
                 self._parse(bytes(inbox[position:stop]))
             else:
                 taker(self, bytes(inbox[position + HEADER:stop]))
+
+    def _synced(self, inbox: bytearray, start: int, position: int) -> bool:
+        """Whether the messages at *position* and behind it go on to a Sync that is there; looked for once."""
+        end = len(inbox)
+        if position <= start + self._sync:
+            return True
+        while (stop := message_end(inbox, position, end, FRONTEND)) >= 0 and stop <= end:
+            if inbox[position] == SYNC:
+                self._sync = position - start
+                return True
+            if inbox[position] not in _EXTENDED:
+                return False
+            position = stop
+        return False
 
     @property
     def sql(self) -> bytes | None:
@@ -269,18 +284,6 @@ class Draft:
         if name not in self.portals:
             self.elsewhere.add(name)
             self._refuse("portal_elsewhere")
-
-
-def _synced(inbox: bytearray, position: int) -> bool:
-    """Whether the messages at *position* and behind it go on to a Sync that is there."""
-    end = len(inbox)
-    while (stop := message_end(inbox, position, end, FRONTEND)) >= 0 and stop <= end:
-        if inbox[position] == SYNC:
-            return True
-        if inbox[position] not in _EXTENDED:
-            return False
-        position = stop
-    return False
 
 
 _EXTENDED: Final = frozenset((PARSE, BIND, DESCRIBE, EXECUTE, CLOSE, FLUSH))

@@ -6,7 +6,8 @@ import pytest
 
 from pgsplit.classify.facts import DOUBT
 from pgsplit.session.session import CANCELLED
-from pgsplit.split.batch import Batch
+from pgsplit.split import batch as batch_module
+from pgsplit.split.batch import Batch, Draft
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
@@ -283,6 +284,17 @@ def test_a_flush_that_the_client_does_not_wait_for_keeps_nothing_on_the_primary(
     talk = Talk().client(flushed).expect_replica(flushed).replica(*answer).expect_client(*answer)
     talk.client(flushed).expect_replica(flushed).replica(PARSED, BOUND, error("40001"), I)
     talk.expect_primary(flushed).primary(*answer).expect_client(*answer)
+
+
+def test_many_flushes_are_looked_through_once(monkeypatch):
+    messages = build.parse("", "select 1") + (build.describe(b"S") + build.FLUSH) * 500 + S
+    calls = []
+    end = batch_module.message_end
+    monkeypatch.setattr(batch_module, "message_end", lambda *place: calls.append(0) or end(*place))
+    draft = Draft()
+    draft.gather(bytearray(messages), 0)
+    assert draft.end == ord("S") and draft.size == len(messages)
+    assert len(calls) < 3 * draft.requests
 
 
 def test_a_flush_with_messages_but_no_sync_behind_it_is_answered():
