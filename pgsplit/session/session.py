@@ -251,7 +251,8 @@ class Session:
         leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
         assert leg is not None
         while leg.inbox and not client.congested and not splitter.mid_answer:
-            publishes, defines = splitter.publishes, splitter.publishes_definition
+            publishes = splitter.publishes
+            defines = publishes and splitter.publishes_definition
             step = splitter.primary(leg.inbox)
             if step.action is Action.PASS:
                 now = time.monotonic_ns()

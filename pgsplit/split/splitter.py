@@ -80,7 +80,9 @@ class Splitter:
 
     @property
     def publishes_definition(self) -> bool:
-        """The same of a change of definitions, which what is known of the database is then behind."""
+        """Of what it publishes: whether it may be a change of definitions, which what is known of the database is then
+        behind.
+        """
         return self._state.publishes_definition
 
     def still_means(self, batch: Batch, statement: Statement | None) -> bool:

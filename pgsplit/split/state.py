@@ -413,11 +413,5 @@ class State:
 
     @property
     def publishes_definition(self) -> bool:
-        """The same of a change of definitions."""
-        if not self.primary:
-            return False
-        batch = self.primary[0]
-        ends = any(facts.tx is Tx.END for facts in batch.bound)
-        if (self.tx != IDLE or batch.opens) and not ends:
-            return False
-        return batch.defines or (ends and self.tx_defined)
+        """Of what `publishes`: whether it may be a change of definitions."""
+        return self.primary[0].defines or self.tx_defined
