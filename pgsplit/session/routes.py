@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from ..classify.facts import Facts
 from ..split.batch import Batch
 from ..split.reads import NO_READ
 from ..split.repeat import Repeat, repeat_of
@@ -86,6 +85,9 @@ class MakesRoutes(Protocol):
     def __call__(self, repeat: Repeat) -> Any: ...
 
 
+StillMeans = Callable[[Batch, Statement | None], bool]
+
+
 class FlowTable:
     """Of one listener and one relay. *make* gives the relay's own kind of route; at most *entries* are kept."""
 
@@ -98,21 +100,18 @@ class FlowTable:
         self._digests = digests
         self._entries = entries
 
-    def learn(self, batch: Batch, statement: Statement | None) -> None:
-        """*batch* went well. *statement*: the named one that it ran."""
+    def learn(self, batch: Batch, statement: Statement | None, still_means: StillMeans) -> None:
+        """*batch* went well. *statement*: the named one that it ran. *still_means*: see the splitter's."""
         if batch.failed or len(batch.bound) != 1 or batch.late:
             return
-        route = self._route(batch.bound[0] if statement is None else statement.facts)
-        if statement is not None:
-            statement.route = route
-
-    def _route(self, facts: Facts) -> Any:
+        facts = batch.bound[0] if statement is None else statement.facts
         route = self.routes.get(facts.text)
-        if route is None and (repeat := repeat_of(facts)) is not None:
+        if route is None and (repeat := repeat_of(facts)) is not None and still_means(batch, statement):
             if len(self.routes) >= self._entries:
                 self.forget()
             route = self.routes[facts.text] = self._make(repeat)
-        return route
+        if statement is not None:
+            statement.route = route
 
     def forget(self) -> None:
         """What texts mean has changed: learn anew."""

@@ -348,8 +348,8 @@ class Session:
         """A relay may repeat what has gone well."""
         if self._repeats is not None:
             statement = self.splitter.statements.get(batch.uses) if batch.uses else None
-            if (statement is not None or batch.uses is None) and self.splitter.still_means(batch, statement):
-                self._repeats.context.table.learn(batch, statement)
+            if statement is not None or batch.uses is None:
+                self._repeats.context.table.learn(batch, statement, self.splitter.still_means)
 
     def _void(self, step: Step) -> None:
         assert step.batch is not None
