@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ..sql.lexer import Kind, Token
+from ..sql.lexer import LONGEST_NAME, Kind, Token
 from .extensions import harmless_in
 from .function_lists import HARMLESS, FunctionLists, names_before_parentheses
 from .functions import SAFE
-from .look import LONGEST_NAME, Look, folded, is_built_in, look_at, look_at_words
+from .look import Look, folded, is_built_in, look_at, look_at_words
 from .relations import relations_in
 
 # What only the primary has, or answers otherwise: pg_class.relkind, and relpersistence.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from ..sql.lexer import Kind, LexError, Token, tokens
+from ..sql.lexer import LONGEST_NAME, Kind, LexError, Token, tokens
 from .calls import MODIFYING, READERS, has, second_word
 from .catalogue import Catalogue
 from .commands import COMMANDS
@@ -33,7 +33,6 @@ READ: Final = Facts(Verdict.READ, "read", effect_free=True, writes=False)
 STAGING: Final = frozenset({"savepoint", "release", "rollback", "set", "select"})
 LOADS_CODE: Final = frozenset({"load"})
 EVERY_PIN: Final = ("advisory_lock", "hold_cursor", "listen", "temporary_object")
-NAMEDATALEN: Final = 64
 _HINT: Final = re.compile(r"/\*\s*pgsplit:\s*(primary|replica)\s*\*/")
 
 
@@ -234,7 +233,7 @@ def _by_first_word(first: Token, words: list[Token]) -> Facts:
 def _name(token: Token) -> bytes:
     """A prepared statement's name as the server knows it; none for one that is cut to its bound there."""
     name = token.text.encode("latin-1") if token.kind in (Kind.WORD, Kind.QUOTED) else b""
-    return name if len(name) < NAMEDATALEN else b""
+    return name if len(name) <= LONGEST_NAME else b""
 
 
 def _prepared(sql: str, words: list[Token], facts: Facts) -> Facts:

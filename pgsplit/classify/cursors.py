@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from ..sql.lexer import Kind, Token
-
-LONGEST: Final = 63        # bytes of a name; PostgreSQL cuts a longer one
+from ..sql.lexer import LONGEST_NAME, Kind, Token
 
 
 class Cursor(NamedTuple):
@@ -42,4 +40,4 @@ def _named(verb: str, token: Token, query: int = 0) -> Cursor | None:
     if token.kind not in (Kind.WORD, Kind.QUOTED):
         return None
     name = token.text.encode("latin-1")
-    return Cursor(verb, name, query) if name and len(name) <= LONGEST else None
+    return Cursor(verb, name, query) if name and len(name) <= LONGEST_NAME else None

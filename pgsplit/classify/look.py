@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..sql.lexer import Kind, LexError, Token, tokens
-from . import server_local
 from .calls import calls_in
-from .effects import NO_SESSION_EFFECT, SESSION_FUNCTIONS
+from .effects import SESSION_FUNCTIONS
 from .function_lists import FunctionLists, names_before_parentheses
 from .functions import SAFE
 from .options import with_plain_options
-from .reads import why_not_words, with_plain_ages
+from .reads import rule_of_call, why_not_words, with_plain_ages
 
 # In a body these begin what is not in the text itself: a statement made at run time, a cursor that outlives the call.
 _PLPGSQL: Final = {"execute": "EXECUTE", "open": "OPEN"}
@@ -21,7 +20,6 @@ _DEFINING: Final = re.compile(r"\b(?:create|alter|drop|import|execute|call|do)\b
 # Words of what outlasts its transaction in the session, or says nothing of it.
 _LASTING: Final = frozenset({"deallocate", "discard", "execute", "hold", "listen", "load", "prepare", "reset", "temp",
                              "temporary", "unlisten"})
-LONGEST_NAME: Final = 63        # bytes of an identifier that a server keeps (NAMEDATALEN)
 _LETTERS: Final = re.compile("[\x80-\U0010ffff]+")
 
 
@@ -74,8 +72,8 @@ def look_at_words(words: list[Token], lists: FunctionLists, *, plpgsql: bool = F
         calls.add(folded(name))
         if qualified or name not in SAFE:
             unknown.add(folded(name))
-        if not qualified and not flaw and name not in SAFE:
-            flaw = _built_in_flaw(name)
+        if not qualified and not flaw and name not in SAFE and (rule := rule_of_call(name)):
+            flaw = f"{rule}: {name}"
     return Look(flaw, frozenset(calls), frozenset(unknown), names_in(words), operators_in(words), defines,
                 _leaves(words, calls))
 
@@ -92,18 +90,9 @@ def _leaves(words: list[Token], calls: set[str]) -> str:
     return next((name for name in calls if name in SESSION_FUNCTIONS), "")
 
 
-def _built_in_flaw(name: str) -> str:
-    if name in server_local.CLOCK:
-        return f"clock: {name}"
-    if server_local.is_local_function(name):
-        return f"server_local_function: {name}"
-    return f"function: {name}" if is_built_in(name) else ""
-
-
 def is_built_in(name: str) -> bool:
     """Whether *name* is a function of the server's own of which something is known here."""
-    return (name in SAFE or name in NO_SESSION_EFFECT or name in SESSION_FUNCTIONS
-            or server_local.is_local_function(name))
+    return name in SAFE or bool(rule_of_call(name))
 
 
 def names_in(words: list[Token]) -> frozenset[str]:

@@ -91,11 +91,15 @@ def unsafe_call(words: list[Token]) -> tuple[str, str, bool]:
     for name, qualified in calls_in(words):
         if not qualified and name in SAFE:
             continue
-        if not qualified and name in server_local.CLOCK:
-            return "clock", name, False
-        if not qualified and server_local.is_local_function(name):
-            return "server_local_function", name, False
-        if not qualified and name in NO_SESSION_EFFECT:
-            return "function", name, True
-        return ("function" if name in SESSION_FUNCTIONS else "unknown_function"), name, True
+        rule = rule_of_call(name) if not qualified else "function" if name in SESSION_FUNCTIONS else ""
+        return rule or "unknown_function", name, rule not in ("clock", "server_local_function")
     return "", "", False
+
+
+def rule_of_call(name: str) -> str:
+    """The rule that keeps calls of the server's own function *name* from replicas; none for one that is not known."""
+    if name in server_local.CLOCK:
+        return "clock"
+    if server_local.is_local_function(name):
+        return "server_local_function"
+    return "function" if name in NO_SESSION_EFFECT or name in SESSION_FUNCTIONS else ""

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from ..errors import PgSplitError
 
+LONGEST_NAME: Final = 63        # bytes of an identifier; a server cuts a longer one (manual 4.1.1)
+
 
 class LexError(PgSplitError):
     """A text that PostgreSQL's scanner would refuse, or that is not understood here."""
