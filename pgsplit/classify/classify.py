@@ -17,7 +17,7 @@ from .calls import MODIFYING, READERS, has, second_word
 from .catalogue import Catalogue
 from .commands import COMMANDS
 from .cursors import cursor_of
-from .definitions import defines
+from .defining import defines
 from .effects import effects_of, ends_of, of_block, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists

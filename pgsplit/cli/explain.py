@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         limit = min(listener.max_statement_bytes for listener in config.listeners)
         lists = FunctionLists(config.process.replica_functions, config.process.primary_functions)
         if args.database:
-            from ..process.definitions import catalogue_of  # which imports gevent
+            from ..process.catalogue import catalogue_of  # which imports gevent
 
             try:
                 catalogue = catalogue_of(config, args.database, lists)
