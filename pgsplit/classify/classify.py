@@ -16,7 +16,7 @@ from ..sql.lexer import LONGEST_NAME, Kind, LexError, Token, tokens
 from .calls import MODIFYING, READERS, has, second_word
 from .catalogue import Catalogue
 from .commands import COMMANDS
-from .cursors import cursor_of
+from .cursors import cursor_of, declared_name
 from .defining import defines
 from .effects import effects_of, ends_of, of_block, settings_of
 from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
@@ -100,8 +100,8 @@ def _strongest(statements: list[Facts]) -> Facts:
         ends=_all(facts.ends for facts in statements), settings=_all(facts.settings for facts in statements),
         unsure=next((facts.unsure for facts in statements if facts.unsure), ""),
         releases=all(facts.releases for facts in statements), defines=any(facts.defines for facts in statements),
-        changes=_all_changes(statements), stages=False, modes=None, cursor=None, begins=None, ends_as=b"", executes=b"",
-        prepares=None,
+        changes=_all_changes(statements), stages=False, modes=None, cursor=None, declares=b"", begins=None, ends_as=b"",
+        executes=b"", prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
@@ -178,9 +178,11 @@ def _statement(words: list[Token]) -> Facts:
         facts = replace(facts, changes=changes_of(words))
     if first.text in STAGING and sets_the_stage(words):
         facts = replace(facts, stages=True, modes=modes_of(words))
-    if facts.reason == "cursor" and (cursor := cursor_of(words)) is not None and (
-            not cursor.opens or _statement(words[cursor.query:]).verdict is Verdict.READ):
-        facts = replace(facts, cursor=cursor)
+    if facts.reason == "cursor":
+        cursor = cursor_of(words)
+        if cursor is not None and cursor.opens and _statement(words[cursor.query:]).verdict is not Verdict.READ:
+            cursor = None
+        facts = replace(facts, cursor=cursor, declares=declared_name(words))
     if "pgsplit" in names or "pgsplit.last_route" in names:
         facts = replace(facts, tells_route=_tells_route(words))
     return facts

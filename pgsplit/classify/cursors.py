@@ -36,6 +36,12 @@ def cursor_of(words: list[Token]) -> Cursor | None:
     return _named(verb, words[-1]) if verb != "close" or len(words) == 2 else None
 
 
+def declared_name(words: list[Token]) -> bytes:
+    """The name of the cursor that a DECLARE makes, of any query and WITH HOLD, too; empty where it is not understood."""
+    cursor = _named(words[0].text, words[1]) if words[0].text == "declare" and len(words) > 1 else None
+    return cursor.name if cursor is not None else b""
+
+
 def _named(verb: str, token: Token, query: int = 0) -> Cursor | None:
     if token.kind not in (Kind.WORD, Kind.QUOTED):
         return None

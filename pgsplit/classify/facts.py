@@ -58,6 +58,7 @@ class Facts:
     stages: bool = False                 # sets the stage in its transaction, and does nothing else
     modes: Begin | None = None           # what SET TRANSACTION, which stages, asks for
     cursor: Cursor | None = None         # what it does with a cursor that a replica may have
+    declares: bytes = b""                # the name of the cursor that it opens, wherever it may
     settings: tuple[str, ...] = ()       # names of customized options that it may touch, in lower case
     prepares: Prepares | None = None
     executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments

@@ -22,7 +22,7 @@ class Cursors:
     def go_on(self, draft: Draft, bound: list[Facts]) -> bool:
         """Whether *draft* goes on with what is open on the replica, and does nothing else but read."""
         names = self._state.transaction.cursors
-        used = _used(draft, bound)
+        used = _used(draft, bound) | (_opened(draft, bound) & names)    # that are refused where the first ones are
         every = any(facts.cursor is not None and not facts.cursor.name for facts in bound)
         if not names or not (used or every) or draft.end not in (QUERY, SYNC) or draft.obstacle not in _OF_PORTALS:
             return False
@@ -84,7 +84,10 @@ class Cursors:
         transaction.to_close |= gone
         unclear = any(facts.tx is Tx.SAVEPOINT or (facts.cursor is None and not _USING.isdisjoint(facts.commands))
                       for facts in bound)
-        return not transaction.cursors or not (unclear or _used(draft, bound) & transaction.cursors)
+        parts = [part for facts in bound for part in facts.parts or (facts,)]
+        unclear |= any("DECLARE" in part.commands and not part.declares for part in parts)
+        named = _used(draft, bound) | draft.portals | {part.declares for part in parts}
+        return not transaction.cursors or not (unclear or named & transaction.cursors)
 
 
 def reads(facts: Facts) -> bool:

@@ -103,6 +103,20 @@ def test_what_a_replica_cannot_have_or_is_not_understood(sql):
     assert classify(sql).cursor is None
 
 
+@pytest.mark.parametrize("sql, name", [
+    ("declare C cursor with hold for select 1", b"c"), ('declare "C" cursor for select now()', b"C"),
+    ("/* pgsplit: primary */ declare c cursor for select 1", b"c"), ("declare c scroll cursor for select f(1)", b"c"),
+    ("declare", b""), ("declare " + "x" * 64 + " cursor for select 1", b""), ("fetch c", b""), ("select 1", b""),
+])
+def test_the_name_of_any_cursor_that_is_declared(sql, name):
+    assert classify(sql).declares == name
+
+
+def test_of_several_statements_each_has_its_own():
+    facts = classify("declare c cursor for select 1; declare d cursor with hold for select 2; fetch d")
+    assert facts.declares == b"" and [part.declares for part in facts.parts] == [b"c", b"d", b""]
+
+
 def test_a_cursor_of_a_listed_function():
     lists = FunctionLists(primary=("f",), replica=("g",))
     assert classify("declare c cursor for select f(1)", lists=lists).cursor is None

@@ -103,6 +103,20 @@ def test_what_needs_the_primary_runs_beside_it(session, routes, sql):
     session.execute("discard all")
 
 
+@pytest.mark.parametrize("sql", ["declare c cursor for select 2", "declare C scroll cursor for select a from cur"])
+@pytest.mark.parametrize("beside", ["select 1", "lock table cur in access share mode"])
+def test_a_second_cursor_of_its_name_is_refused(session, beside, sql):
+    session.execute("begin read only")
+    session.execute(f"declare c cursor for {NUMBERS}")
+    session.execute(beside)
+    with pytest.raises(psycopg.errors.DuplicateCursor):
+        session.execute(sql)
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("fetch c")
+    session.execute("rollback")
+    assert session.execute("select 1").fetchone() == (1,)
+
+
 def test_both_sides_of_it_are_one_transaction(session, routes):
     session.execute("set timezone = 'UTC'")
     session.execute("begin read only")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pgsplit.classify.classify import STAGING
-from pgsplit.classify.cursors import cursor_of
+from pgsplit.classify.cursors import cursor_of, declared_name
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.classify.set_commands import changes_of, sets_the_stage
 from pgsplit.classify.transactions import begin_of, end_of, modes_of
@@ -46,7 +46,7 @@ def facts(sql: bytes) -> Facts:
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END,
                      ends_as=end_of(tokens(text)))
     if word in ("declare", "fetch", "move", "close"):
-        return Facts(Verdict.PRIMARY, "cursor", commands=(word.upper(),),
+        return Facts(Verdict.PRIMARY, "cursor", commands=(word.upper(),), declares=declared_name(tokens(text)),
                      cursor=cursor_of(tokens(text)) if "nextval" not in text else None)
     if word == "show":
         return Facts(Verdict.PRIMARY, "server_local_setting", commands=("SHOW",), writes=False, wrote_nothing=True,

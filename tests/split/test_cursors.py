@@ -93,6 +93,23 @@ def test_what_needs_the_primary_runs_there_beside_the_cursor():
     talk.cuts()
 
 
+def test_a_second_one_of_its_name_is_refused_where_the_first_one_is():
+    """Also where something has run beside it, and new ones are the primary's."""
+    refused = (error("42P03"), FAILED)
+    for talk in (declared(), beside(declared())):
+        fetches(fetches(talk, Q("declare c cursor for select 2"), refused), FETCH, (error("25P02"), FAILED)).cuts()
+    fetches(fetches(beside(declared()), bound("c", "select 2"), refused), FETCH, (error("25P02"), FAILED)).cuts()
+
+
+def test_a_second_one_of_its_name_that_no_replica_can_have():
+    """A cursor of another name is opened where it can be."""
+    sequence = "declare {} cursor for select nextval('s')"
+    talk = beside(declared()).client(Q(sequence.format("c")))
+    talk.expect_client(why("cursor"), FAILED).expect_primary().expect_replica(END_ON_REPLICA).cuts()
+    talk = beside(declared()).client(Q(sequence.format("d"))).expect_primary(Q(sequence.format("d")))
+    talk.expect_replica().cuts()
+
+
 def test_the_last_cursors_end_lets_it_move():
     talk = fetches(beside(declared()), Q("close c"), (done("CLOSE CURSOR"), T))
     talk.client(CLOCK).expect_primary(CLOCK).expect_replica(END_ON_REPLICA).primary(*SHOWS).expect_client(*SHOWS)
