@@ -37,7 +37,7 @@ def cursor_of(words: list[Token]) -> Cursor | None:
 
 
 def declared_name(words: list[Token]) -> bytes:
-    """The name of the cursor that a DECLARE makes, of any query and WITH HOLD, too; empty where it is not understood."""
+    """The name of the cursor that a DECLARE makes, WITH HOLD or not; empty where it is not understood."""
     cursor = _named(words[0].text, words[1]) if words[0].text == "declare" and len(words) > 1 else None
     return cursor.name if cursor is not None else b""
 
