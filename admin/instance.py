@@ -12,7 +12,7 @@ import gevent
 from pgsplit.errors import PgSplitError
 from pgsplit.process.client import Client
 from pgsplit.session.snapshot import DecisionSnapshot, SessionSnapshot
-from pgsplit.upstream.snapshot import HostSnapshot
+from pgsplit.topology.snapshot import HostSnapshot
 
 from .usage import Usage, merged
 

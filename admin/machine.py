@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from pgsplit.errors import PgSplitError
 from pgsplit.stats.totals import render
-from pgsplit.upstream.snapshot import HostSnapshot
+from pgsplit.topology.snapshot import HostSnapshot
 
 from .metrics import Metrics
 from .security import instance

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pgsplit import __version__
 from pgsplit.stats.counters import ALL
 from pgsplit.stats.histogram import BOUNDS
-from pgsplit.upstream.snapshot import HostSnapshot
+from pgsplit.topology.snapshot import HostSnapshot
 
 NAMES: Final = "|".join(re.escape(counter.name) for counter in ALL)
 COUNTER: Final = re.compile(rf"postgres\.(.+)\.({NAMES})")

@@ -17,7 +17,7 @@ from pgsplit.process import arbiter
 from pgsplit.stats import counters
 from pgsplit.stats.offload import KEPT
 from pgsplit.stats.own import KINDS
-from pgsplit.upstream.host import Host
+from pgsplit.topology.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -19,6 +19,7 @@ FLOORS = (
     {"cli", "demo", "admin"},
     {"process"},
     {"session"},
+    {"topology"},
     {"upstream"},
     {"split"},
     {"classify"},

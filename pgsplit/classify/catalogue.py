@@ -53,7 +53,7 @@ class _Object:
 
 
 class Catalogue:
-    """Of one database, made from the rows of `upstream.definitions`. *lists*: functions that the operator knows.
+    """Of one database, made from the rows of `topology.definitions`. *lists*: functions that the operator knows.
 
     Bodies are looked through when they are first used.
     """

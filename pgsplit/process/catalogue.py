@@ -12,8 +12,8 @@ from ..classify.catalogue import Catalogue
 from ..classify.function_lists import FunctionLists
 from ..config.model import Config
 from ..errors import PgSplitError
-from ..upstream.catalogue_reader import CatalogueReader
-from ..upstream.cluster import ClusterManager
+from ..topology.catalogue_reader import CatalogueReader
+from ..topology.cluster import ClusterManager
 
 PATIENCE: Final = 15.0         # seconds
 

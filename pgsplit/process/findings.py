@@ -12,8 +12,8 @@ import gevent
 
 from ..config.loader import Loaded
 from ..config.model import Address, Config
-from ..upstream.cluster import Cluster, ClusterManager
-from ..upstream.host import UNCHECKED, Host
+from ..topology.cluster import Cluster, ClusterManager
+from ..topology.host import UNCHECKED, Host
 
 PATIENCE: Final = 2.0          # seconds beyond a health check's own time: for names, and for many hosts
 SECOND_LOOK: Final = 0.5       # seconds: a replica's place beside the primary is known once the primary is

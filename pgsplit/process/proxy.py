@@ -27,10 +27,10 @@ from ..session.snapshot import decisions, readable, shown, snapshot, usage_rows
 from ..session.trial import Found, scram_salt, test_login
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
-from ..upstream.cluster import ClusterManager
-from ..upstream.host import MAINTENANCE, Host, ground_moved
-from ..upstream.sampler import Sampler
-from ..upstream.snapshot import host_snapshot
+from ..topology.cluster import ClusterManager
+from ..topology.host import MAINTENANCE, Host, ground_moved
+from ..topology.sampler import Sampler
+from ..topology.snapshot import host_snapshot
 from ..upstream.tls import client_context
 from . import findings
 from .acceptor import Acceptor

@@ -30,7 +30,7 @@ from ..split.reads import NO_READ
 from ..split.repeat import Held
 from ..stats import offload
 from ..stats.histogram import BOUNDS
-from ..upstream.host import GROUND
+from ..topology.host import GROUND
 from .pyrelay import Event
 from .routes import Counted
 

@@ -12,8 +12,8 @@ from ..classify.function_lists import FunctionLists
 from ..config.model import Monitor
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
-from ..upstream.catalogue_reader import CatalogueReader, Rows
-from ..upstream.cluster import ClusterManager
+from ..topology.catalogue_reader import CatalogueReader, Rows
+from ..topology.cluster import ClusterManager
 from .routes import ALWAYS, FlowTable
 
 NOTHING_KNOWN: Final[Rows] = ()

@@ -15,7 +15,7 @@ from ..split.repeat import Held
 from ..split.transaction import END_ON_REPLICA, ENDED, ON_REPLICA, OPENED, OPENING, Place, answer_to
 from ..stats.histogram import place
 from ..stats.offload import AFTER_WRITE, BEFORE_WRITE
-from ..upstream.host import GROUND
+from ..topology.host import GROUND
 from ..wire.messages import IDLE, IN_TRANSACTION
 from .leg import Leg
 from .routes import HERE, INSIDE, ORDERED, PRIMARY, REPLICA, SOLE, WITHOUT, Context, Route

@@ -17,7 +17,7 @@ from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import BOUNDS, Histogram
 from ..stats.offload import BEFORE_WRITE, group_of
-from ..upstream.host import GROUND
+from ..topology.host import GROUND
 from .counting import STATEMENTS, Answered
 
 ALWAYS: Final = array("q", [2**62])       # a moment that nothing comes after

@@ -23,13 +23,13 @@ from ..split.repeat import Held
 from ..split.splitter import Splitter
 from ..split.transaction import Transaction
 from ..stats.digests import Digests
+from ..topology.catalogue_reader import CatalogueReader
+from ..topology.cluster import ClusterManager
+from ..topology.host import GROUND, Configurations, Host, differing_values
+from ..topology.sampler import Sampler, Waiter
 from ..upstream import auth_query
-from ..upstream.catalogue_reader import CatalogueReader
-from ..upstream.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
-from ..upstream.host import GROUND, Configurations, Host, differing_values
 from ..upstream.login import OK, Credentials
-from ..upstream.sampler import Sampler, Waiter
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage

@@ -7,7 +7,7 @@ import base64
 from ..auth.secret import Secret, parse
 from ..config.model import Listener
 from ..errors import ConnectionLost, ServerError
-from ..upstream.cluster import ClusterManager
+from ..topology.cluster import ClusterManager
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import SASL, Credentials
 from .client_certificate import own_secret

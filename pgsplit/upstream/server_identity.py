@@ -12,7 +12,8 @@ from ..split.transaction import SETTINGS, UNKNOWN_DEFAULTS, Defaults
 from ..wire import build
 from .rows import take_rows
 from .stream import Stream
-from .terms import UNKNOWN
+
+UNKNOWN: Final = 0        # a timeline that could not be found out: real ones begin at 1
 
 # Names mean the same whatever the role's search_path is. The number does not depend on DateStyle and TimeZone.
 START_TIME: Final = """(extract(epoch from pg_catalog.pg_postmaster_start_time())

@@ -22,8 +22,8 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.session import trial
 from pgsplit.session.login import LoggedIn, Login, connect_replica
+from pgsplit.topology.cluster import ClusterManager
 from pgsplit.upstream import connection as connections
-from pgsplit.upstream.cluster import ClusterManager
 from pgsplit.upstream.connection import UpstreamConnection
 from pgsplit.upstream.login import Credentials
 from pgsplit.upstream.stream import Stream

@@ -17,8 +17,8 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ProtocolViolation
 from pgsplit.session.cancel import cancel_upstream
 from pgsplit.session.login import Login
+from pgsplit.topology.host import Host
 from pgsplit.upstream.connection import UpstreamConnection
-from pgsplit.upstream.host import Host
 from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build, parse, startup
 from pgsplit.wire.startup import PROTOCOL_3_0, PROTOCOL_3_2, CancelRequest, StartupMessage

@@ -18,7 +18,7 @@ from pgsplit.split.statements import Statement
 from pgsplit.split.transaction import Place
 from pgsplit.stats.counters import ListenerStats
 from pgsplit.stats.digests import Digests
-from pgsplit.upstream.host import GROUND
+from pgsplit.topology.host import GROUND
 from tests.session.relays import make
 from tests.session.talk import ROW, done
 

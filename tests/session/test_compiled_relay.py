@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgsplit.session.leg import LIMIT
-from pgsplit.upstream.host import ground_moved
+from pgsplit.topology.host import ground_moved
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line
 from tests.session.relays import make

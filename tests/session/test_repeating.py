@@ -14,7 +14,7 @@ from gevent import socket as gsocket
 from pgsplit.split.decision import Upstream
 from pgsplit.split.repeat import Repeat, repeat_of
 from pgsplit.split.statements import Statement
-from pgsplit.upstream.host import GROUND, ground_moved
+from pgsplit.topology.host import GROUND, ground_moved
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line, classified

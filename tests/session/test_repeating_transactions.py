@@ -10,7 +10,7 @@ import pytest
 from pgsplit.split.decision import Upstream
 from pgsplit.split.statements import Statement
 from pgsplit.split.transaction import END_ON_REPLICA, ENDED, ON_REPLICA, OPENED, OPENING, Place
-from pgsplit.upstream.host import GROUND
+from pgsplit.topology.host import GROUND
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line, classified

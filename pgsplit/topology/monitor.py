@@ -16,14 +16,13 @@ from ..config.model import Monitor as MonitorConfig
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
 from ..split.fence import NEVER, normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
+from ..upstream.connection import UpstreamConnection
+from ..upstream.login import Credentials
+from ..upstream.rows import take_rows
+from ..upstream.server_identity import START_TIME, UNKNOWN
 from ..wire import build
 from .cluster import Cluster, ClusterManager
-from .connection import UpstreamConnection
 from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
-from .login import Credentials
-from .rows import take_rows
-from .server_identity import START_TIME
-from .terms import UNKNOWN
 
 logger = log.get("pgsplit.health")
 

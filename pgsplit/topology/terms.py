@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Protocol
 
-UNKNOWN: Final = 0        # a timeline that could not be found out: real ones begin at 1
+from ..upstream.server_identity import UNKNOWN
 
 
 class Timelines(Protocol):

@@ -7,7 +7,7 @@ import pytest
 from gevent.server import StreamServer
 
 from pgsplit.config.loader import load
-from pgsplit.upstream.cluster import ClusterManager
+from pgsplit.topology.cluster import ClusterManager
 from tests.hostile import health
 from tests.waiting import eventually
 

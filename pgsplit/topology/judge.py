@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import log
 from ..split.fence import ALWAYS, NEVER, SEGMENT_HEADER, Ring
+from ..upstream.server_identity import UNKNOWN, Reached
 from .host import Host, Identity, ground_moved
-from .server_identity import Reached
-from .terms import UNKNOWN, Terms
+from .terms import Terms
 
 if TYPE_CHECKING:
     from .cluster import Cluster

@@ -15,8 +15,8 @@ from pgsplit.config.model import Config
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.split.fence import ALWAYS, NEVER
 from pgsplit.stats.own import KINDS
-from pgsplit.upstream.cluster import ClusterManager, resolve
-from pgsplit.upstream.sampler import Sampler
+from pgsplit.topology.cluster import ClusterManager, resolve
+from pgsplit.topology.sampler import Sampler
 
 Make = Callable[..., ClusterManager]
 

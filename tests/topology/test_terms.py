@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgsplit.process.board import TERMS, Board
-from pgsplit.upstream.terms import UNKNOWN, OwnTimelines, Terms
+from pgsplit.topology.terms import OwnTimelines, Terms
+from pgsplit.upstream.server_identity import UNKNOWN
 
 
 def test_the_greatest_timeline_of_each_cluster_is_remembered():

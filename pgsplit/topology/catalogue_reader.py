@@ -16,13 +16,13 @@ from .. import log
 from ..auth.secret import parse
 from ..config.model import Monitor
 from ..errors import ConnectionLost, PgSplitError, ServerError
+from ..upstream.connection import UpstreamConnection
+from ..upstream.login import Credentials
+from ..upstream.rows import take_rows
+from ..upstream.server_identity import Reached
 from ..wire import build
 from .cluster import ClusterManager
-from .connection import UpstreamConnection
 from .definitions import CHANGES, QUESTIONS
-from .login import Credentials
-from .rows import take_rows
-from .server_identity import Reached
 
 logger = log.get("pgsplit.catalogue")
 

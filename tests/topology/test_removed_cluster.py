@@ -7,7 +7,7 @@ import pytest
 from pgsplit.config.loader import load
 from pgsplit.config.model import Config
 from pgsplit.errors import ServerError
-from pgsplit.upstream.cluster import ClusterManager
+from pgsplit.topology.cluster import ClusterManager
 
 
 def configuration(**changes: object) -> Config:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from .. import log
 from ..split.fence import NEVER
+from ..upstream.server_identity import UNKNOWN
 from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
-from .terms import UNKNOWN
 
 logger = log.get("pgsplit.cluster")
 

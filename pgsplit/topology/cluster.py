@@ -19,15 +19,15 @@ from ..config.model import Config
 from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from ..stats.own import Own
+from ..upstream.tls import client_context
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .terms import OwnTimelines, Terms, Timelines
-from .tls import client_context
 
 if TYPE_CHECKING:
-    from .connection import UpstreamConnection
+    from ..upstream.connection import UpstreamConnection
+    from ..upstream.server_identity import Reached
     from .monitor import HealthCheck, Position
-    from .server_identity import Reached
 
 logger = log.get("pgsplit.cluster")
 
