@@ -20,8 +20,8 @@ logger = log.get("pgsplit.compiled")
 
 ROOT: Final = Path(__file__).resolve().parent
 # Each compiled module, and its source below this package, before what that includes.
-RELAY: Final = "pgsplit.session._crelay"
-MODULES: Final = {RELAY: ("session/_crelay.pyx", "session/_folding.pxi", "session/_flow.pxi"),
+RELAY: Final = "pgsplit.relay._crelay"
+MODULES: Final = {RELAY: ("relay/_crelay.pyx", "relay/_folding.pxi", "relay/_flow.pxi"),
                   "pgsplit.wire._framing": ("wire/_framing.pyx",)}
 
 _found: dict[str, ModuleType | None] = {}

@@ -19,6 +19,7 @@ FLOORS = (
     {"cli", "demo", "admin"},
     {"process"},
     {"session"},
+    {"relay"},
     {"topology"},
     {"upstream"},
     {"split"},

@@ -18,9 +18,9 @@ from ..classify.explain import explained
 from ..classify.function_lists import FunctionLists
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
+from ..relay.pyrelay import PyRelay
 from ..session.databases import Databases
 from ..session.limits import Limits
-from ..session.pyrelay import PyRelay
 from ..session.registry import Key, Registry
 from ..session.server import ActiveSession, Server, Shared
 from ..session.snapshot import decisions, readable, shown, snapshot, usage_rows

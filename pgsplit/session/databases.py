@@ -10,11 +10,11 @@ from ..classify.catalogue import Catalogue
 from ..classify.classifier import Classifier
 from ..classify.function_lists import FunctionLists
 from ..config.model import Monitor
+from ..relay.routes import ALWAYS, FlowTable
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..topology.catalogue_reader import CatalogueReader, Rows
 from ..topology.cluster import ClusterManager
-from .routes import ALWAYS, FlowTable
 
 NOTHING_KNOWN: Final[Rows] = ()
 

@@ -17,6 +17,9 @@ from .. import log
 from ..auth.secret import Kind, Secret, parse
 from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
+from ..relay.counting import SessionCounter
+from ..relay.pyrelay import PyRelay
+from ..relay.routes import CONSISTENCY, Context
 from ..split.batch import Batch
 from ..split.decision import Upstream
 from ..split.repeat import Held
@@ -38,17 +41,14 @@ from .asked_users import AskedUsers
 from .cancel import cancel_read, cancel_upstream
 from .console import Console
 from .console_tables import Known
-from .counting import SessionCounter
 from .databases import Databases
 from .exchange import Exchange
 from .handshake import accept_startup
 from .limits import Key as LimitKey
 from .limits import Limits
 from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
-from .pyrelay import PyRelay
 from .refusal import Refusal
 from .registry import Key, Registry
-from .routes import CONSISTENCY, Context
 from .session import AGAIN, CANCELLED, LATER, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")

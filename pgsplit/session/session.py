@@ -8,15 +8,15 @@ from typing import Final, Protocol
 
 from .. import log
 from ..errors import ProtocolViolation, ServerError
+from ..relay.leg import Leg
+from ..relay.pyrelay import Flow, PyRelay
+from ..relay.routes import Context
 from ..split.batch import Batch, Draft
 from ..split.decision import Upstream
 from ..split.repeat import Held
 from ..split.splitter import Splitter
 from ..split.step import Action, Step
 from ..wire import build
-from .leg import Leg
-from .pyrelay import Flow, PyRelay
-from .routes import Context
 
 logger = log.get("pgsplit.session")
 

@@ -35,7 +35,7 @@ class Repeat(NamedTuple):
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
-        """By how it came to be repeated: see `session.routes`."""
+        """By how it came to be repeated: see `relay.routes`."""
         here = TRANSACTION_ENDED if self.commits else BEGIN_HELD
         return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here)
 

@@ -12,7 +12,7 @@ import gevent
 from gevent import socket as gsocket
 
 from pgsplit.classify.classifier import Classifier
-from pgsplit.session.routes import CONSISTENCY, Context, FlowTable
+from pgsplit.relay.routes import CONSISTENCY, Context, FlowTable
 from pgsplit.split.repeat import Held, repeat_of
 from pgsplit.split.statements import Statement
 from pgsplit.split.transaction import Place

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgsplit import compiled
-from pgsplit.session.pyrelay import PyRelay
+from pgsplit.relay.pyrelay import PyRelay
 from tests.needs import missing
 
 FORMS = ("pure Python", "compiled")

@@ -15,7 +15,7 @@ from gevent import socket as gsocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgsplit.session.leg import LIMIT
+from pgsplit.relay.leg import LIMIT
 from pgsplit.topology.host import ground_moved
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line

@@ -8,7 +8,7 @@ import gevent
 import pytest
 
 from pgsplit.classify.classifier import Classifier
-from pgsplit.session.counting import SessionCounter
+from pgsplit.relay.counting import SessionCounter
 from pgsplit.split.batch import Batch
 from pgsplit.split.decision import Upstream
 from pgsplit.split.transaction import OPENED, OPENING

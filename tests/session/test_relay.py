@@ -11,8 +11,8 @@ import gevent
 import pytest
 from gevent import socket as gsocket
 
-from pgsplit.session.leg import LIMIT
-from pgsplit.session.pyrelay import Event
+from pgsplit.relay.leg import LIMIT
+from pgsplit.relay.pyrelay import Event
 from pgsplit.wire.build import message
 from tests.session.relays import FORMS, make
 

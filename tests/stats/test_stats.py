@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgsplit.session.counting import SessionCounter
+from pgsplit.relay.counting import SessionCounter
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.stats.counters import ENVOY, ListenerStats
 from pgsplit.stats.digests import Digests

@@ -1,0 +1,1 @@
+"""The relay: legs, flows and what is repeated, in Python and compiled."""
