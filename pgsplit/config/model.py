@@ -116,6 +116,10 @@ class Listener(Model):
     auth_query: str
     auth_dbname: str
     login_without_primary: bool
+    login_wait: float
+    failover_wait: float           # 0: sessions end with their connection to the primary
+    lost_transaction: Literal["fatal", "abort"]
+    park_after: float              # 0: never
     fence_wait: float
     reask_buffer: int
     reask_hold: float

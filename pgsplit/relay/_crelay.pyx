@@ -292,9 +292,20 @@ cdef class CRelay:
         if flow.default is not None:
             self.close_leg(flow.default)
         flow.default = leg
+        self._attached(flow, leg)
+
+    def attach_additional(self, Flow flow, Leg leg):
+        """The same of its additional leg."""
+        if flow.additional is not None:
+            self.close_leg(flow.additional)
+        flow.additional = leg
+        self._attached(flow, leg)
+
+    cdef int _attached(self, Flow flow, Leg leg) except -1:
         if leg is not None:
             leg._flow = flow
             self._happened(flow, DATA)
+        return 0
 
     def close(self, Flow flow):
         self._waits_no_more(flow)

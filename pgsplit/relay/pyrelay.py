@@ -91,6 +91,16 @@ class PyRelay:
         if flow.default is not None:
             self.close_leg(flow.default)
         flow.default = leg
+        self._attached(flow, leg)
+
+    def attach_additional(self, flow: Flow, leg: Leg | None) -> None:
+        """The same of its additional leg."""
+        if flow.additional is not None:
+            self.close_leg(flow.additional)
+        flow.additional = leg
+        self._attached(flow, leg)
+
+    def _attached(self, flow: Flow, leg: Leg | None) -> None:
         if leg is not None:
             leg.flow = flow
             self._happened(flow, Event.DATA)

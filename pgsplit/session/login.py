@@ -6,6 +6,7 @@ how it goes on: see docs/login.md for the matrix of entry, method and TLS.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -38,6 +39,7 @@ FreshReplica = Callable[[bool], Judged | None]
 """A host of the read cluster that is fresh as of the StartupMessage, or None; where that is asked for one that is alone
 at its address.
 """
+AGAIN: Final = 0.1        # seconds at most between two attempts while the primary is away
 TRIES: Final = 4          # connections to a balancer until one reaches a server that is known to be fresh
 
 
@@ -96,6 +98,8 @@ class Login:
         self._read_only = unlisted and self._refusal is None
         self._client = client
         self._cert = entry if entry is not None and parse(entry.secret).kind is Kind.CERT else None
+        patience = 0.0 if listener.login_without_primary else listener.login_wait
+        self._wait_until = time.monotonic() + patience      # for a primary that is away
         self._proved = False        # to pgsplit: by a certificate, or in the place of a replica that was lost
 
     def run(self) -> LoggedIn:
@@ -179,9 +183,26 @@ class Login:
         parameters = parameters or self._parameters
         if self._proved:
             return self._log_in_at_primary(parameters)
+        return self._when_there(lambda: self._let_in_by_primary(parameters))
+
+    def _let_in_by_primary(self, parameters: Mapping[str, str]) -> UpstreamConnection:
         connection = self._connect_primary()
         self._exchange.run(connection, parameters)
         return self._judged(connection)
+
+    def _when_there(self, attempt: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        """What *attempt* makes. While the primary is away it is made again, up to `login_wait`, unless it has asked the
+        client for something: no other server can go on with that.
+        """
+        asked = self._exchange.asked
+        while True:
+            try:
+                return attempt()
+            except ServerError as error:
+                left = self._wait_until - time.monotonic()
+                if left <= 0 or not is_away(error) or self._exchange.asked != asked:
+                    raise
+            self._manager.await_change(min(left, AGAIN))
 
     def _judged(self, primary: UpstreamConnection) -> UpstreamConnection:
         """A connection to the primary, unless it has turned out to be none.
@@ -233,6 +254,9 @@ class Login:
         return LoggedIn(self._credentials, self._parameters, alike(replica, primary), primary)
 
     def _log_in_at_primary(self, parameters: Mapping[str, str]) -> UpstreamConnection:
+        return self._when_there(lambda: self._log_in_itself(parameters))
+
+    def _log_in_itself(self, parameters: Mapping[str, str]) -> UpstreamConnection:
         connection = self._connect_primary()
         with connection.logging_in():
             connection.log_in(self._credentials, connection.start(parameters))

@@ -43,6 +43,7 @@ from .console import Console
 from .console_tables import Known
 from .databases import Databases
 from .exchange import Exchange
+from .failover import Failover, Queue
 from .handshake import accept_startup
 from .limits import Key as LimitKey
 from .limits import Limits
@@ -105,6 +106,7 @@ class Shared:
     fast: Any = None             # the compiled relay, for flows in the clear
     databases: Databases = field(init=False)
     hurry: Hurry = field(init=False)
+    failovers: Queue = field(default_factory=Queue)
 
     def __post_init__(self) -> None:
         self.hurry = Hurry(self.fast)
@@ -283,6 +285,7 @@ class ActiveSession:
         self._at_fence: Waiter | None = None        # while a read of the session waits there
         self._over = False
         self._reconnecting: gevent.Greenlet[..., None] | None = None
+        self.failover = self._failover()
         board = self.shared.board
         self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
         reached = logged_in.main.reached
@@ -320,7 +323,8 @@ class ActiveSession:
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
             publish=self._publish, lost_replica=self._lost_replica, answered=counter.answered,
-            remember_write=self.database.remember_write, define=self._define, repeats=self)
+            remember_write=self.database.remember_write, define=self._define, repeats=self,
+            primaries=self.failover)
         self.context.statements = splitter.statements
         self.context.sole = sole
         session.fence_ns = fence_ns
@@ -328,6 +332,19 @@ class ActiveSession:
         self._compare_configurations(splitter)
         self.server.stats.session_began(tls=tls, upstream_tls=main.tls)
         return session
+
+    def _failover(self) -> Failover | None:
+        """What lets the session outlive its primary, where it may."""
+        sole = self.logged_in.additional is None
+        if sole or not self.listener.failover_wait or is_replication(self.logged_in.parameters):
+            return None
+        return Failover(self, lambda connection: self._adopt("primary", connection))
+
+    def has_primary(self, *, from_park: bool) -> None:
+        """The session has another connection to a primary."""
+        self._compare_configurations(self.session.splitter)
+        if from_park:
+            self._reconnect_later(RECONNECT_AFTER)
 
     def _transaction(self) -> Transaction:
         """Which transactions of the session may read on a replica."""
@@ -360,6 +377,8 @@ class ActiveSession:
             self.shared.registry.remove(self.key)
             if self._reconnecting is not None:
                 self._reconnecting.kill(block=False)
+            if self.failover is not None:
+                self.failover.stop()
             for connection in (self.logged_in.default, self.logged_in.additional):
                 if connection is not None:
                     connection.release()
@@ -377,13 +396,13 @@ class ActiveSession:
     def look_at_primary(self) -> None:
         """End the session if its server may not be written to any more: what it would take would be lost."""
         main, manager = self.logged_in.main, self.shared.manager
-        if self._on_standby:
+        if self._on_standby or (self.failover is not None and self.failover.away):
             return
         why = manager.why_not_write(self.listener.write_cluster, main.reached)
         if main.reached is None and isinstance(main.host, Host) and main.host.claims:
             why = main.host.found
         if why:
-            logger.warning("%s is ended: %s", self.session.label, why)
+            logger.warning("%s leaves its primary: %s", self.session.label, why)
             self.session.cut(why)
 
     # --- the fence ----------------------------------------------------------------------------------------
@@ -512,7 +531,8 @@ class ActiveSession:
         self._reconnect_later(RECONNECT_AFTER)
 
     def _reconnect_later(self, delay: float) -> None:
-        if not self._over and self._reconnecting is None and not is_replication(self.logged_in.parameters):
+        parked = self.failover is not None and self.failover.is_parked
+        if not (self._over or parked or self._reconnecting or is_replication(self.logged_in.parameters)):
             self._reconnecting = gevent.spawn_later(delay, self._reconnect, delay)
 
     def _reconnect(self, delay: float) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from .. import log
 from ..errors import ProtocolViolation, ServerError
@@ -14,8 +14,10 @@ from ..relay.routes import Context
 from ..split.batch import Batch, Draft
 from ..split.decision import Upstream
 from ..split.repeat import Held
+from ..split.restore import Restoration
 from ..split.splitter import Splitter
 from ..split.step import Action, Step
+from ..split.transaction import Defaults
 from ..wire import build
 
 logger = log.get("pgsplit.session")
@@ -25,6 +27,7 @@ CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while th
 AGAIN: Final = "again"              # no rule: to be decided about anew, since what texts mean has changed
 LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
 SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
+SETTLE_AFTER: Final = 1.0         # seconds that a session idles until the primary is asked for its state
 LINGER: Final = 5.0               # seconds that a client which reads slowly may take for its last bytes
 
 
@@ -61,16 +64,46 @@ class Repeats(Protocol):
         """See `split.reads.Reads`."""
 
 
+class Primaries(Protocol):
+    """Where a session gets another connection to a primary, when it has lost its own (see `failover`)."""
+
+    patience: float           # seconds that a statement waits for one (`failover_wait`)
+    park_after: float         # seconds that the session idles until it gives its connections back; 0: it never does
+    aborts: bool              # a transaction that is lost is an error, and not the session's end (`lost_transaction`)
+
+    def lost(self, why: str, last_words: bytes) -> None:
+        """The connection is gone. With a FATAL of the server's, *last_words*, the session stands still until `go_on` or
+        `say_goodbye`.
+        """
+
+    def want(self) -> None:
+        """Something waits for the next one: see `offer_primary`, `cannot_go_on`."""
+
+    def parked(self) -> None:
+        """The session has given up its connections: no replica is looked for until it wants a primary."""
+
+
+class NewPrimary(NamedTuple):
+    """A connection that is logged in and has taken *restoration*; what it reported at its login, and what its settings
+    make of transactions.
+    """
+
+    leg: Leg
+    restoration: Restoration
+    parameters: Mapping[str, str]
+    defaults: Defaults | None
+
+
 class Session:
     """*freshness* is the session's way to its read cluster; *publish* is the board's, and *define* for changes of
-    definitions. *repeats*: where the relay may repeat what it knows.
+    definitions. *repeats*: where the relay may repeat what it knows. *primaries*: where it may outlive its primary.
     """
 
     def __init__(self, relay: PyRelay, flow: Flow, splitter: Splitter, *, label: str, reask_buffer: int,
                  reask_hold: float, freshness: Freshness, publish: Publish, lost_replica: Callable[[str], None],
                  answered: Callable[[Upstream, Batch, int, int], None],
                  remember_write: Callable[[bytes], None], define: Publish = lambda now_ns: None,
-                 repeats: Repeats | None = None) -> None:
+                 repeats: Repeats | None = None, primaries: Primaries | None = None) -> None:
         self.relay = relay
         self.flow = flow
         self.splitter = splitter
@@ -86,6 +119,16 @@ class Session:
         self._remember_write = remember_write
         self._define = define
         self._repeats = repeats
+        self._primaries = primaries
+        if primaries is not None:
+            splitter.may_outlive_primary(aborts=primaries.aborts)
+        self._stands_still = False        # until it is known whether the server has ended, or only this session
+        self._goodbye = b""               # the last words of a server that has ended this session
+        self._new_primary: NewPrimary | None = None
+        self._cannot_go_on: ServerError | None = None
+        self._wait_until: float | None = None         # for a primary
+        self._settle_at: float | None = None          # when the primary is asked for the session's state
+        self._active = time.monotonic()               # when it last did something
         self._reask_buffer = reask_buffer
         self._reask_hold = reask_hold
         self._hold_until: float | None = None
@@ -152,19 +195,46 @@ class Session:
         self._new_replica = leg
         self.relay.raise_(self.flow)
 
+    def go_on(self) -> None:
+        """The server that has ended the connection has ended itself, not this session."""
+        self._stands_still = False
+        self.relay.raise_(self.flow)
+
+    def say_goodbye(self, last_words: bytes) -> None:
+        """The server is up as before: it was this session that an administrator has ended."""
+        self._goodbye = last_words
+        self.relay.raise_(self.flow)
+
+    @property
+    def wants_primary(self) -> bool:
+        """Whether something waits for a connection to a primary."""
+        return self._wait_until is not None
+
+    def offer_primary(self, primary: NewPrimary) -> None:
+        self._new_primary = primary
+        self.relay.raise_(self.flow)
+
+    def cannot_go_on(self, error: ServerError) -> None:
+        """No connection will do: end, with *error*."""
+        self._cannot_go_on = error
+        self.relay.raise_(self.flow)
+
     # --- the loop -------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve the client until it leaves, or cannot be served any more. Closes all legs."""
         try:
             while not self._ended:
-                if self._cut:
+                if self._cut and not self._outlive(self._cut):
                     self._fail(self._lost("the connection to the primary was ended", self._cut))
                     break
+                self._cut = ""
                 self._pump_replica()
                 self._pump_primary()
                 self._pump_client()
                 self._raised()
+                if self._primaries is not None and not self._ended:
+                    self._look_for_primary(self._primaries)
                 if not self._ended:
                     self._release()
                     self.relay.wait(self.flow, self._timeout())
@@ -200,6 +270,7 @@ class Session:
             self.fence_ns = max(self.fence_ns, time.monotonic_ns())
         if self._repeats is None or (held := self.relay.hold(self.flow)) is None:
             return
+        self._active = max(self._active, held.answered_ns / 1e9)
         self.fence_ns = max(self.fence_ns, held.fence_ns)
         self.splitter.repeated(held)
         self._repeats.repeated(held)
@@ -212,6 +283,13 @@ class Session:
         if self.terminated or (self.draining and self.splitter.idle and not self.flow.client.inbox):
             why = self.terminated or "terminating connection due to administrator command"
             self._fail(ServerError("57P01", why, severity="FATAL"))
+        if self._goodbye:
+            self._ended = True
+            self.relay.send(self.flow.client, self._goodbye)
+        elif self._cannot_go_on is not None:
+            self._fail(self._cannot_go_on)
+        elif self._new_primary is not None and not (self.splitter.mid_answer or self.splitter.mid_message):
+            self._take_primary(self._new_primary)
         if self._leave_replica and not self.splitter.in_flight:
             why, self._leave_replica = self._leave_replica, ""
             if self.flow.default is not None:
@@ -234,6 +312,17 @@ class Session:
             self.drop_replica("the replica went on with a cancelled statement")
 
     def _timeout(self) -> float | None:
+        """Seconds until something is to be done that nothing else wakes the session for."""
+        left = self._read_timeout()
+        if self._primaries is None:
+            return left
+        ends = [moment for moment in (self._wait_until, self._settle_at, self._park_at(self._primaries)) if moment]
+        if not ends:
+            return left
+        own = max(0.0, min(ends) - time.monotonic())
+        return own if left is None else min(left, own)
+
+    def _read_timeout(self) -> float | None:
         gathering = self.splitter.gathering
         if gathering is not self._gathering:
             self._gathering, self._gather_until, self._late = gathering, time.monotonic() + SYNC_AWAITED, False
@@ -249,7 +338,8 @@ class Session:
 
     def _pump_primary(self) -> None:
         leg, client, splitter = self.flow.additional, self.flow.client, self.splitter
-        assert leg is not None
+        if leg is None:
+            return
         while leg.inbox and not client.congested and not splitter.mid_answer:
             publishes = splitter.publishes
             defines = publishes and splitter.publishes_definition
@@ -274,8 +364,9 @@ class Session:
                 break
             if step.reply:
                 self.relay.send(leg, step.reply)
-        if leg.eof is not None and not splitter.mid_answer and not client.congested and not self._ended:
-            self._primary_ended(leg.eof)
+        ended = leg.eof or ("ended the session" if splitter.last_words else None)
+        if ended is not None and not splitter.mid_answer and not client.congested and not self._ended:
+            self._primary_ended(ended)
 
     def write_callback(self, size: int) -> None:
         """S3's shape: what the additional upstream sent is written downstream (see `AdditionalConnCallback`)."""
@@ -288,6 +379,13 @@ class Session:
         if splitter.primary_said_goodbye or splitter.mid_message:
             self._ended = True
             return
+        last_words = splitter.last_words
+        if self._outlive(f"it {why}"):
+            return
+        if last_words:
+            self._ended = True
+            self.relay.send(self.flow.client, last_words)
+            return
         if splitter.may_have_defined:
             self._define(time.monotonic_ns())
         upstream = "replica" if splitter.sole else "primary"
@@ -296,11 +394,13 @@ class Session:
     def _lost(self, what: str, why: str) -> ServerError:
         lost = bool(self.splitter.in_flight) or not self.splitter.idle
         detail = "What it was doing may or may not have taken effect." if lost else None
+        if not lost and self._primaries is not None and (loss := self.splitter.why_lost()) is not None:
+            detail = f"It cannot go on with another connection: {loss.why}."
         return ServerError("08006", f"{what}: {why}", severity="FATAL", detail=detail)
 
     def _pump_replica(self) -> None:
         leg, client, splitter = self.flow.default, self.flow.client, self.splitter
-        if leg is None:
+        if leg is None or self._stands_still:
             return
         if leg.inbox and not splitter.mid_answer and self._ended_at_primary():
             return
@@ -373,22 +473,16 @@ class Session:
 
     def _pump_client(self) -> None:
         client, primary, splitter = self.flow.client, self.flow.additional, self.splitter
-        assert primary is not None
+        if self._stands_still:
+            return
         late = self._late = self._gathering is not None and time.monotonic() >= self._gather_until
-        while client.inbox and not primary.congested and not (self._ended or self._cut):
+        while client.inbox and not (primary is not None and primary.congested) and not (self._ended or self._cut):
             step = splitter.next(client.inbox, client.full, late)
             late = False        # what is behind it has not waited
             if step.to_replica and self.flow.default is not None:
                 self.relay.send(self.flow.default, step.to_replica)
             if step.action is Action.FORWARD:
-                if step.batch is not None:
-                    step.batch.started = time.monotonic_ns()
-                if step.data:
-                    self.relay.send(primary, step.data)
-                if step.size:
-                    self.relay.forward(client, primary, step.size)
-                if step.behind:
-                    self.relay.send(primary, step.behind)
+                self._forward(step)
             elif step.action is Action.ASK:
                 if not self._ask(step):
                     break
@@ -402,8 +496,20 @@ class Session:
                 self._ended = True
             else:
                 break
-        if client.eof is not None and not primary.congested:
+        if client.eof is not None and not (primary is not None and primary.congested):
             self._client_ended()
+
+    def _forward(self, step: Step) -> None:
+        client, primary = self.flow.client, self.flow.additional
+        assert primary is not None
+        if step.batch is not None:
+            step.batch.started = time.monotonic_ns()
+        if step.data:
+            self.relay.send(primary, step.data)
+        if step.size:
+            self.relay.forward(client, primary, step.size)
+        if step.behind:
+            self.relay.send(primary, step.behind)
 
     def _client_ended(self) -> None:
         """What is under way comes to its end, as on a server, which reads the goodbye when it is done with it."""
@@ -436,6 +542,74 @@ class Session:
         self.relay.send(replica, step.data + bytes(client.inbox[step.start:step.start + step.size]))
         self.splitter.asked(step)
         return True
+
+    # --- another primary ------------------------------------------------------------------------------------
+
+    def _outlive(self, why: str) -> bool:
+        """The primary's connection is gone, or is to be left, for *why*: whether the session goes on without it."""
+        splitter, primaries = self.splitter, self._primaries
+        if primaries is None or self.terminated:
+            return False
+        loss, last_words = splitter.why_lost(), splitter.last_words
+        if loss is not None:
+            if not (loss.transaction and primaries.aborts):
+                return False
+            splitter.transaction_lost(why)
+        self.relay.attach_additional(self.flow, None)
+        if again := splitter.primary_lost():
+            self.relay.cut(self.flow.client, 0, 0, again)
+        self._stands_still = bool(last_words)
+        primaries.lost(why, last_words)
+        return True
+
+    def _take_primary(self, primary: NewPrimary) -> None:
+        self._new_primary = self._wait_until = None
+        self.relay.attach_additional(self.flow, primary.leg)
+        if said := self.splitter.primary_connected(primary.restoration, primary.parameters, primary.defaults):
+            self.relay.send(self.flow.client, said)
+        self.fence_ns = max(self.fence_ns, time.monotonic_ns())     # whatever was seen before was seen in another term
+
+    def _look_for_primary(self, primaries: Primaries) -> None:
+        """What the session does by itself: wait for a primary, and for how long; have its state known; park."""
+        splitter, now = self.splitter, time.monotonic()
+        if splitter.wants_primary and self.flow.additional is None:
+            if self._wait_until is None:
+                self._wait_until = now + primaries.patience
+                primaries.want()
+            elif now >= self._wait_until:
+                self._wait_until = None
+                splitter.refuse_waiting()
+                self._pump_client()
+        else:
+            self._wait_until = None
+        idle = splitter.idle
+        if not idle or self.flow.client.inbox:
+            self._active = now
+        if not (idle and splitter.unsettled):
+            self._settle_at = None
+        elif self._settle_at is None:
+            self._settle_at = now + SETTLE_AFTER
+        elif now >= self._settle_at and (step := splitter.settle()) is not None:
+            self._settle_at = None
+            self._forward(step)
+        if (park_at := self._park_at(primaries)) is not None and now >= park_at:
+            self._park(primaries)
+
+    def _park_at(self, primaries: Primaries) -> float | None:
+        """When the session gives its connections back, if nothing comes until then."""
+        if not primaries.park_after or self.flow.additional is None or not self.splitter.may_park:
+            return None
+        return self._active + primaries.park_after
+
+    def _park(self, primaries: Primaries) -> None:
+        for leg in (self.flow.default, self.flow.additional):
+            if leg is not None and leg.eof is None:
+                self.relay.send(leg, build.TERMINATE)
+        primaries.parked()
+        if self.flow.default is not None:
+            self.drop_replica("the session is parked")
+        self.relay.attach_additional(self.flow, None)
+        self.splitter.primary_lost()
 
     # --- the end ------------------------------------------------------------------------------------------
 

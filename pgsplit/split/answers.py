@@ -14,6 +14,7 @@ from .kept import said
 from .observer import Observer
 from .replica_errors import explained_by_session, may_be_reasked, servers_own, statements_own
 from .requests import CANCELLED_ERROR
+from .restore import why_lost
 from .settings import RESULT_SETTINGS
 from .state import State
 from .statements import Statement
@@ -38,6 +39,8 @@ COPY_BOTH: Final = ord("W")
 ROW_DESCRIPTION: Final = ord("T")
 NO_DATA: Final = ord("n")
 # What may be longer than an inbox and then passes in pieces.
+# A server's FATAL by which it ends a session that has done nothing: admin_shutdown and crash_shutdown.
+SHUT_DOWN: Final = frozenset({"57P01", "57P02"})
 PIECEWISE: Final = frozenset(b"DdTtVNE")
 
 
@@ -54,6 +57,8 @@ class Answers:
         self._held = 0            # bytes of the replica's inbox that have been looked at
         self.cancelled = False    # the client has cancelled what runs on the replica
         self.goodbye = False      # the primary has ended the connection with a FATAL
+        self.last_words = b""     # that FATAL, where the session may go on without the client being told
+        self.aborts = False       # where the session goes on without its primary, its transaction is an error
         self.promoted = False     # the replica is none any more
         self.primary_name = Upstream.DEFAULT if state.sole else Upstream.ADDITIONAL
 
@@ -105,6 +110,8 @@ class Answers:
             self._replica_left = left
             return Upstream.DEFAULT
         self._left = left
+        if self._state.primary:
+            self._state.primary[0].passed = True
         return self.primary_name
 
     # --- the primary --------------------------------------------------------------------------------------
@@ -126,9 +133,11 @@ class Answers:
         trace = state.trace
         step = self._swallow(head, inbox) if head is not None and not self._left and (
             head.inquiry is not None or head.ahead) else self._pass_on(inbox)
-        if head is not None and step.action is Action.PASS and trace and not head.traced:
-            head.traced = True
-            return step._replace(data=traced(head.decision))
+        if head is not None and step.action is Action.PASS:
+            head.passed = True
+            if trace and not head.traced:
+                head.traced = True
+                return step._replace(data=traced(head.decision))
         return step
 
     def _pass_on(self, inbox: bytearray) -> Step:
@@ -162,6 +171,11 @@ class Answers:
                 batch.ahead.extend((answer, None) for answer in own.swallowed)
                 return self._swallow(batch, inbox)
             body = bytes(inbox[position + HEADER:stop])
+            if kind == ERROR and state.outlives and self._ends_idle_session(body):
+                if position:
+                    break
+                self.last_words, state.primary_away = bytes(inbox[:stop]), True
+                return Step(Action.CUT, stop)
             if batch is not None and batch.aside and kind == READY:
                 if batch.own_sync:
                     return Step(Action.PASS, position) if position else self._own_sync_done(stop, body[0])
@@ -174,6 +188,13 @@ class Answers:
             if ended is not None:
                 return Step(Action.PASS, position, batch=ended)
         return Step(Action.PASS, position) if position else MORE
+
+    def _ends_idle_session(self, body: bytes) -> bool:
+        """Whether it is the end of a server, or of one session by an administrator, while the session can go on."""
+        if error_fields(body).sqlstate not in SHUT_DOWN:
+            return False
+        loss = why_lost(self._state)
+        return loss is None or (loss.transaction and self.aborts)
 
     def _own_sync_done(self, stop: int, status: int) -> Step:
         batch = self._ready(status)

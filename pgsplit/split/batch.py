@@ -41,10 +41,11 @@ PARAMETER_DESCRIPTION: Final = ord("t")
 class Batch:
     """A batch on its way to an upstream."""
 
-    __slots__ = ("ahead", "aside", "begins", "begins_as", "beside", "bound", "closed", "cursors", "decision",
+    __slots__ = ("again", "ahead", "aside", "begins", "begins_as", "beside", "bound", "closed", "cursors", "decision",
                  "effect_free", "empty", "failed", "given", "goes_on", "inquiry", "kind", "late", "messages", "opens",
-                 "operations", "own_left", "own_sync", "passing", "plain", "reason", "requests", "rows", "size", "sql",
-                 "sqlstate", "stage", "started", "statement", "tags", "texts", "traced", "unfenced", "uses", "wrote")
+                 "operations", "own_left", "own_sync", "passed", "passing", "plain", "reason", "requests", "rows",
+                 "size", "sql", "sqlstate", "stage", "started", "statement", "tags", "texts", "traced", "unfenced",
+                 "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -85,6 +86,8 @@ class Batch:
         self.messages = 0             # of the answer that is held: how many, and the CommandCompletes and notices
         self.tags: list[tuple[int, bytes]] = []
         self.rows = False             # the answer has begun
+        self.again = b""              # a read at the primary: its bytes, for another one if that is lost
+        self.passed = False           # part of the primary's answer has been passed on
         self.passing = False          # part of the answer has been passed on
         self.started = 0              # monotonic ns, for the session's histogram
 

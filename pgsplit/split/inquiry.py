@@ -21,7 +21,8 @@ NO_RESOURCES: Final = "53"
 class Asker(Protocol):
     """The session's state, which takes the answers."""
 
-    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None: ...
+    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str],
+                primary_only: tuple[Pair, ...]) -> None: ...
 
     def unsettled_for_good(self, why: str) -> None: ...
 
@@ -64,6 +65,7 @@ class StateInquiry:
         self._values: list[Pair] = []
         self._pins: dict[str, str] = {}
         self._defaults: dict[str, str] = {}      # of transactions
+        self._primary_only: list[Pair] = []
         sql, values = state_query(pins, [name for name in options if name != "pgsplit.last_route"],
                                   functions=functions, differing=differing)
         self.data = b"".join((build.parse(OWN, sql), build.bind(statement=OWN, values=values), build.execute(),
@@ -78,6 +80,8 @@ class StateInquiry:
         what, name, value = (cell or b"" for cell in row)
         if what == b"t":
             self._defaults[name.decode()] = value.decode(errors="replace")
+        elif what == b"o":
+            self._primary_only.append((name, value))
         elif what == b"s":
             self._values.append((name, value))
         elif name == ROLE:
@@ -101,7 +105,7 @@ class StateInquiry:
             self._pins["serializable"] = "default_transaction_isolation"
         user = b"" if self._session_user == self._user else self._session_user
         self._asker.settled(Settings(tuple(sorted(set(self._values))), user, self._role), self._pins,
-                            self._defaults)
+                            self._defaults, tuple(self._primary_only))
 
 
 class DescribeInquiry:

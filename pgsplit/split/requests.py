@@ -32,9 +32,14 @@ CANCELLED_ERROR: Final = build.error_response("ERROR", "57014", "canceling state
 ABORTED_ERROR: Final = build.error_response(
     "ERROR", "25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
+PRIMARY_AWAY_ERROR: Final = build.error_response(
+    "ERROR", "57P03", "the primary cannot be reached",
+    detail="The statement has waited for failover_wait, and has not run.")
+
 NO_REPLICA_ERROR: Final = build.error_response(
     "ERROR", "57P03", "no replica can serve this read now",
     detail="read_fallback is set to error, so the primary is not asked.")
+SMALL: Final = 16384           # bytes of a read that is kept for another primary
 # Why a read that could go to a replica does not find one.
 NO_REPLICA: Final = frozenset({"no_replica", "no_fresh_replica", "replica_out", "replica_lost"})
 
@@ -86,6 +91,7 @@ class Requests:
         :raises ProtocolViolation: for bytes the protocol does not allow.
         """
         state = self._state
+        state.wants_primary = False
         if state.opaque:
             return Step(Action.FORWARD, len(inbox)) if inbox else MORE
         if (state.redirecting or state.inquiries or state.cancelling) and not self._skipping and (
@@ -103,6 +109,8 @@ class Requests:
             self._draft = Draft()
         draft = self._draft
         if not draft.size and len(inbox) > state.asked and inbox[state.asked] in COPY_TYPES:
+            if state.primary_away:
+                return self._await_primary(draft)
             return WAIT if state.asked else self._stream.next(inbox, full)
         draft.gather(inbox, state.asked)
         if not draft.end:
@@ -147,6 +155,8 @@ class Requests:
             state.replica.append(batch)
             state.asked += draft.size
         else:
+            if state.outlives and not opening and len(data) <= SMALL:
+                batch.again = self._again(batch, data, len(data))
             self._to_primary(draft, batch)
         self._left_for(batch, decision)
         return batch
@@ -171,7 +181,7 @@ class Requests:
             return self._refuse(draft, CANCELLED_ERROR)
         if (state.own_unsettled and not state.forced and state.tx == IDLE and not state.primary and not state.asked
                 and not state.sole):
-            return self._inquire(state.state_inquiry())
+            return self._ask_for_state(draft)
         transaction = state.transaction
         if transaction.begin is None and transaction.asked_within:
             transaction.asked_within, state.unsettled = False, True
@@ -189,7 +199,7 @@ class Requests:
         begins, begins_there = (self._holding.begins_on_replica(draft, bound),
                                 self._holding.begins_on_primary(draft, bound))
         if begins_there is not None and state.unsettled:
-            return self._inquire(state.state_inquiry())
+            return self._ask_for_state(draft)
         if begins is not None:
             bound, parsed = bound[1:], [facts for facts in parsed if facts.begins is None]
         kept = self._cursors.keep(draft, bound, stage is not None)
@@ -236,6 +246,8 @@ class Requests:
         if transaction.stuck and transaction.on_replica == IDLE and not (batch.aside or state.asked):
             return self._refuse(draft, unmovable(decision))
         if decision.upstream is Upstream.DEFAULT:
+            if state.primary_away and state.would_ask(draft, bound):
+                return self._await_primary(draft)
             unsettled, own = state.unsettled, state.own_unsettled
             if (inquiry := state.inquiry(draft, bound)) is not None:
                 if not transaction.opened or kept:
@@ -252,11 +264,21 @@ class Requests:
             return self._refuse(draft, READ_ONLY_ERROR)
         if state.must_read_on_replica and decision.reason in NO_REPLICA and transaction.begin is None:
             return self._refuse(draft, NO_REPLICA_ERROR)
+        if state.primary_away:
+            return self._await_primary(draft)
         there = transaction.opened or transaction.cursors       # so that an error of what is parsed is the server's own
         moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
         if moves and (step := self._open(draft, bound, partial, decision)) is not None:
             return step
+        if state.outlives and draft.size <= SMALL:
+            batch.again = self._again(batch, inbox, draft.size)
         return self._forward(draft, batch, decision)
+
+    def _again(self, batch: Batch, inbox: bytearray | bytes, size: int) -> bytes:
+        """The bytes of *batch*, where another primary may be asked the same."""
+        state = self._state
+        alone = state.tx == IDLE and state.transaction.begin is None and batch.kind in (QUERY, SYNC)
+        return bytes(inbox[:size]) if alone and batch.effect_free and batch.bound and not batch.own_sync else b""
 
     def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
@@ -286,7 +308,8 @@ class Requests:
                 return self._end_there()
             if step is None and state.transaction.lives_on_replica and holding.goes_back(bound):
                 return None
-            if step is None and state.transaction.status == FAILED and holding.goes_back(bound):
+            lost = state.transaction.lost
+            if step is None and state.transaction.status == FAILED and holding.goes_back(bound) and not lost:
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason
             elif step is None and state.transaction.status == FAILED:
@@ -297,11 +320,12 @@ class Requests:
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
                     keeps = state.transaction.lives_on_replica      # to be gone on with behind a ROLLBACK TO
-                    return self._refuse(draft, ABORTED_ERROR, keeps=keeps)
+                    error, state.transaction.lost = lost or ABORTED_ERROR, lost and ABORTED_ERROR
+                    return self._refuse(draft, error, keeps=keeps)
                 step = MORE if refused is None else None
         elif (begin := holding.held(draft, bound)) is not None:
             if state.unsettled:
-                return self._inquire(state.state_inquiry())
+                return self._ask_for_state(draft)
             step = holding.hold(draft, inbox, bound, begin)
         else:
             return None
@@ -316,6 +340,28 @@ class Requests:
             return self._inquire(Rollback(state.transaction))
         self._holding.leave()
         return None
+
+    def settle(self) -> Step | None:
+        """The session idles: ask for its state now, so that it is known when the primary is lost."""
+        state = self._state
+        if not (state.unsettled or state.own_unsettled) or state.primary_away or state.sole or state.opaque:
+            return None
+        if state.primary or state.replica or state.status != IDLE or not self.between_batches:
+            return None
+        return self._inquire(state.state_inquiry())
+
+    def _ask_for_state(self, draft: Draft) -> Step:
+        state = self._state
+        return self._await_primary(draft) if state.primary_away else self._inquire(state.state_inquiry())
+
+    def _await_primary(self, draft: Draft) -> Step:
+        """*draft* needs a connection to the primary, and there is none now."""
+        state = self._state
+        if state.refusal:
+            refusal, state.refusal = state.refusal, b""
+            return self._refuse(draft, refusal)
+        state.wants_primary = True
+        return WAIT
 
     def _inquire(self, inquiry: Inquiry) -> Step:
         """Ask the primary something first; the batch is decided about anew when it has answered."""
@@ -457,6 +503,9 @@ class Requests:
         """The inbox is full and the batch not complete: it leaves in pieces, judged by what is there."""
         draft = self._draft
         state = self._state
+        if state.primary_away:
+            state.wants_primary = True
+            return WAIT
         decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
         if state.transaction.begin is not None and (
                 step := self._open(draft, state.bound_facts(draft), True, decision)) is not None:

@@ -18,10 +18,11 @@ from ..wire import build
 # A statement of pgsplit's own on a session's connection. Named, since the unnamed one is the client's; closed at once.
 OWN: Final = "pgsplit"
 
-# Settings that stay as a read connection has them: reads only; and what times out a connection that idles while the
-# other works, or says something of a transaction.
-NOT_GIVEN: Final = ("default_transaction_read_only", "idle_session_timeout", "idle_in_transaction_session_timeout",
-                    "transaction_deferrable", "transaction_isolation", "transaction_read_only", "synchronous_commit")
+# Settings that stay as a read connection has them: reads only, and what times out a connection that idles while the
+# other works. Another connection to a primary is given them. Then those that say something of a transaction.
+PRIMARY_ONLY: Final = ("default_transaction_read_only", "idle_session_timeout", "idle_in_transaction_session_timeout",
+                       "synchronous_commit")
+OF_TRANSACTION: Final = ("transaction_deferrable", "transaction_isolation", "transaction_read_only")
 
 ROLE: Final = b"role"
 USER: Final = b"session_authorization"

@@ -14,11 +14,12 @@ from .batch import Batch, Draft
 from .decision import Decision, Upstream
 from .observer import Observer
 from .repeat import Held
-from .requests import Requests
+from .requests import PRIMARY_AWAY_ERROR, Requests
+from .restore import Loss, Restoration, lose, regain, transaction_lost, why_lost
 from .settings import LOGIN
 from .state import Classify, State
 from .statements import Statement
-from .transaction import PLAIN, Place, Transaction
+from .transaction import PLAIN, Defaults, Place, Transaction
 
 
 class Splitter:
@@ -39,10 +40,12 @@ class Splitter:
                             must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction())
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
-        for name, value in (parameters or {}).items():
+        self._state.reported = parameters or {}
+        for name, value in self._state.reported.items():
             self._state.parameter(name, value)
         self.next = self._requests.next
         self.asked = self._requests.asked
+        self.settle = self._requests.settle
         self.primary = self._answers.primary
         self.replica = self._answers.replica
         self.replica_lost = self._answers.replica_lost
@@ -151,6 +154,70 @@ class Splitter:
     def primary_said_goodbye(self) -> bool:
         """Its FATAL, which names why it ends the connection, has been passed on."""
         return self._answers.goodbye
+
+    # --- without a primary --------------------------------------------------------------------------------
+
+    def may_outlive_primary(self, *, aborts: bool) -> None:
+        """The session may be given another connection to a primary (`primary_connected`). *aborts*: a transaction that
+        is lost is an error, and not its end.
+        """
+        self._state.outlives, self._answers.aborts = True, aborts
+
+    @property
+    def last_words(self) -> bytes:
+        """The FATAL with which the primary has ended the connection, and which the client has not been told."""
+        return self._answers.last_words
+
+    @property
+    def primary_away(self) -> bool:
+        return self._state.primary_away
+
+    @property
+    def wants_primary(self) -> bool:
+        """Whether something waits for a connection to a primary."""
+        return self._state.wants_primary
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the primary has to be asked for the session's state."""
+        return self._state.unsettled or self._state.own_unsettled
+
+    def why_lost(self) -> Loss | None:
+        """Why the session ends with its connection to the primary; None: it can go on with another one."""
+        return why_lost(self._state)
+
+    def primary_lost(self) -> bytes:
+        """It goes on: nothing is sent to a primary before `primary_connected`. Returns the reads that the primary had
+        and has not answered: they are the client's again.
+        """
+        self._answers.last_words = b""
+        return lose(self._state)
+
+    def restoration(self) -> Restoration:
+        """What a new connection has to be told first."""
+        return Restoration(self._state)
+
+    def primary_connected(self, restoration: Restoration, parameters: Mapping[str, str],
+                          defaults: Defaults | None = None) -> bytes:
+        """A new connection has taken *restoration*; *parameters*: what it reported at its login; *defaults*: what its
+        settings made of transactions then. Returns what the client must be sent.
+        """
+        return regain(self._state, restoration, parameters, defaults)
+
+    def refuse_waiting(self) -> None:
+        """What waits for a primary has waited for long enough: it gets an error."""
+        self._state.refusal = PRIMARY_AWAY_ERROR
+
+    def transaction_lost(self, why: str) -> None:
+        """The transaction that is open on the primary is gone with it: until the client ends it, all is refused."""
+        transaction_lost(self._state, why)
+
+    @property
+    def may_park(self) -> bool:
+        """Whether the session can give its connections back, and get others when it wants them."""
+        state = self._state
+        return (self.idle and state.transaction.begin is None and not (state.transaction.ending or state.cancelling)
+                and why_lost(state) is None)
 
     @property
     def mid_batch(self) -> bool:

@@ -18,7 +18,7 @@ from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parse
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
 from .reads import statements
-from .settings import CLOSE_OWN, LOGIN, Ahead, Settings, changed, empty, set_config
+from .settings import CLOSE_OWN, LOGIN, Ahead, Pair, Settings, changed, empty, set_config
 from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
 from .transaction import Defaults, Transaction
@@ -39,14 +39,13 @@ class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
     __slots__ = (
-        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling",
-        "copy_ends", "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own",
-        "must_read_on_replica", "opaque", "options", "own_unsettled", "pins", "plain_strings", "primary",
-        "primary_lacks", "primary_unnamed",
-        "read_only",
-        "redirecting", "refused", "replica", "route", "segment", "settings", "skips", "sole", "statements",
-        "taken_back", "told", "trace", "transaction", "tx", "tx_defined", "tx_wrote",
-        "unknown_functions", "unsafe_encoding", "unsettled",
+        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling", "copy_ends",
+        "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "must_read_on_replica",
+        "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings", "primary", "primary_away",
+        "primary_lacks", "primary_only", "primary_unnamed", "read_only", "redirecting", "refusal", "refused",
+        "replica", "reported", "route", "segment", "settings", "skips", "sole", "statements", "taken_back", "told",
+        "trace", "transaction", "tx", "tx_defined", "tx_wrote", "unknown_functions", "unsafe_encoding", "unsettled",
+        "wants_primary",
     )
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
@@ -77,6 +76,12 @@ class State:
         self.applied: Settings | None = LOGIN  # what its replica has; None: not known
         self.refused: Settings | None = None   # what a replica would not take
         self.primary_lacks: set[str] = set()   # customized options that a transaction has touched on a replica only
+        self.primary_only: tuple[Pair, ...] = ()     # settings of the session that no replica is given
+        self.outlives = False                  # the session may go on with another connection to a primary
+        self.primary_away = False              # there is no connection to it, or it has said goodbye
+        self.wants_primary = False             # and something waits for the next one
+        self.refusal = b""                     # the error that what waits for it gets instead
+        self.reported: Mapping[str, str] = {}  # by ParameterStatus, as the client was told
         self.primary_unnamed = False           # the primary holds an unnamed statement, the session's or an old one
         self.unsettled = False                 # the primary must be asked before a replica may answer
         self.unknown_functions = False         # something ran that may have touched any option a function names
@@ -112,6 +117,8 @@ class State:
 
     def parameter(self, name: str, value: str) -> None:
         """A ParameterStatus of the primary."""
+        if self.reported.get(name) != value:
+            self.reported = {**self.reported, name: value}
         if name == "application_name":
             self.application_name = value
         if name == "standard_conforming_strings":
@@ -154,7 +161,7 @@ class State:
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
                     or self.trace or self.route or self.unsafe_encoding or self.opaque or self.read_only
                     or self.statements.coming or self.statements.to_close or self.leaves_own
-                    or self.transaction.asked_within))
+                    or self.transaction.asked_within or self.primary_away))
 
     def put_ahead(self, upstream: Upstream, ahead: list[Ahead]) -> list[Ahead]:
         """*ahead* as it may be sent to *upstream*, whatever has failed there before."""
@@ -306,6 +313,7 @@ class State:
                 self.route = value or ""
             if name == ALL:
                 self.transaction.defaults = self.transaction.login_defaults
+                self.primary_only = ()
         settings = changed(self.settings, (change for change in changes if not change.name.startswith("pgsplit.")))
         if settings != self.settings:
             self.settings = settings
@@ -344,6 +352,11 @@ class State:
                 return DescribeInquiry(self, statement)
         return self.state_inquiry() if self.unsettled else None
 
+    def would_ask(self, draft: Draft, bound: list[Facts]) -> bool:
+        """Whether `inquiry` has one."""
+        return self.unsettled or any(statement.described is None and not statement.only_primary
+                                     and not statement.default for statement in self.used(draft, bound))
+
     def state_inquiry(self) -> Inquiry:
         pins = CHECKED if self.unknown_functions else CHECKED & self.pins.keys()
         own = self.own_unsettled
@@ -377,8 +390,10 @@ class State:
         names, self.primary_lacks = sorted(self.primary_lacks), set()
         return [empty(name) for name in names]
 
-    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str]) -> None:
+    def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str],
+                primary_only: tuple[Pair, ...]) -> None:
         """What the session's state is (see `StateInquiry`)."""
+        self.primary_only = primary_only
         self.transaction.defaults = Defaults.of(defaults)
         own = {name: value for name, value in settings.values if name.startswith(b"pgsplit.")}
         self.trace = own.get(b"pgsplit.trace") in (b"on", b"true", b"yes", b"1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from .settings import NOT_GIVEN
+from .settings import OF_TRANSACTION, PRIMARY_ONLY
 from .transaction import SETTINGS
 
 LONGEST: Final = 8000          # characters of a value that is carried to a replica
@@ -28,9 +28,10 @@ _PINS: Final = {
 CHECKED: Final = frozenset(_PINS)
 
 _SETTINGS: Final = f"""
-    select 's', name, pg_catalog.left(setting, {LONGEST}) from pg_catalog.pg_settings
+    select case when name {_EQUALS} any ('{{{",".join(PRIMARY_ONLY)}}}'::pg_catalog.text[]) then 'o' else 's' end,
+        name, pg_catalog.left(setting, {LONGEST}) from pg_catalog.pg_settings
     where source {_EQUALS} 'session'
-        and name operator(pg_catalog.<>) all ('{{{",".join(NOT_GIVEN)}}}'::pg_catalog.text[])
+        and name operator(pg_catalog.<>) all ('{{{",".join(OF_TRANSACTION)}}}'::pg_catalog.text[])
     union all select 't', n, v from (
         select n, pg_catalog.current_setting(n, true) as v
         from pg_catalog.unnest('{{{",".join(SETTINGS)}}}'::pg_catalog.text[]) as n) as defaults
@@ -76,7 +77,8 @@ _COMPUTED: Final = """
 
 def state_query(pins: Iterable[str], options: Collection[str], *, functions: bool,
                 differing: Collection[str] = ()) -> tuple[str, list[bytes]]:
-    """(SQL, its parameters); it gives rows of (what, name, value): ``s`` a setting, ``i`` the role or user, ``p`` one
+    """(SQL, its parameters); it gives rows of (what, name, value): ``s`` a setting, ``o`` one that is the primary's
+    only, ``i`` the role or user, ``p`` one
     of *pins* that holds, ``k`` a pin that was not asked for, ``t`` what transactions are by default.
 
     *options*: names of customized options. *functions*: also those that any function of the database names.

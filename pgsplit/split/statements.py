@@ -54,6 +54,7 @@ class Statements:
         self.named: dict[bytes, Statement] = {}
         self.coming: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
+        self.unclear = False                    # the primary may have others than these
         self.to_close: set[bytes] = set()       # names that the replica may have, and the session has not, or changed
 
     def get(self, name: bytes) -> Statement | None:
@@ -74,6 +75,8 @@ class Statements:
         """Its Parse has left for the primary."""
         if len(self.coming) + len(self.named) < MAX_NAMED or statement.name in self.named:
             self.coming[statement.name] = statement
+        else:
+            self.unclear = True
 
     def confirmed(self, statement: Statement) -> None:
         """The primary has parsed it."""
@@ -103,7 +106,7 @@ class Statements:
             if certain and name != UNCLEAR:
                 self.dropped(each)
             elif each in self.named:
-                self.named[each].only_primary = True
+                self.named[each].only_primary = self.unclear = True
 
     def replica_gone(self) -> None:
         for statement in (*self.named.values(), *([self.unnamed] if self.unnamed is not None else [])):

@@ -111,6 +111,7 @@ class Transaction:
         self.opens_with: list[Ahead] = []    # ahead of the prologue
         self.told = 0                    # statements of the prologue that it has been told there
         self.shown = False               # and it has had a snapshot there
+        self.lost = b""                  # it was open on a primary that is gone: the error that comes next
         self.void = b""                  # the error that is told where it should go on on the primary, and cannot
 
     def may_hold(self, begin: Begin, *, unsettled: bool = False) -> bool:
@@ -172,7 +173,7 @@ class Transaction:
         self.set_read_only = self.stays_read_only = self.split = False
         self.cursors, self.to_close = set(), set()
         self.rolled_back_there()
-        self.void = b""
+        self.void = self.lost = b""
 
     def opening(self) -> list[Ahead]:
         """What opens it on the primary, ahead of the statement that needs it there. Where it has read already, what may

@@ -60,6 +60,10 @@ OWN: Final = (
     Counter("statements_replica", "CommandComplete messages of a replica"),
     Counter("statements_primary", "CommandComplete messages of the primary"),
     Counter("reasks", "batches whose answer by a replica was void and that the primary was asked"),
+    Counter("primary_lost", "sessions that have lost their connection to the primary, and went on"),
+    Counter("primary_waits", "sessions that have waited for a primary"),
+    Counter("primary_wait_ns", "nanoseconds that those have waited until they had one"),
+    Counter("parked", "sessions that have given their connections back since they were idle"),
     Counter("fence_waits", "reads that waited for a sample"),
     Counter("fence_timeouts", "reads that went to the primary because no replica was fresh within fence_wait"),
 )

@@ -16,6 +16,7 @@ KINDS: Final = (
     Kind("statement", "what a prepared statement takes and gives, before a replica is given it"),
     Kind("transaction", "a transaction's BEGIN and what has set its stage, where it moves from a replica, or its end"),
     Kind("identity", "which server a connection has reached"),
+    Kind("restoration", "what a session had, given to its next connection to a primary"),
     Kind("sample", "how far a server is, for reads that wait"),
     Kind("health", "health checks"),
     Kind("configuration", "a server's configuration, when it has been loaded anew"),

@@ -287,6 +287,10 @@ class ClusterManager:
         """What a check or a sample that was asked for at *t_ns* has just found out."""
         self.judge.seen(host, position, t_ns, time.monotonic_ns())
 
+    def await_change(self, timeout: float) -> None:
+        """Until something about a host is known better than before, at most *timeout* seconds."""
+        self._changed.wait(timeout)
+
     def _look_at_demotion(self) -> None:
         if self.judge.demotion():
             self.changed()

@@ -102,6 +102,9 @@ class Manager:
     def why_not_write(self, cluster_name: str, reached: Any) -> str:
         return ""
 
+    def await_change(self, timeout: float) -> None:
+        gevent.sleep(timeout)
+
     def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int) -> None:
         self.questions.append((cluster_name, in_recovery, kind))
 
@@ -112,7 +115,8 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
         "enable_sql_parsing": False, "downstream_ssl": "ALLOW", "upstream_ssl": "DISABLE", "split_rw": True,
         "read_cluster": "read", "write_cluster": "write", "tls": None, "consistency": "global",
         "transactions": "until_write", "hold_begin": True, "repeatable_read_only": "primary",
-        "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "fence_wait": 0.005,
+        "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "login_wait": 0.0,
+        "failover_wait": 30.0, "lost_transaction": "fatal", "park_after": 0.0, "fence_wait": 0.005,
         "reask_buffer": 65536, "reask_hold": 0.05, "client_login_timeout": 30.0, "max_statement_bytes": 65536,
         "max_connections": 0, "max_user_connections": 0, "auth_user": "", "auth_query": "", "auth_dbname": "",
         "users": tuple(User(username=name, secret=secret) for name, secret in users.items()),

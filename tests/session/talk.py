@@ -13,7 +13,8 @@ from pgsplit.classify.cursors import cursor_of, declared_name
 from pgsplit.classify.facts import DOUBT, Facts, Tx, Verdict
 from pgsplit.classify.set_commands import changes_of, sets_the_stage
 from pgsplit.classify.transactions import begin_of, end_of, modes_of
-from pgsplit.session.session import Session
+from pgsplit.errors import ServerError
+from pgsplit.session.session import NewPrimary, Session
 from pgsplit.split.answers import ROWS
 from pgsplit.split.batch import Batch
 from pgsplit.split.decision import Decision, Upstream
@@ -97,13 +98,20 @@ class Talk:
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536, transactions: str = "primary", holds: bool = True,
-                 repeatable: bool = False, defaults: Defaults = READ_COMMITTED) -> None:
+                 repeatable: bool = False, defaults: Defaults = READ_COMMITTED, outlives: bool = False,
+                 aborts: bool = False, patience: float = 1000.0) -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._transactions = transactions
         self._holds = holds
         self._repeatable = repeatable
         self._defaults = defaults
+        self._outlives = outlives
+        self.aborts = aborts
+        self.patience = patience
+        self.park_after = 0.0
+        self.wanted = 0
+        self.primaries_lost: list[tuple[str, bytes]] = []
         self._hold = hold
         self._buffer = buffer
         self.stale = ""
@@ -111,7 +119,7 @@ class Talk:
         self.reasks: list[str] = []
         self.decisions: list[Decision] = []
         self.published = 0
-        self.lost: list[str] = []
+        self.replicas_lost: list[str] = []
         self.remembered: list[bytes] = []
 
     # --- the script -------------------------------------------------------------------------------------
@@ -150,7 +158,12 @@ class Talk:
         return self
 
     def ends(self, name: str, why: str = "closed the connection") -> Talk:
-        return self.do(lambda: setattr(getattr(self.sides, name), "eof", why))
+        def end() -> None:
+            side = getattr(self.sides, name)
+            if side is not None:
+                side.eof = why
+
+        return self.do(end)
 
     def expect(self, name: str, *messages: bytes) -> Talk:
         """*name* has heard just these since the last time it was asked."""
@@ -179,8 +192,9 @@ class Talk:
 
     def run(self, cut: int = 0) -> Session:
         self._cut = cut
-        self.commands, self.reasks, self.decisions, self.lost, self.remembered = [], [], [], [], []
-        self.published = 0
+        self.commands, self.reasks, self.decisions, self.replicas_lost, self.remembered = [], [], [], [], []
+        self.published = self.wanted = 0
+        self.primaries_lost = []
         self.sides = Sides(self._make["replica"])
         self._all = {"client": self.sides.client, "additional": self.sides.additional}
         if self.sides.default is not None:
@@ -197,8 +211,9 @@ class Talk:
                                                         repeatable=self._repeatable))
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
-                               lost_replica=self.lost.append, answered=self.answered,
-                               remember_write=self.remembered.append)
+                               lost_replica=self.replicas_lost.append, answered=self.answered,
+                               remember_write=self.remembered.append,
+                               primaries=self if self._outlives else None)
         self.session.run()
         for step in self._steps:      # what is looked at behind the session's end
             assert step.__name__ == "check", "the session ended before the script"
@@ -264,11 +279,49 @@ class Talk:
     def attach_default(self, flow: Sides, leg: Side | None) -> None:
         flow.default = leg
 
+    def attach_additional(self, flow: Sides, leg: Side | None) -> None:
+        flow.additional = leg
+
     def raise_(self, flow: Sides) -> None: ...
 
     def close(self, flow: Sides) -> None: ...
 
     def shut_down(self, leg: Side) -> None: ...
+
+    # --- primaries ------------------------------------------------------------------------------------------
+
+    def lost(self, why: str, last_words: bytes) -> None:
+        self.primaries_lost.append((why, last_words))
+
+    def want(self) -> None:
+        self.wanted += 1
+
+    def parked(self) -> None: ...
+
+    def new_primary(self, *answers: bytes, **parameters: str) -> Talk:
+        """Another connection to a primary, which answers what it is given so."""
+        def offer() -> None:
+            restoration = self.session.splitter.restoration()
+            self.given_to_primary = restoration.data
+            data = b"".join(answers)
+            while data:
+                end = 1 + int.from_bytes(data[1:5], "big")
+                restoration.take(data[0], data[5:end])
+                data = data[end:]
+            self.restoration = restoration
+            if restoration.error:
+                self.session.cannot_go_on(ServerError("08006", restoration.error, severity="FATAL"))
+                return
+            assert restoration.done
+            side = Side("primary")
+            self._all["additional"] = side
+            self.session.offer_primary(NewPrimary(side, restoration, parameters, None))
+
+        def check() -> bool:
+            return True
+
+        self.do(offer).script.append(check)         # the session looks at it then
+        return self
 
     # --- freshness, board, observer -----------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ def test_a_read_that_its_replica_goes_on_with_is_given_up():
     talk.do(lambda: talk.session.cancel_arrived()).expect_client(CANCELLED).expect_primary(Q("select 2"))
     talk.primary(ANSWER).expect_client(ANSWER)
     talk.run()
-    assert len(talk.lost) == 1
+    assert len(talk.replicas_lost) == 1
 
 
 def test_a_long_answer_is_given_up_between_two_messages():

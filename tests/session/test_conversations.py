@@ -183,7 +183,7 @@ def test_a_replica_that_is_lost_is_not_noticed():
     talk.client(Q("select 2")).expect_primary(Q("select 2")).primary(ROW, done("SELECT 1"), I)
     talk.cuts()
     assert [d.reason for d in talk.decisions] == ["read", "replica_lost", "no_replica"]
-    assert len(talk.lost) == 1
+    assert len(talk.replicas_lost) == 1
 
 
 def test_a_replica_that_is_lost_in_the_middle_of_a_long_answer():

@@ -1,0 +1,270 @@
+"""Sessions outlive their connection to the primary: a restart, a crash, a failover, a connection that is cut; and what
+cannot go on says why (docs/failover.md).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgsplit.demo.proxy import Proxy
+from tests.balancer import Balancer
+from tests.conftest import SUPERUSER_PASSWORD
+from tests.integration.conftest import Start, value
+from tests.waiting import eventually
+
+Session = psycopg.Connection[Any]
+
+pytestmark = [pytest.mark.pg]
+
+
+def connect(proxy: Proxy, **arguments: Any) -> Session:
+    defaults = {"autocommit": True, "prepare_threshold": None, "sslmode": "disable", "connect_timeout": 20}
+    return psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password=SUPERUSER_PASSWORD,
+                           dbname="postgres", **defaults | arguments)
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def count(proxy: Proxy, name: str) -> int:
+    return int(proxy.client.arbiter("totals")[f"postgres.postgres.{name}"])
+
+
+def is_settled(proxy: Proxy) -> bool:
+    """Whether the idle session's state has been asked for."""
+    totals = proxy.client.arbiter("totals")
+    return any(totals.get(f"postgres.postgres.own.primary.{kind}") for kind in ("settings", "functions"))
+
+
+STATE = """set work_mem = '5555kB'; set timezone = 'Asia/Tokyo'; set app.tenant = 'seven'; set role pg_monitor;
+set synchronous_commit = off; set application_name = 'lives on'"""
+
+
+def prepare(session: Session) -> None:
+    for statement in STATE.split(";"):
+        session.execute(statement)
+    session.execute("prepare seen (int) as select $1 + 1")
+    session.prepare_threshold = 0
+    session.execute("select %s::int * 2", [4])
+    session.execute("insert into kept values (%s, 'before')", [1])
+
+
+def look(session: Session) -> None:
+    """All that `prepare` has made of the session is there, at the primary and at its replica."""
+    assert value(session, "select count(*) from kept") == 2
+    assert value(session, "select current_setting('app.tenant')") == "seven"
+    for name, expected in (("work_mem", "5555kB"), ("timezone", "Asia/Tokyo"), ("role", "pg_monitor"),
+                           ("synchronous_commit", "off"), ("application_name", "lives on")):
+        assert value(session, f"show {name}") == expected
+    assert value(session, "execute seen (6)") == 7
+    assert session.execute("select %s::int * 2", [4]).fetchone() == (8,)
+    assert session.info.parameter_status("TimeZone") == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+def test_an_idle_session_outlives_a_restart(servers, start, background, how, sslmode):
+    servers.primary.query("grant insert, select on kept to pg_monitor")
+    proxy = start(upstream_tls="disable") if sslmode == "disable" else start()
+    session = connect(proxy, sslmode=sslmode)
+    prepare(session)
+    eventually(lambda: is_settled(proxy))
+    (servers.primary.kill if how is signal.SIGKILL else lambda: servers.primary.stop(how))()
+    eventually(lambda: count(proxy, "primary_lost") == 1)
+    waiting = background.submit(session.execute, "insert into kept values (%s, 'after')", [2])
+    servers.primary.start()
+    waiting.result(60)
+    look(session)
+    eventually(lambda: (count(proxy, "primary_waits"), count(proxy, "sessions")) == (1, 1))
+
+
+def test_a_session_follows_a_failover(servers, start: Start, background):
+    everywhere = [server.address for server in servers.servers]
+    servers.primary.query("grant insert, select on kept to pg_monitor")
+    proxy = start(primary=everywhere, replicas=everywhere)
+    session, idle = connect(proxy), connect(proxy)
+    prepare(session)
+    assert value(idle, "select 1") == 1
+    former, promoted, _ = servers.servers
+    eventually(lambda: is_settled(proxy))
+    servers.catch_up()
+    former.stop()
+    waiting = background.submit(session.execute, "insert into kept values (%s, 'after')", [2])
+    promoted.promote()
+    waiting.result(60)
+    look(session)
+    assert value(idle, "select count(*) from kept") == 2
+    assert promoted.query("select n from kept order by n") == [(1,), (2,)]
+
+
+def test_a_login_waits_for_a_primary(servers, start: Start, background):
+    proxy = start(pgsplit={"login_wait": "60s"})
+    servers.primary.stop()
+    logging_in = background.submit(connect, proxy)
+    servers.primary.start()
+    assert value(logging_in.result(60), "select 1") == 1
+
+
+def test_a_login_that_waits_too_long_is_told_so(servers, start: Start):
+    proxy = start(pgsplit={"login_wait": "1s"})
+    servers.primary.stop()
+    with pytest.raises(psycopg.OperationalError, match="the primary cannot be reached"):
+        connect(proxy)
+    servers.primary.start()
+
+
+def test_reads_go_on_without_a_primary(servers, start: Start):
+    proxy = start(pgsplit={"fence_wait": "60s"})
+    session = connect(proxy)
+    session.execute("insert into kept values (1)")
+    eventually(lambda: value(session, "select count(*) from kept") == 1 and count(proxy, "statements_replica") > 0)
+    servers.primary.stop()
+    eventually(lambda: count(proxy, "primary_lost") == 1)
+    read = count(proxy, "statements_replica")
+    assert value(session, "select count(*) from kept") == 1
+    eventually(lambda: count(proxy, "statements_replica") == read + 1)
+    servers.primary.start()
+
+
+def test_what_waits_too_long_gets_an_error_and_the_session_goes_on(servers, start: Start):
+    proxy = start(pgsplit={"failover_wait": "1s"})
+    session = connect(proxy)
+    servers.primary.stop()
+    eventually(lambda: count(proxy, "primary_lost") == 1)
+    with pytest.raises(psycopg.errors.CannotConnectNow, match="cannot be reached"):
+        session.execute("insert into kept values (1)")
+    servers.primary.start()
+    eventually(lambda: written(session))
+
+
+def written(session: Session) -> bool:
+    try:
+        session.execute("insert into kept values (1)")
+    except psycopg.errors.CannotConnectNow:
+        return False
+    return True
+
+
+def test_a_cancel_ends_what_waits(servers, start: Start, background):
+    proxy = start()
+    session = connect(proxy)
+    servers.primary.stop()
+    eventually(lambda: count(proxy, "primary_lost") == 1)
+    waiting = background.submit(session.execute, "insert into kept values (1)")
+    eventually(lambda: count(proxy, "primary_waits") == 1)
+    session.cancel_safe()
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        waiting.result(60)
+    servers.primary.start()
+    session.execute("insert into kept values (2)")
+    assert servers.primary.query("select n from kept") == [(2,)]
+
+
+def test_an_administrators_word_ends_the_session(servers, start: Start):
+    proxy = start()
+    session = connect(proxy)
+    pid = value(session, "select pg_backend_pid()")
+    assert servers.primary.query("select pg_terminate_backend(%s, 5000)", [pid]) == [(True,)]
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        session.execute("select 1")
+    assert session.broken
+
+
+def test_a_connection_that_is_cut_is_replaced(servers, start: Start):
+    """As a router does that forgets an idle one: the server is the same, and its process may be there yet."""
+    with Balancer([("127.0.0.1", servers.primary.port)]) as balancer:
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+        session = connect(proxy)
+        session.execute("set app.tenant = 'eight'")
+        before = value(session, "select pg_backend_pid()")
+        balancer.cut()
+        eventually(lambda: count(proxy, "primary_lost") == 1)
+        assert value(session, "select pg_backend_pid()") != before
+        assert value(session, "show app.tenant") == "eight"
+
+
+def test_a_read_under_way_is_asked_again_and_a_write_is_not(servers, start: Start, background):
+    servers.primary.query("insert into kept values (1)")
+    with (Balancer([("127.0.0.1", servers.primary.port)]) as balancer,
+          servers.primary.connect("postgres", password=SUPERUSER_PASSWORD) as locking):
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+        reader, writer = connect(proxy), connect(proxy)
+        reader.execute("set pgsplit.route = 'primary'")
+        locking.execute("lock table kept in access exclusive mode")
+        reading = background.submit(value, reader, "select count(*) from kept")
+        writing = background.submit(writer.execute, "insert into kept values (2)")
+        waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+        eventually(lambda: servers.primary.query(waits) == [(2,)])
+        balancer.cut()
+        with pytest.raises(psycopg.errors.ConnectionFailure) as raised:
+            writing.result(60)
+        assert raised.value.diag.message_detail == "What it was doing may or may not have taken effect."
+        locking.rollback()
+        assert reading.result(60) in (1, 2)         # the server may have done the write, after all
+
+
+@pytest.mark.parametrize("pin, words", [
+    ("create temp table mine (a int)", "temporary objects"), ("listen news", "LISTEN"),
+    ("select pg_advisory_lock(7)", "advisory locks"), ("declare c cursor with hold for select 1", "a cursor WITH HOLD"),
+])
+def test_what_no_other_connection_has_is_named(servers, start: Start, pin, words):
+    proxy = start()
+    session = connect(proxy)
+    session.execute(pin)
+    servers.primary.stop(signal.SIGQUIT)
+    with pytest.raises(psycopg.OperationalError) as raised:
+        session.execute("select 1")
+    servers.primary.start()
+    assert raised.value.sqlstate in ("57P01", "57P02", "08006", None)
+    if raised.value.sqlstate == "08006":
+        assert words in str(raised.value.diag.message_detail)
+
+
+@pytest.mark.parametrize("mode", ["fatal", "abort"])
+def test_a_transaction_is_lost(servers, start: Start, mode):
+    proxy = start(pgsplit={"lost_transaction": mode})
+    session = connect(proxy)
+    session.execute("begin")
+    session.execute("insert into kept values (1)")
+    servers.primary.kill()
+    servers.primary.start()
+    if mode == "fatal":
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("insert into kept values (2)")
+        assert session.broken
+        return
+    with pytest.raises(psycopg.errors.SerializationFailure, match="lost"):
+        session.execute("insert into kept values (2)")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("select 1")
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        session.execute("rollback to savepoint a")
+    assert session.execute("commit").statusmessage == "ROLLBACK"
+    session.execute("insert into kept values (3)")
+    assert servers.primary.query("select n from kept") == [(3,)]
+
+
+def test_an_idle_session_is_parked(servers, start: Start):
+    servers.primary.query("grant insert, select on kept to pg_monitor")
+    proxy = start(pgsplit={"park_after": "1s", "workers": 1})
+    session, pinned = connect(proxy), connect(proxy)
+    pinned.execute("create temp table mine (a int)")
+    prepare(session)
+    session.execute("insert into kept values (2)")
+    eventually(lambda: count(proxy, "parked") == 1)
+    clients = "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename = 'postgres' "
+    named = clients + "and application_name = 'lives on'"
+    eventually(lambda: servers.primary.query(named) == [(0,)])
+    look(session)
+    assert servers.primary.query(named) == [(1,)]
+    eventually(lambda: value(session, "select count(*) from kept") == 2 and count(proxy, "statements_replica") > 0)
+    assert value(pinned, "select count(*) from mine") == 0

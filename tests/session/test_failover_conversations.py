@@ -1,0 +1,227 @@
+"""A session that loses its primary: what it keeps, what waits, what it is told, and what the next one is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgsplit.split.requests import PRIMARY_AWAY_ERROR
+from pgsplit.split.settings import Settings, give
+from pgsplit.wire import build
+from pgsplit.wire.build import message
+from tests.session.talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, done, error
+from tests.session.test_state_conversations import DESCRIPTION, LATE, PARAMETERS, PARSE, given
+
+READ, WRITE = Q("select 1"), Q("insert into t values (1)")
+ANSWER = (ROW, done("SELECT 1"), I)
+WRITTEN = (done("INSERT 0 1"), I)
+SHUTDOWN, CRASH = error("57P01", "FATAL"), error("57P02", "FATAL")
+IN_FLIGHT = "What it was doing may or may not have taken effect."
+
+
+def talk(**over: object) -> Talk:
+    return Talk(outlives=True, **over)
+
+
+def lost(told: Talk, why: str = "closed the connection") -> Talk:
+    return told.ends("additional", why).do(lambda: None)
+
+
+def fatal(why: str, detail: str | None = None) -> bytes:
+    return build.error_response("FATAL", "08006", f"the connection to the primary was lost: it {why}", detail=detail)
+
+
+def test_an_idle_session_waits_with_what_needs_a_primary():
+    told = lost(talk()).client(WRITE).do(lambda: None).expect_client()
+    told.do(lambda: check(told.wanted == 1))
+    told.new_primary().expect_primary(WRITE).primary(*WRITTEN).expect_client(*WRITTEN)
+    told.cuts()
+    assert told.primaries_lost == [("it closed the connection", b"")]
+
+
+def check(holds: bool) -> None:
+    assert holds
+
+
+def test_without_the_setting_it_ends():
+    told = Talk().ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == fatal("closed the connection")
+
+
+def test_reads_go_on_at_the_replica():
+    told = lost(talk()).client(READ).expect_replica(READ).replica(*ANSWER).expect_client(*ANSWER)
+    told.cuts()
+    assert told.wanted == 0
+
+
+def test_a_begin_is_answered_and_its_reads_run():
+    told = lost(talk(transactions="until_write")).client(Q("begin")).expect_client(done("BEGIN"), T)
+    told.client(WRITE).do(lambda: None).expect_client()
+    told.new_primary().expect_primary(opening(), WRITE)
+    told.cuts()
+
+
+def opening() -> bytes:
+    from pgsplit.split.transaction import OPENING
+
+    return OPENING.data
+
+
+def test_it_is_given_the_state_of_the_one_before():
+    """A setting that its text tells, a named statement whose description is known, the unnamed one."""
+    told = talk().client(Q("set known.a = '1'")).primary(done("SET"), I)
+    told.client(PARSE + build.describe(b"S", "s") + S).primary(PARSED, PARAMETERS, DESCRIPTION, I)
+    told.client(build.parse("", "insert into t values (1)") + S).primary(PARSED, I)
+    lost(told).client(build.bind() + build.execute() + S).do(lambda: told.sides.client.heard.clear())
+    told.new_primary(given(3), PARSED, PARAMETERS, DESCRIPTION, PARSED, I)
+    told.expect_primary(build.bind() + build.execute() + S).primary(BOUND, *WRITTEN).expect_client(BOUND, *WRITTEN)
+    told.do(lambda: check(told.given_to_primary == give(Settings(((b"known.a", b"1"),))).data + LATE
+                          + build.parse("", "insert into t values (1)") + S))
+    told.run()
+
+
+@pytest.mark.parametrize("answers, words", [
+    ((PARSED, PARAMETERS, message(b"n"), I), "answers otherwise than the one before (prepared statement 's')"),
+    ((error("42P01"), I), "42P01: text (prepared statement 's')"),
+    ((PARSED, I), "has left something out"),
+])
+def test_a_state_that_it_does_not_take_ends_the_session(answers, words):
+    told = talk().client(PARSE + build.describe(b"S", "s") + S).primary(PARSED, PARAMETERS, DESCRIPTION, I)
+    lost(told).client(WRITE).do(lambda: told.sides.client.heard.clear()).new_primary(*answers)
+    told.run()
+    assert words.encode() in bytes(told.sides.client.heard)
+
+
+def test_parameters_that_differ_are_reported():
+    told = lost(talk()).client(WRITE).do(lambda: None)
+    told.new_primary(server_version="17.1", TimeZone="UTC")
+    told.expect_client(build.parameter_status("server_version", "17.1"), build.parameter_status("TimeZone", "UTC"))
+    told.expect_primary(WRITE).cuts()
+
+
+def test_a_servers_fatal_is_held_back_until_it_is_known_whose_end_it_is():
+    told = talk().primary(SHUTDOWN).ends("additional").client(READ).do(lambda: None)
+    told.expect_client().expect_replica()
+    told.do(lambda: told.session.go_on()).expect_replica(READ).replica(*ANSWER).expect_client(*ANSWER)
+    told.cuts()
+    assert [words for _, words in told.primaries_lost] == [SHUTDOWN]
+
+
+def test_an_administrators_word_is_passed_on():
+    told = talk().primary(SHUTDOWN).ends("additional").client(READ).expect_client()
+    told.do(lambda: told.session.say_goodbye(SHUTDOWN)).expect_client(SHUTDOWN).expect_replica(X)
+    told.run()
+
+
+def test_a_replicas_answer_is_not_passed_on_meanwhile():
+    told = talk().client(READ).expect_replica(READ).primary(SHUTDOWN).ends("additional").replica(*ANSWER)
+    told.expect_client().do(lambda: told.session.say_goodbye(SHUTDOWN)).expect_client(SHUTDOWN)
+    told.run()
+
+
+@pytest.mark.parametrize("words", [error("57P05", "FATAL"), error("25P03", "FATAL"), error("XX000", "FATAL")])
+def test_other_fatals_end_the_session(words):
+    told = talk().primary(words).ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == words
+
+
+def test_a_write_under_way_is_not_sent_again():
+    told = talk().client(WRITE).expect_primary(WRITE).ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == fatal("closed the connection", IN_FLIGHT)
+    assert told.primaries_lost == []
+
+
+def test_a_read_under_way_is_asked_again():
+    told = talk().do(lambda: setattr(told, "stale", "no_fresh_replica")).client(READ).expect_primary(READ)
+    lost(told).expect_client().new_primary().expect_primary(READ).primary(*ANSWER).expect_client(*ANSWER)
+    told.cuts()
+
+
+def test_two_reads_under_way_are_asked_again_in_their_order():
+    other = Q("select 2")
+    told = talk().do(lambda: setattr(told, "stale", "no_fresh_replica")).client(READ, other)
+    told.expect_primary(READ, other)
+    lost(told).client(Q("select 3")).do(lambda: None).new_primary().expect_primary(READ, other, Q("select 3"))
+    told.primary(*ANSWER, *ANSWER, *ANSWER).expect_client(*ANSWER, *ANSWER, *ANSWER)
+    told.run()
+
+
+def test_a_read_whose_answer_has_begun_is_not():
+    told = talk().do(lambda: setattr(told, "stale", "no_fresh_replica")).client(READ).primary(ROW)
+    told.expect_client(ROW).ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == fatal("closed the connection", IN_FLIGHT)
+
+
+def test_a_transaction_ends_the_session():
+    told = talk().client(Q("begin")).primary(done("BEGIN"), T).do(lambda: told.sides.client.heard.clear())
+    told.ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == fatal("closed the connection", IN_FLIGHT)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("words", [(), (SHUTDOWN,)])
+def test_a_transaction_that_is_lost_is_an_error(end, words):
+    told = talk(aborts=True).client(Q("begin")).primary(done("BEGIN"), T)
+    told.do(lambda: told.sides.client.heard.clear()).primary(*words) if words else told.do(
+        lambda: told.sides.client.heard.clear())
+    lost(told).do(lambda: told.session.go_on()).client(READ).do(lambda: check(b"C40001\0" in told.sides.client.heard))
+    told.do(lambda: told.sides.client.heard.clear()).client(Q("rollback to a"))
+    told.do(lambda: check(b"C25P02\0" in told.sides.client.heard)).do(lambda: told.sides.client.heard.clear())
+    told.client(Q(end)).expect_client(done("ROLLBACK"), I)
+    told.client(READ).expect_replica(READ).replica(*ANSWER).expect_client(*ANSWER).expect_primary(Q("begin"))
+    told.run()
+
+
+def test_what_is_not_known_of_the_session_ends_it():
+    told = talk().client(Q("select nextval('s')")).primary(*ANSWER).do(lambda: told.sides.client.heard.clear())
+    told.ends("additional")
+    told.run()
+    heard = bytes(told.sides.client.heard)
+    assert heard.startswith(b"E") and b"It cannot go on with another connection: the session has" in heard
+
+
+def test_what_waits_too_long_gets_an_error():
+    told = lost(talk(patience=0.0)).client(WRITE).do(lambda: None).do(lambda: None)
+    told.expect_client(PRIMARY_AWAY_ERROR, I).client(READ).expect_replica(READ)
+    told.cuts()
+
+
+def test_a_batch_of_the_extended_protocol_that_waits_too_long():
+    """Up to its Sync nothing counts, as on a server."""
+    insert = build.parse("", "insert into t values (1)") + build.bind() + build.execute()
+    told = lost(talk(patience=0.0)).client(insert + S).do(lambda: None).do(lambda: None)
+    told.expect_client(PRIMARY_AWAY_ERROR, I).client(READ).expect_replica(READ).run()
+
+
+def test_a_cancel_ends_what_waits():
+    told = lost(talk()).client(WRITE).do(lambda: None).do(lambda: check(told.session.cancel_waiting()))
+    told.do(lambda: check(b"C57014\0" in told.sides.client.heard)).do(lambda: told.sides.client.heard.clear())
+    told.client(READ).expect_replica(READ).run()
+
+
+def test_a_client_that_goes_while_it_waits():
+    lost(talk()).client(WRITE).ends("client").expect_replica(X).run()
+
+
+def test_both_are_lost():
+    told = lost(talk().ends("default")).client(READ).do(lambda: None).expect_client()
+    told.new_primary().expect_primary(READ).primary(*ANSWER).expect_client(*ANSWER)
+    told.cuts()
+
+
+def test_a_server_that_may_not_be_written_to_is_left():
+    told = talk().do(lambda: told.session.cut("a former primary")).do(lambda: None).client(WRITE).do(lambda: None)
+    told.expect_primary().new_primary().expect_primary(WRITE).run()
+    told = talk().client(WRITE).do(lambda: told.session.cut("a former primary"))
+    told.run()
+    assert b"a former primary" in bytes(told.sides.client.heard)
+
+
+def test_a_transaction_that_has_failed_there_is_lost_as_it_is():
+    told = talk(aborts=True).client(Q("begin")).primary(done("BEGIN"), T).client(WRITE).primary(error("23505"), FAILED)
+    lost(told.do(lambda: told.sides.client.heard.clear()))
+    told.client(Q("rollback")).expect_client(done("ROLLBACK"), I).run()
