@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ class Balancer:
     def cut(self) -> None:
         """End all connections."""
         for sock in self._open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)         # a thread that reads from it keeps it open
             sock.close()
         self._open.clear()
 
