@@ -12,9 +12,10 @@ from typing import Final
 from .scram import ITERATIONS
 from .secret import Verifier
 
-NONCE: Final = secrets.token_bytes(32)
+NONCE: Final = bytearray(secrets.token_bytes(32))
 """The server's mock_authentication_nonce. The arbiter imports this before it forks: all its workers have the same, over
-reloads too, so that a name's salt changes no more than that of a password that is in the list.
+reloads too, and so has the arbiter that takes its place (USR2), so that a name's salt changes no more than that of a
+password that is in the list.
 """
 
 

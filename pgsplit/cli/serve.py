@@ -10,7 +10,7 @@ from typing import Any
 from .. import log
 from ..config.loader import Loaded
 from ..errors import ConfigError, PgSplitError
-from ..process import descriptors, files
+from ..process import descriptors, files, predecessor
 from ..process.arbiter import Arbiter
 
 SERVICE = "pgsplit.process.proxy"
@@ -49,15 +49,22 @@ def run(args: argparse.Namespace) -> int:
     logger = log.get("pgsplit.arbiter")
     log.setup(args.log_level or "info", args.log_file)
     try:
-        loaded = load(1)
+        before = predecessor.from_environment()
+    except PgSplitError as error:
+        logger.critical("%s", error)
+        return 3
+    try:
+        loaded = load(before.generation + 1 if before is not None else 1)
     except ConfigError as error:
         print(error, file=sys.stderr)
+        if before is not None:
+            before.refuse(error.problems)
         return 2
     if args.check_config:
         return 0
     log.setup(loaded.config.process.log_level, loaded.config.process.log_file)
     try:
-        return Arbiter(loaded, load, SERVICE, ADMIN).run()
+        return Arbiter(loaded, load, SERVICE, ADMIN, predecessor=before).run()
     except PgSplitError as error:
         logger.critical("%s", error)
         return 3

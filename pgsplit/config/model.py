@@ -210,6 +210,7 @@ class Process(Model):
     log_file: str | None
     watch: bool                    # reload when a file changes
     graceful_timeout: float        # TERM: how long sessions inside a transaction may take to finish
+    drain_time: float              # USR2: how long sessions of the old process go on undisturbed
     worker_timeout: float          # a worker whose heartbeat is older is replaced
     backlog: int
     statement_cache: int           # classified SQL texts kept a worker

@@ -57,6 +57,8 @@ SETTINGS: Final = (
             "reload when a file of the configuration changes"),
     Setting("graceful_timeout", units.duration, "30s", "process", True,
             "after TERM: how long a session inside a transaction may take to finish it"),
+    Setting("drain_time", units.duration, "10min", "process", True,
+            "after USR2: how long sessions of the old process may go on before it drains as with TERM"),
     Setting("worker_timeout", units.duration, "30s", "process", True,
             "a worker that gives no sign of life for so long is replaced", least=2),
     Setting("backlog", units.integer, "2048", "process", False, "connections that may wait to be accepted", least=1),

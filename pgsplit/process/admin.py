@@ -46,22 +46,26 @@ class AdminContext:
 
 
 class AdminProcess:
-    """*service*: the module whose ``run(AdminContext) -> int`` is the process. *close* as in `children.fork`."""
+    """*service*: the module whose ``run(AdminContext) -> int`` is the process. *close* as in `children.fork`.
+
+    :attr:`held`: another arbiter's process serves its address, which was there before or comes after this one's.
+    """
 
     def __init__(self, service: str, close: Callable[[], None]) -> None:
         self._service = service
         self._close = close
-        self._key = secrets.token_bytes(32)
-        self._password: str | None = None
+        self.key = secrets.token_bytes(32)
+        self.password: str | None = None
+        self.held = False
         self._settings: Admin | None = None
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
         self._channel: Channel | None = None
         self._run_dir = ""
         self._back_off = BackOff()
         self._started = 0.0
         self.pid = 0
 
-    def configure(self, config: Config) -> None:
+    def configure(self, config: Config, inherited: listeners.Inherited | None = None) -> None:
         """Take over the settings: listen where they say, and fork a process that knows them.
 
         :raises BindError: when the address cannot be listened on; nothing has changed then.
@@ -71,17 +75,17 @@ class AdminProcess:
             return
         self._run_dir = config.process.run_dir
         if settings is None or self._settings is None or settings.address != self._settings.address:
-            sockets = listeners.bind(settings.address, 128) if settings is not None else []
-            for old in self._sockets:
+            sockets = listeners.bind(settings.address, 128, inherited) if settings is not None else []
+            for old in self.sockets:
                 listeners.close(old)
-            self._sockets = sockets
+            self.sockets = sockets
         self._settings = settings
         if settings is None:
             self.stop()
             return
         logger.info("admin page on http%s://%s%s/", "s" if settings.tls else "", settings.address, settings.prefix)
-        if not settings.operators and self._password is None:
-            self._password = self._make_password()
+        if not settings.operators and self.password is None:
+            self.password = self._make_password()
         self._back_off = BackOff()
         if self.pid:
             self._kill(signal.SIGTERM)        # the next one knows the new settings
@@ -96,14 +100,14 @@ class AdminProcess:
 
     def manage(self, now: float) -> None:
         """Fork it if it should run and does not."""
-        if self._settings is None or self.pid or now < self._back_off.not_before:
+        if self._settings is None or self.held or self.pid or now < self._back_off.not_before:
             return
         self._started = now
-        settings, sockets = self._settings, self._sockets
+        settings, sockets = self._settings, self.sockets
 
         def run(channel: socket.socket) -> int:
             service = importlib.import_module(self._service)
-            code: int = service.run(AdminContext(settings, self._run_dir, sockets, channel, self._key, self._password))
+            code: int = service.run(AdminContext(settings, self._run_dir, sockets, channel, self.key, self.password))
             return code
 
         self.pid, self._channel = children.fork_admin(run, {sock.fileno() for sock in sockets}, self._close)
@@ -111,7 +115,7 @@ class AdminProcess:
     @property
     def next_start(self) -> list[float]:
         """When `manage` has something to do, on the monotonic clock."""
-        return [self._back_off.not_before] if self._settings is not None and not self.pid else []
+        return [self._back_off.not_before] if self._settings is not None and not (self.held or self.pid) else []
 
     def buried(self, pid: int, code: int) -> bool:
         """Whether *pid*, which has ended with *code*, was the admin process."""
@@ -129,12 +133,18 @@ class AdminProcess:
     def stop(self) -> None:
         """For good."""
         self._settings = None
-        for sock in self._sockets:
+        for sock in self.sockets:
             listeners.close(sock)
-        self._sockets = []
+        self.sockets = []
         self._kill(signal.SIGTERM)
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self._run_dir, PASSWORD_FILE))
+        if not self.held:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._run_dir, PASSWORD_FILE))
+
+    def give_way(self) -> None:
+        """Another arbiter's process is to serve in the place of this one's, with the same key and password."""
+        self.held = True
+        self.stop()
 
     def kill(self) -> None:
         self._kill(signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""The arbiter: binds, forks, reaps, reloads. One thread, no gevent; it never waits for a child (DESIGN section 7)."""
+"""The arbiter: binds, forks, reaps, reloads, gives its place to the next one. One thread, no gevent; it never waits for
+a child (DESIGN section 7).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,13 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from .. import compiled, log
+from ..auth import mock
 from ..config.loader import Loaded
 from ..config.model import Address, Config
 from ..errors import ConfigError, PgSplitError
 from ..stats.totals import merge, of_dead
 from . import children, descriptors, files, listeners
+from .activation import Activation
 from .admin import AdminProcess
 from .audit import Audit
 from .backoff import BackOff
@@ -26,9 +30,12 @@ from .board import SLOTS, Board
 from .channel import ChannelError
 from .children import Child
 from .control import ControlSocket
+from .handover import Handover, forget_strangers
 from .history import History
+from .notify import Notifier
 from .orders import Orders
 from .pidfile import Pidfile
+from .predecessor import Predecessor
 from .questions import Questions
 from .reload import Reload
 from .rundir import RunDir
@@ -40,7 +47,7 @@ TICK: Final = 1.0                 # seconds
 FIRST_BOOTS: Final = 3            # failed boots at first start that end the arbiter
 QUIT_PATIENCE: Final = 3.0        # seconds that a worker may take to end at once
 
-SIGNALS: Final = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "CHLD")
+SIGNALS: Final = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "USR2", "CHLD")
 
 
 class Load(Protocol):
@@ -57,20 +64,33 @@ class BootFailed(PgSplitError):
 
 class Arbiter:
     """*loaded* is what *load* has given already; *service* is what each worker runs (see `worker.Service`), *admin*
-    what the admin process runs (see `process.admin`).
+    what the admin process runs (see `process.admin`). *predecessor*: the arbiter whose place this one is to take.
     """
 
-    def __init__(self, loaded: Loaded, load: Load, service: str, admin: str = "") -> None:
+    def __init__(self, loaded: Loaded, load: Load, service: str, admin: str = "", *,
+                 predecessor: Predecessor | None = None) -> None:
+        if predecessor is not None:
+            loaded = _stay(loaded, predecessor.run_dir)
         self.loaded = loaded
         self.config = config = loaded.config
         self.load = load
         self.service = service
-        self.board = Board()
+        self.board = predecessor.board() if predecessor is not None else Board()
         self.children: dict[int, Child] = {}           # by pid
         self.sockets: dict[Address, list[socket.socket]] = {}
-        self.history = History()
-        self.orders = Orders()
+        self.history = History(predecessor.history if predecessor is not None else ())
+        self.orders = Orders(predecessor.orders if predecessor is not None else None)
         self.admin = AdminProcess(admin, self._close_for_child)
+        if predecessor is not None:
+            self.orders.apart = predecessor.apart
+            self.admin.key, self.admin.password = predecessor.admin_key, predecessor.admin_password
+            mock.NONCE[:] = predecessor.nonce
+        self.admin.held = predecessor is not None
+        self.run_dir = RunDir(config.process.run_dir, predecessor.lock if predecessor is not None else None)
+        self.handover = Handover(self, predecessor)
+        self.notifier = Notifier()
+        self._predecessor = predecessor
+        self._pidfile: Pidfile | None = None
         self.audit = Audit(_audit_file(config))
         self._log: deque[dict[str, Any]] = deque(maxlen=log.KEPT)
         self.wanted = config.process.workers
@@ -78,7 +98,7 @@ class Arbiter:
         self.file = os.path.abspath(loaded.files[0])
         self.last_reload: dict[str, Any] = {"number": 0, "generation": config.generation, "ok": True, "problems": []}
         self._seen = files.seen(loaded.files)
-        self._selector = selectors.DefaultSelector()
+        self.selector = selectors.DefaultSelector()
         self._reload: Reload | None = None
         self._loading = loaded                         # what it is about
         self._save: tuple[str, str] | None = None      # and what is to be written before it takes effect
@@ -101,27 +121,46 @@ class Arbiter:
         process = self.config.process
         self._recent = log.keep_recent()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(RunDir(process.run_dir))
+            stack.enter_context(self.run_dir)
             if process.pidfile:
-                stack.enter_context(Pidfile(process.pidfile))
+                self._pidfile = stack.enter_context(
+                    Pidfile(process.pidfile, self._predecessor.pid if self._predecessor is not None else 0))
             descriptors.raise_limit()
+            stack.callback(self.notifier.close)
             stack.callback(self._close_sockets)
-            for listener in self.config.listeners:
-                for address in listener.addresses:
-                    self.sockets[address] = listeners.bind(address, process.backlog)
-                    logger.info("listener %s on %s", listener.name, address)
-            self._control = ControlSocket(self._selector, os.path.join(process.run_dir, "arbiter.sock"),
-                                          Questions(self).ask)
-            stack.callback(self._control.close)
             stack.callback(self.admin.stop)
-            self.admin.configure(self.config)
-            self._catch_signals()
-            set_title("arbiter")
-            logger.info("pgsplit started, pid %d, %d workers, relay: %s", os.getpid(), self.wanted, compiled.form())
-            stack.callback(self._kill_all)
-            self._loop()
+            try:
+                self._listen()
+                self._control = ControlSocket(self.selector, os.path.join(process.run_dir, "arbiter.sock"),
+                                              Questions(self).ask)
+                stack.callback(self._control.close)
+                self._catch_signals()
+                set_title("arbiter")
+                logger.info("pgsplit started, pid %d, %d workers, relay: %s", os.getpid(), self.wanted, compiled.form())
+                stack.callback(self._kill_all)
+                if self.handover.pending:
+                    self.handover.listen()
+                else:
+                    self._control.publish()
+                self._loop()
+            except PgSplitError as error:
+                self.handover.refuse(error)
+                raise
+            self.handover.say_goodbye()
         logger.info("pgsplit stopped")
         return self._exit_code
+
+    def _listen(self) -> None:
+        """On all addresses, the admin page's too; where a socket has been handed to us, on that."""
+        given = Activation()
+        inherited = self._predecessor.sockets if self._predecessor is not None else given
+        for listener in self.config.listeners:
+            for address in listener.addresses:
+                self.sockets[address] = listeners.bind(address, self.config.process.backlog, inherited)
+                logger.info("listener %s on %s", listener.name, address)
+        self.admin.configure(self.config, inherited)
+        given.all_taken([*self.sockets, *([self.config.admin.address] if self.config.admin is not None else [])])
+        self.handover.settled()
 
     def _loop(self) -> None:
         next_tick = time.monotonic()
@@ -131,11 +170,13 @@ class Arbiter:
                 next_tick = now + TICK
                 self._tick()
             self._manage(now)
-            if self._stopping is not None and not self.children:
+            self.notifier.beat(now)
+            if self._stopping is not None and not self.children and not self.handover.holds(now, self._stopping):
                 return
-            starts = [moment for moment in (*self._starts(), *self.admin.next_start) if moment > now]
+            starts = [moment for moment in (*self._starts(), *self.admin.next_start, self.notifier.next_beat)
+                      if moment > now]
             timeout = min([next_tick, *starts]) - time.monotonic()       # what was due at *now* has been seen to
-            for key, _ in self._selector.select(max(0.0, min(timeout, TICK))):
+            for key, _ in self.selector.select(max(0.0, min(timeout, TICK))):
                 key.data()
 
     def _starts(self) -> list[float]:
@@ -151,9 +192,12 @@ class Arbiter:
                 logger.error("worker %d (pid %d) is hung: no sign of life for %.0f s; killing it", child.index + 1,
                              child.pid, self.config.process.worker_timeout)
                 child.kill(signal.SIGKILL)
+        self.handover.tick(time.monotonic())
+        if not self.handover.others:
+            forget_strangers(self)
         if self._reload is not None:
             self._reload_step()
-        elif self.config.process.watch and (seen := files.seen(self.loaded.files)) != self._seen:
+        elif self.config.process.watch and self._may_reload and (seen := files.seen(self.loaded.files)) != self._seen:
             self._seen = seen
             logger.info("a file of the configuration has changed: reloading")
             self.reload()
@@ -166,13 +210,16 @@ class Arbiter:
                     child.kill(signal.SIGKILL)
             return
         self.admin.manage(now)
-        if self._reload is not None:
+        if self._reload is not None or self.handover.under_way:
             return
         staying = [child for child in self.children.values() if not child.leaving]
         for child in sorted(staying, key=lambda c: c.index)[self.wanted:]:
             child.leave(self.config.process.graceful_timeout)
-        used = {child.index for child in self.children.values()}
         missing = self.wanted - len(staying)
+        if missing <= 0:
+            return
+        own = {child.index for child in self.children.values()}
+        used = own | self.handover.taken | set(self.board.strangers(own))
         for index in (i for i in range(SLOTS) if i not in used):
             if missing <= 0:
                 break
@@ -185,14 +232,15 @@ class Arbiter:
     def _fork(self, index: int) -> None:
         self.board.slot(index)
         child = children.fork(index, self.service, self.config, self.sockets, self.board,
-                              close=self._close_for_child, orders=self.orders.told())
+                              close=self._close_for_child, orders=self.orders.told(), first=not self.children,
+                              accepts=not self.handover.pending)
         self.children[child.pid] = child
-        self._selector.register(child.channel.sock, selectors.EVENT_READ, lambda: self._hear(child))
+        self.selector.register(child.channel.sock, selectors.EVENT_READ, lambda: self._hear(child))
 
     def _close_for_child(self) -> None:
         """In the child, right after the fork: nothing of the arbiter's is left but what it inherits on purpose."""
         signal.set_wakeup_fd(-1)
-        self._selector.close()
+        self.selector.close()
 
     def _hear(self, child: Child) -> None:
         try:
@@ -203,7 +251,7 @@ class Arbiter:
             messages = None
         if messages is None:
             with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(child.channel.sock)
+                self.selector.unregister(child.channel.sock)
             return
         child.channel.flush()
         for message in messages:
@@ -219,6 +267,11 @@ class Arbiter:
             child.booted = self._ever_booted = True
             child.booted_at = time.monotonic()
             logger.info("worker %d booted, pid %d", child.index + 1, child.pid)
+            self.handover.booted()
+            if not self.handover.pending:
+                self._say_serving()
+        elif "ordered" in message:
+            self.handover.ordered(child.pid)
         elif "prepared" in message or "refused" in message:
             if self._reload is not None:
                 self._reload.answered(child, message)
@@ -237,13 +290,14 @@ class Arbiter:
             child = self.children.pop(pid, None)
             if child is not None:
                 self._buried(child, os.waitstatus_to_exitcode(status))
-            else:
+            elif not self.handover.buried(pid, os.waitstatus_to_exitcode(status)):
                 self.admin.buried(pid, os.waitstatus_to_exitcode(status))
 
     def _buried(self, child: Child, code: int) -> None:
         self._hear_last(child)
         self._dead = merge([self._dead, of_dead(child.totals)])
         self.board.forget(child.index)
+        self.handover.ordered(child.pid)
         if self._reload is not None:
             self._reload.gone(child)
             self._reload_step()
@@ -264,7 +318,7 @@ class Arbiter:
 
     def _hear_last(self, child: Child) -> None:
         with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(child.channel.sock)
+            self.selector.unregister(child.channel.sock)
         with contextlib.suppress(ChannelError):
             for message in child.channel.receive() or []:
                 if "totals" in message:
@@ -292,7 +346,7 @@ class Arbiter:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for name in SIGNALS:
             signal.signal(signal.Signals[f"SIG{name}"], lambda *_: None)
-        self._selector.register(reader, selectors.EVENT_READ, lambda: self._signalled(reader))
+        self.selector.register(reader, selectors.EVENT_READ, lambda: self._signalled(reader))
 
     def _signalled(self, reader: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -318,10 +372,10 @@ class Arbiter:
     def _on_term(self) -> None:
         grace = self.config.process.graceful_timeout
         logger.info("TERM: draining for at most %g s", grace)
-        self._stop(grace)
+        self.stop(grace)
 
     def _on_int(self) -> None:
-        self._stop(0)
+        self.stop(0)
 
     _on_quit = _on_int
 
@@ -331,28 +385,82 @@ class Arbiter:
             child.channel.send({"order": "reopen"})
         logger.info("USR1: logs reopened")
 
-    def _stop(self, grace: float) -> None:
-        for sockets in self.sockets.values():
-            for sock in sockets:
-                listeners.close(sock)
-        self.sockets.clear()
-        for child in self.children.values():
-            child.leave(grace)
+    def _on_usr2(self) -> None:
+        self.handover.begin()
+
+    def stop(self, grace: float) -> None:
+        self.notifier.stopping(f"draining for at most {grace:g} s")
+        self._leave(grace)
         self.admin.stop()
-        self._stopping = time.monotonic() + grace + QUIT_PATIENCE
+        self.handover.stop(grace)
+
+    def _leave(self, grace: float, undisturbed: float = 0.0) -> None:
+        self._close_sockets()
+        for child in self.children.values():
+            child.leave(grace, undisturbed)
+        self._stopping = time.monotonic() + undisturbed + grace + QUIT_PATIENCE
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping is not None
+
+    # --- from one arbiter to the next (see `handover`) ----------------------------------------------------
+
+    def give_way(self, pid: int) -> None:
+        """To the arbiter *pid*, which has the listening sockets: sessions go on here, and no new ones are accepted."""
+        process = self.config.process
+        self._leave(process.graceful_timeout, process.drain_time)
+        self.admin.give_way()
+        if self._control is not None:
+            self._control.give_way()
+        self.notifier.give_way(pid)
+        logger.info("pid %d takes over: no new connections here; sessions may go on for %g s, and are then drained",
+                    pid, process.drain_time)
+
+    def take_over(self) -> None:
+        """From the predecessor, whose workers do not accept any more."""
+        self.handover.took_over()
+        for child in self.children.values():
+            child.channel.send({"order": "accept"})
+        try:
+            self.run_dir.take()
+            if self._pidfile is not None:
+                self._pidfile.take()
+            if self._control is not None:
+                self._control.publish()
+        except OSError as error:
+            logger.error("what says where pgsplit is cannot be written: %s", error)
+        self.admin.held = False
+        self._say_serving()
+        logger.info("taken over: generation %d is in force", self.config.generation)
+
+    def _say_serving(self) -> None:
+        """To systemd, once all workers serve."""
+        serving = sum(child.booted and not child.leaving for child in self.children.values())
+        if serving >= self.wanted and not self.stopping and self._reload is None:
+            self.notifier.ready(f"serving: {serving} workers, generation {self.config.generation}")
 
     # --- reload -----------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Read the configuration anew; all workers take it or none does. The old one stays in force when it is bad."""
-        if self._reload is None and self._stopping is None:
+        if self.handover.under_way or self.handover.pending:
+            logger.warning("not reloaded: a new pgsplit is about to take over, which reads the configuration itself")
+        elif self._may_reload:
             self._begin_reload(None)
+
+    @property
+    def _may_reload(self) -> bool:
+        return self._reload is None and self._stopping is None and not (
+            self.handover.under_way or self.handover.pending)
 
     def _begin_reload(self, save: tuple[str, str] | None) -> None:
         """*save*: a file and its new text, which is taken for the file's, and written once all are prepared."""
         self._seen = files.seen(self.loaded.files)
+        self.notifier.reloading()
         try:
-            loaded = self._stay(self.load(self.config.generation + 1, dict([save]) if save is not None else None))
+            loaded = _stay(self.load(self.config.generation + 1, dict([save]) if save is not None else None),
+                           self.config.process.run_dir)
             self.admin.check(loaded.config)
             self._reload = Reload(self.config, loaded.config, self.sockets)
         except (ConfigError, listeners.BindError) as error:
@@ -361,11 +469,6 @@ class Arbiter:
         self._loading, self._save = loaded, save
         self._reload.begin(child for child in self.children.values() if not child.leaving)
         self._reload_step()
-
-    def _stay(self, loaded: Loaded) -> Loaded:
-        """Where the instance can be found stays as it was at the start: its sockets lie there, and its lock."""
-        process = loaded.config.process.model_copy(update={"run_dir": self.config.process.run_dir})
-        return replace(loaded, config=loaded.config.model_copy(update={"process": process}))
 
     def _reload_step(self) -> None:
         """Commit when all are prepared, abort when one refuses or time is over."""
@@ -406,12 +509,14 @@ class Arbiter:
     def _note_reload(self, problems: list[str]) -> None:
         self.last_reload = {"number": self.last_reload["number"] + 1, "generation": self.config.generation,
                             "ok": not problems, "problems": problems, "time": time.time()}
+        self.notifier.ready(f"generation {self.config.generation} is in force" + (
+            ": what was read anew is refused (see the log)" if problems else ""))
 
     # --- for who asks (see `Questions`) -------------------------------------------------------------------
 
     def totals(self) -> dict[str, int]:
         """The sum over all workers, living and dead; it never falls, gauges aside."""
-        return merge([self._dead, *(child.totals for child in self.children.values())])
+        return merge([self.handover.totals, self._dead, *(child.totals for child in self.children.values())])
 
     @property
     def reloading(self) -> bool:
@@ -424,7 +529,7 @@ class Arbiter:
 
         :raises PgSplitError: while a reload is under way.
         """
-        if self._reload is not None or self._stopping is not None:
+        if not self._may_reload:
             raise PgSplitError("a reload is under way: try again")
         self._begin_reload((file, text))
 
@@ -439,6 +544,12 @@ class Arbiter:
         """The last ones of all processes, by time."""
         self._log.extend(self._recent.take())
         return sorted(self._log, key=lambda line: line["time"])
+
+
+def _stay(loaded: Loaded, run_dir: str) -> Loaded:
+    """Where the instance can be found stays as it was at the start: its sockets lie there, and its lock."""
+    process = loaded.config.process.model_copy(update={"run_dir": run_dir})
+    return replace(loaded, config=loaded.config.model_copy(update={"process": process}))
 
 
 def _audit_file(config: Config) -> str:

@@ -1,17 +1,21 @@
 """The board: shared memory in which each worker has a slot that it alone writes and all read (DESIGN section 7).
 
-It lies in an anonymous mmap made before the first fork, so it survives any worker. Times are CLOCK_MONOTONIC in
-nanoseconds, which all processes of a machine share.
+It lies in memory without a file (memfd_create(2)), made before the first fork, so it survives any worker, and an
+arbiter too: the one that takes its place is given the descriptor, so that for as long as both have workers a write
+through one is known to the others (docs/adr/0017). Times are CLOCK_MONOTONIC in nanoseconds, which all processes of a
+machine share.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Iterable
 from typing import Final
 
 SLOTS: Final = 256
 LIMITS: Final = 4096           # things that sessions are counted by (session/limits.py)
-_FIELDS: Final = 5             # alive, sessions, load, last definition, last write; then four shared words
+_FIELDS: Final = 6             # alive, sessions, load, numbering, last definition, last write; then four shared words
 TERMS: Final = 64              # PostgreSQL clusters whose timelines a worker remembers, the latest ones
 FEW: Final = 8                 # sessions that are cheaper in one worker than in two, each of which is woken for fewer
 BUSY: Final = 500              # thousandths of a core's time: who works more than that has enough
@@ -20,30 +24,44 @@ LEAVING: Final = 1_000_000     # the load of one that takes no more sessions
 
 
 _TERMS: Final = 2 * TERMS + 1    # [clusters seen, (cluster, timeline) …]
+_FORM: Final = 1                 # one more with each change of what a word means or where it lies
+LAYOUT: Final = [_FORM, SLOTS, LIMITS, _FIELDS, TERMS]      # two arbiters of the same one may share a board
 _NOTHING: Final = memoryview(bytes(8 * LIMITS)).cast("q")
 
 
 class Board:
-    def __init__(self) -> None:
-        words_wanted = _FIELDS * SLOTS + 4 + SLOTS * LIMITS + SLOTS * _TERMS
-        self._memory = mmap.mmap(-1, 8 * words_wanted)           # pages come when they are used
+    """*descriptor*: of the memory of another arbiter's, with the same LAYOUT; this one's own from now on."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        size = 8 * (_FIELDS * SLOTS + 4 + SLOTS * LIMITS + SLOTS * _TERMS)
+        if descriptor is None:
+            descriptor = os.memfd_create("pgsplit-board")
+            os.ftruncate(descriptor, size)
+        self.descriptor = descriptor            # the arbiter's: children close it, and have the memory
+        self._memory = mmap.mmap(descriptor, size)               # pages come when they are used
         words = memoryview(self._memory).cast("q")
         self._alive = words[:SLOTS]
         self._sessions = words[SLOTS:2 * SLOTS]
         self._load = words[2 * SLOTS:3 * SLOTS]
-        self.definitions = words[3 * SLOTS:4 * SLOTS]           # the last change of a definition of each
-        self._writes = words[4 * SLOTS:5 * SLOTS]
-        self._shared = words[5 * SLOTS:5 * SLOTS + 1]           # [slots in use]; the next word is free
-        self._turn = words[5 * SLOTS + 2:5 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
+        self._numberings = words[3 * SLOTS:4 * SLOTS]           # by which each counts
+        self.definitions = words[4 * SLOTS:5 * SLOTS]           # the last change of a definition of each
+        self._writes = words[5 * SLOTS:6 * SLOTS]
+        self._shared = words[6 * SLOTS:6 * SLOTS + 1]           # [slots in use]; the next word is free
+        self._turn = words[6 * SLOTS + 2:6 * SLOTS + 4]         # [whose sessions are next, up to how many he has]
         counts = words[_FIELDS * SLOTS + 4:]
         self._counts = [counts[slot * LIMITS:(slot + 1) * LIMITS] for slot in range(SLOTS)]
         terms = counts[SLOTS * LIMITS:]
         self._terms = [terms[slot * _TERMS:(slot + 1) * _TERMS] for slot in range(SLOTS)]
-        self.writes = words[4 * SLOTS:5 * SLOTS + 1]       # the last write of each, and the number in use
+        self.writes = words[5 * SLOTS:6 * SLOTS + 1]       # the last write of each, and the number in use
 
     def slot(self, index: int) -> Slot:
-        """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote."""
-        self._shared[0] = max(self._shared[0], index + 1)
+        """The slot of worker *index*. A later worker of the same index goes on with what the earlier one wrote.
+
+        The number in use is the arbiter's to write, before it forks the worker (of two arbiters, theirs who forks: see
+        `handover`): two that write it at once could lose one's, and a slot that is not looked at is a write not seen.
+        """
+        if self._shared[0] <= index:
+            self._shared[0] = index + 1
         return Slot(self, index)
 
     def latest_write_ns(self) -> int:
@@ -67,6 +85,11 @@ class Board:
 
     def sessions(self) -> list[int]:
         return list(self._sessions[:self._shared[0]])
+
+    def strangers(self, own: Iterable[int]) -> list[int]:
+        """Slots that somebody has, or has had and is gone, who is none of *own*."""
+        known = set(own)
+        return [index for index, count in enumerate(self.sessions()) if count >= 0 and index not in known]
 
     def forget(self, index: int) -> None:
         """Worker *index* is gone: it has no sessions. What it wrote stays."""
@@ -128,12 +151,15 @@ class Slot:
         terms[0] += 1
 
     def count(self, index: int, change: int) -> int:
-        """Change this worker's count at *index* (below LIMITS); returns the sum over all workers."""
-        counts = self._board._counts
+        """Change this worker's count at *index* (below LIMITS); returns the sum over all workers that count alike."""
+        counts, numberings = self._board._counts, self._board._numberings
         counts[self.index][index] += change
-        return sum(counts[slot][index] for slot in range(self._board._shared[0]))
+        own = numberings[self.index]
+        return sum(counts[slot][index] for slot in range(self._board._shared[0]) if numberings[slot] == own)
 
-    def clear_counts(self) -> None:
+    def clear_counts(self, numbering: int = 0) -> None:
+        """*numbering*: a number of 64 bits that stands for what is counted at which index from now on."""
+        self._board._numberings[self.index] = numbering
         self._board._counts[self.index][:] = _NOTHING
 
     def set_load(self, thousandths: int) -> None:

@@ -41,10 +41,12 @@ class Child:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signum)
 
-    def leave(self, grace: float) -> None:
-        """Accept no more; sessions in a transaction may take *grace* seconds to finish it."""
+    def leave(self, grace: float, undisturbed: float = 0.0) -> None:
+        """Accept no more; sessions in a transaction may take *grace* seconds to finish it, after *undisturbed* seconds
+        for which all may go on.
+        """
         self.leaving = True
-        self.channel.send({"order": "leave", "grace": grace})
+        self.channel.send({"order": "leave", "grace": grace, "undisturbed": undisturbed})
 
 
 def fork_admin(run: Callable[[socket.socket], int], keep: set[int], close: Callable[[], None]) -> tuple[int, Channel]:
@@ -60,28 +62,28 @@ def fork_admin(run: Callable[[socket.socket], int], keep: set[int], close: Calla
 
 
 def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board, *,
-         close: Callable[[], None], orders: Mapping[str, Any]) -> Child:
+         close: Callable[[], None], orders: Mapping[str, Any], first: bool, accepts: bool) -> Child:
     """A new worker. *close* is called in it first, to take down what it has of the arbiter's.
 
-    *orders*: the operator's that are in force.
+    *orders*: that are in force. *first*: it speaks for all. *accepts*: at once, not only when it is told to.
     """
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _be_a_worker(index, service, config, sockets, board, theirs, close, orders)
+        _be_a_worker(index, service, config, sockets, board, theirs, close, orders, first=first, accepts=accepts)
     theirs.close()
     return Child(pid, index, Channel(ours))
 
 
 def _be_a_worker(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]],
                  board: Board, channel: socket.socket, close: Callable[[], None],
-                 orders: Mapping[str, Any]) -> NoReturn:
+                 orders: Mapping[str, Any], *, first: bool, accepts: bool) -> NoReturn:
     def run() -> int:
         from .worker import Worker
 
-        return Worker(index, service, config, sockets, board, Channel(channel), orders).run()
+        return Worker(index, service, config, sockets, board, Channel(channel), orders, first=first).run(accepts)
 
     keep = {channel.fileno(), *(sock.fileno() for group in sockets.values() for sock in group)}
     _be_a_child(f"worker {index + 1}", run, keep, close)
@@ -97,6 +99,7 @@ def _be_a_child(name: str, run: Callable[[], int], keep: set[int], close: Callab
             signal.signal(signal.Signals[f"SIG{signum}"], signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group: the arbiter decides
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)       # as HUP is the arbiter's, also where all are sent it
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         gc.freeze()
         code = run()

@@ -16,31 +16,47 @@ from .channel import Channel, ChannelError
 logger = log.get("pgsplit.arbiter")
 
 CLIENTS: Final = 32
+UNPUBLISHED: Final = "arbiter.new"      # no longer than the name that it gets: a socket's path has its bounds
 
 Query = Callable[[str, Mapping[str, Any]], Any]
 
 
 class ControlSocket:
+    """It is reached at *path* from `publish` on, in the place of another arbiter's if there is one: nobody who asks
+    finds nobody meanwhile.
+    """
+
     def __init__(self, selector: selectors.BaseSelector, path: str, query: Query) -> None:
         self._selector = selector
         self._path = path
+        self._made = os.path.join(os.path.dirname(path), UNPUBLISHED)
         self._query = query
         self._clients: list[Channel] = []
         with suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(self._made)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
-        self._socket.bind(path)
-        os.chmod(path, 0o600)
+        self._socket.bind(self._made)
+        os.chmod(self._made, 0o600)
         self._socket.listen(CLIENTS)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
+
+    def publish(self) -> None:
+        """:raises OSError:"""
+        os.rename(self._made, self._path)
+        self._made = self._path
+
+    def give_way(self) -> None:
+        """The name is to be another arbiter's: it is not removed when this one closes."""
+        self._made = ""
 
     def close(self) -> None:
         for client in self._clients[:]:
             self._drop(client)
         self._socket.close()
-        with suppress(OSError):
-            os.unlink(self._path)
+        if self._made:
+            with suppress(OSError):
+                os.unlink(self._made)
 
     def _accept(self) -> None:
         with suppress(BlockingIOError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ..stats.histogram import BOUNDS, quantile
@@ -24,8 +24,8 @@ class History:
     microseconds (None when nothing was answered) and ``lag`` in bytes by host.
     """
 
-    def __init__(self) -> None:
-        self.samples: deque[dict[str, Any]] = deque(maxlen=SECONDS)
+    def __init__(self, samples: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.samples: deque[dict[str, Any]] = deque(map(dict, samples), maxlen=SECONDS)
         self._before: dict[str, int] | None = None
         self._latencies: dict[float, int] = {}
 

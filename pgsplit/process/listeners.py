@@ -1,10 +1,11 @@
-"""Listening sockets: bound by the arbiter, inherited by the workers, shared by all of them."""
+"""Listening sockets: bound by the arbiter, or there before it, inherited by the workers, shared by all of them."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from .. import log
 from ..config.model import Address
@@ -17,21 +18,59 @@ class BindError(PgSplitError):
     """An address that cannot be listened on."""
 
 
-def bind(address: Address, backlog: int) -> list[socket.socket]:
-    """Listening sockets for *address*: one for each address that its name has.
+class Listening(socket.socket):
+    """One that existed before: systemd's, or another arbiter's. *owns_file*: whether the file of a Unix socket is ours
+    to remove when it is closed.
+    """
+
+    def __init__(self, descriptor: int, *, owns_file: bool) -> None:
+        super().__init__(fileno=descriptor)
+        self.owns_file = owns_file
+        self.set_inheritable(False)
+        self.setblocking(False)
+        if self.family != socket.AF_UNIX:
+            _set_options(self)
+
+    def __str__(self) -> str:
+        where = self.getsockname()
+        if not isinstance(where, tuple):
+            return os.fsdecode(where) or "a Unix socket without a name"
+        return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
+
+
+class Inherited:
+    """Sockets that listen already, to be taken by who would bind their address."""
+
+    def __init__(self, sockets: Iterable[Listening] = ()) -> None:
+        self.left = list(sockets)
+
+    def take(self, family: int, where: object) -> Listening | None:
+        for sock in self.left:
+            if sock.family == family and sock.getsockname() == where:
+                self.left.remove(sock)
+                logger.info("%s is listened on already: taken over", sock)
+                return sock
+        return None
+
+
+def bind(address: Address, backlog: int, inherited: Inherited | None = None) -> list[socket.socket]:
+    """Listening sockets for *address*: one for each address that its name has. Those that are *inherited* are taken
+    from there.
 
     :raises BindError: naming the address and the system's reason.
     """
+    inherited = inherited or Inherited()
     if address.path is not None:
-        return [_bind_unix(address.path, backlog)]
+        return [inherited.take(socket.AF_UNIX, address.path) or _bind_unix(address.path, backlog)]
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise BindError(f"cannot listen on {address}: {error}") from None
-    sockets = []
+    sockets: list[socket.socket] = []
     try:
         for family, kind, proto, _, where in dict.fromkeys(found):
-            sockets.append(_bind_inet(socket.socket(family, kind, proto), where, backlog))
+            sockets.append(inherited.take(family, where)
+                           or _bind_inet(socket.socket(family, kind, proto), where, backlog))
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -42,8 +81,7 @@ def bind(address: Address, backlog: int) -> list[socket.socket]:
 def _bind_inet(sock: socket.socket, where: tuple[object, ...], backlog: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)      # both are what it accepts will have (Linux)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _set_options(sock)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
@@ -53,6 +91,12 @@ def _bind_inet(sock: socket.socket, where: tuple[object, ...], backlog: int) -> 
         sock.close()
         raise
     return sock
+
+
+def _set_options(sock: socket.socket) -> None:
+    """Both are what it accepts will have (Linux)."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _bind_unix(path: str, backlog: int) -> socket.socket:
@@ -86,10 +130,12 @@ def _remove_stale(path: str) -> None:
 
 
 def close(sock: socket.socket) -> None:
-    """Stop listening; a Unix socket's file is removed. For the arbiter only."""
+    """Stop listening; a Unix socket's file is removed, if it is ours. For the arbiter only."""
+    if sock.fileno() < 0:
+        return
     name = sock.getsockname()
     sock.close()
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name and not (isinstance(sock, Listening) and not sock.owns_file):
         try:
             os.unlink(name)
         except OSError:

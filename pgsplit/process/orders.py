@@ -5,6 +5,7 @@ The arbiter holds it, so that it outlives workers and reloads; every worker is t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..config.model import Config
@@ -14,11 +15,16 @@ HOST_ORDERS: Final = ("ready", "drain", "maintenance")
 
 
 class Orders:
-    """*hosts*: drain or maintenance by ``cluster/host:port``."""
+    """*hosts*: drain or maintenance by ``cluster/host:port``. *kept*: what another arbiter's `kept` was.
 
-    def __init__(self) -> None:
-        self.hosts: dict[str, str] = {}
-        self.reads_to_primary: set[str] = set()
+    :attr:`apart`: not the operator's: another arbiter has workers whose writes this one's do not know of, so all reads
+    go to the primary (see `handover`).
+    """
+
+    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+        self.hosts: dict[str, str] = dict(kept["hosts"]) if kept else {}
+        self.reads_to_primary: set[str] = set(kept["reads_to_primary"]) if kept else set()
+        self.apart = False
 
     def host(self, config: Config, cluster: str, host: str, order: str) -> None:
         """:raises PgSplitError: for a cluster that there is not, or an order that there is not."""
@@ -41,5 +47,10 @@ class Orders:
         else:
             self.reads_to_primary.discard(listener)
 
-    def told(self) -> dict[str, Any]:
+    def kept(self) -> dict[str, Any]:
+        """The operator's."""
         return {"hosts": dict(self.hosts), "reads_to_primary": sorted(self.reads_to_primary)}
+
+    def told(self) -> dict[str, Any]:
+        """What workers go by."""
+        return {**self.kept(), "apart": self.apart}

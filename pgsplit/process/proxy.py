@@ -41,7 +41,8 @@ from .worker import WorkerContext
 logger = log.get("pgsplit.worker")
 
 FIRST_CHECKS: Final = 2.0      # seconds that a worker waits for the first health checks before it accepts
-DRAIN_STEP: Final = 0.02       # seconds between two looks at whether all sessions have gone
+DRAIN_STEP: Final = 0.02       # seconds between two looks at whether all sessions have gone,
+CALM_STEP: Final = 0.2         # and while they are left alone
 
 Tls = tuple[ssl.SSLContext | None, bytes | None]
 
@@ -57,6 +58,7 @@ class ProxyService:
         self._acceptors: dict[int, Acceptor] = {}           # by descriptor of the listening socket
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
+        self._accepts = False                               # yet
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
                               manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries),
@@ -75,11 +77,15 @@ class ProxyService:
     # --- what the worker asks for ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Accept clients, once the hosts have been looked at: before that every read would go to the primary."""
+        """Look at the hosts: before that every read would go to the primary."""
         self._shared.manager.wait_checked(FIRST_CHECKS)
-        self._accept()
-        if self._context.index == 0:        # the others would say the same
+        if self._context.first:
             gevent.spawn(self._say_what_is_wrong, self._context.config)
+
+    def accept(self) -> None:
+        """Accept clients, from now on."""
+        self._accepts = True
+        self._accept()
 
     def _say_what_is_wrong(self, config: Config) -> None:
         for finding in findings.look(self._shared.manager, config):
@@ -114,10 +120,14 @@ class ProxyService:
         for acceptor in acceptors.values():
             acceptor.close()
 
-    def drain(self, seconds: float) -> None:
-        """End each session when it is idle, at most *seconds* long."""
-        deadline = time.monotonic() + seconds
-        while self._context.connections.count and time.monotonic() < deadline:
+    def drain(self, seconds: float, undisturbed: float = 0.0) -> None:
+        """Let sessions go on for *undisturbed* seconds, then end each when it is idle, at most *seconds* long. Returns
+        when all have ended.
+        """
+        begin = time.monotonic() + undisturbed
+        while self._context.connections.count and time.monotonic() < begin:
+            gevent.sleep(min(CALM_STEP, undisturbed))
+        while self._context.connections.count and time.monotonic() < begin + seconds:
             for active in self._active():
                 if not active.session.draining:
                     active.session.drain()
@@ -133,6 +143,7 @@ class ProxyService:
         ground_moved()
         self._shared.manager.order(orders["hosts"])
         self._shared.reads_to_primary = set(orders["reads_to_primary"])
+        self._shared.apart = orders["apart"]
         for active in self._active():
             replica = active.logged_in.default
             if replica is not None and isinstance(replica.host, Host) and replica.host.order == MAINTENANCE:
@@ -260,7 +271,7 @@ class ProxyService:
                     wanted[sock.fileno()] = listener.name, sock
         for descriptor in self._acceptors.keys() - wanted.keys():
             self._acceptors.pop(descriptor).close()
-        if self._draining:
+        if self._draining or not self._accepts:
             return
         for descriptor, (name, sock) in wanted.items():
             if descriptor not in self._acceptors:

@@ -22,6 +22,7 @@ from ..errors import PgSplitError
 from .acceptor import Connections
 from .board import LEAVING, Board, Slot
 from .channel import Channel, ChannelError, Frames, encode
+from .client import Client
 from .control import answer
 from .title import set_title
 
@@ -35,7 +36,9 @@ Sockets = Mapping[Address, list[socket.socket]]
 
 @dataclass
 class WorkerContext:
-    """What a service is given. *sockets*: the listening ones by address; a reload may change them."""
+    """What a service is given. *sockets*: the listening ones by address; a reload may change them. *first*: of the
+    arbiter's workers, it says what all would say.
+    """
 
     index: int
     config: Config
@@ -46,6 +49,7 @@ class WorkerContext:
     ask_siblings: Callable[[str, dict[str, Any]], list[Any]]
     orders: Mapping[str, Any]
     ask_reload: Callable[[], None]
+    first: bool
 
 
 class Service(Protocol):
@@ -53,11 +57,12 @@ class Service(Protocol):
 
     def __init__(self, context: WorkerContext) -> None: ...
     def start(self) -> None: ...
+    def accept(self) -> None: ...
     def prepare(self, config: Config) -> None: ...
     def commit(self) -> None: ...
     def abort(self) -> None: ...
     def pause_accept(self) -> None: ...
-    def drain(self, seconds: float) -> None: ...
+    def drain(self, seconds: float, undisturbed: float = 0.0) -> None: ...
     def order(self, orders: Mapping[str, Any]) -> None: ...
     def totals(self) -> dict[str, int]: ...
     def query(self, what: str, args: Mapping[str, Any]) -> Any: ...
@@ -65,7 +70,7 @@ class Service(Protocol):
 
 class Worker:
     def __init__(self, index: int, service: str, config: Config, sockets: Sockets, board: Board,
-                 channel: Channel, orders: Mapping[str, Any]) -> None:
+                 channel: Channel, orders: Mapping[str, Any], *, first: bool) -> None:
         self._index = index
         self._channel = channel
         self._config = config
@@ -77,17 +82,21 @@ class Worker:
         self._prepared: tuple[Config, dict[Address, list[socket.socket]]] | None = None
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
-                                     self._ask_siblings, orders, lambda: self._send({"reload": True}))
+                                     self._ask_siblings, orders, lambda: self._send({"reload": True}), first)
         self._recent = log.keep_recent()
         self._service_name = service
         self.service: Service
 
-    def run(self) -> int:
-        """Until the arbiter says so, or is gone; returns the exit code."""
+    def run(self, accepts: bool) -> int:
+        """Until the arbiter says so, or is gone; returns the exit code. *accepts*: clients, at once, not only when the
+        arbiter says so.
+        """
         set_title(f"worker {self._index + 1}")
         self.service = importlib.import_module(self._service_name).SERVICE(self.context)
         control = self._listen()
         self.service.start()
+        if accepts:
+            self.service.accept()
         gevent.signal_handler(signal.SIGTERM, lambda: gevent.spawn(self._leave, self._config.process.graceful_timeout))
         gevent.signal_handler(signal.SIGUSR1, log.reopen)
         self._send({"booted": os.getpid()})
@@ -137,20 +146,23 @@ class Worker:
         elif name == "abort":
             self._abort()
         elif name == "leave":
-            gevent.spawn(self._leave, order["grace"])
+            gevent.spawn(self._leave, order["grace"], order["undisturbed"])
+        elif name == "accept":
+            self.service.accept()
         elif name == "orders":
             self.service.order(order["orders"])
+            self._send({"ordered": True})
         elif name == "reopen":
             log.reopen()
 
-    def _leave(self, grace: float) -> None:
-        if self._leaving:
-            return
-        self._leaving = True
-        self._slot.set_load(LEAVING)
-        self.service.pause_accept()
+    def _leave(self, grace: float, undisturbed: float = 0.0) -> None:
+        """Whoever is told to again, and is to be gone earlier, is."""
+        if not self._leaving:
+            self._leaving = True
+            self._slot.set_load(LEAVING)
+            self.service.pause_accept()
         if grace > 0:
-            self.service.drain(grace)
+            self.service.drain(grace, undisturbed)
         self._over.set()
 
     # --- reload -------------------------------------------------------------------------------------------
@@ -227,9 +239,9 @@ class Worker:
             sock.close()
 
     def _ask_siblings(self, what: str, args: dict[str, Any]) -> list[Any]:
-        """The answers of the other workers that give one."""
-        indexes = [index for index, count in enumerate(self._board.sessions()) if count >= 0 and index != self._index]
-        asked = [gevent.spawn(self._ask, index, what, args) for index in indexes]
+        """The answers of the other workers that give one, also of an arbiter's before this one."""
+        numbers = Client(self._config.process.run_dir).workers()
+        asked = [gevent.spawn(self._ask, number - 1, what, args) for number in numbers if number != self._index + 1]
         return [job.value for job in gevent.joinall(asked, timeout=5) if job.value is not None]
 
     def _ask(self, index: int, what: str, args: dict[str, Any]) -> Any:

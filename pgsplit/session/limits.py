@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -18,10 +19,15 @@ class Counts(Protocol):
     def count(self, index: int, change: int) -> int:
         """Change this worker's count at *index*; returns the sum over all workers."""
 
-    def clear_counts(self) -> None: ...
+    def clear_counts(self, numbering: int) -> None:
+        """Begin anew; only those who count by the same *numbering* are summed up."""
 
 
 Key = tuple[str, str | None]      # a listener, and one of its users or all
+
+
+def _numbering(keys: list[Key]) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(keys).encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def limited(listeners: Iterable[Listener]) -> list[Key]:
@@ -46,10 +52,12 @@ class Limits:
     def configure(self, listeners: Iterable[Listener]) -> None:
         """Number what is limited, and count what is held by the new numbers.
 
-        Until all workers have done so their sums are of two configurations: for a moment a limit may be missed.
+        Until all workers have done so each sums up those that have the same numbers: for a moment a limit may be
+        missed, as it may while an earlier arbiter's sessions live that has other ones.
         """
-        self._numbers = {key: number for number, key in enumerate(limited(listeners))}
-        self._counts.clear_counts()
+        keys = limited(listeners)
+        self._numbers = {key: number for number, key in enumerate(keys)}
+        self._counts.clear_counts(_numbering(keys))
         for key, held in self._held.items():
             if (number := self._numbers.get(key)) is not None:
                 self._counts.count(number, held)

@@ -99,6 +99,7 @@ class Shared:
     cancel_elsewhere: Callable[[Key], None]      # ask the sibling workers
     digests: Digests = field(default_factory=Digests)
     reads_to_primary: set[str] = field(default_factory=set)      # listeners whose reads the operator has sent there
+    apart: bool = False         # workers that this one's board does not know serve sessions of this node: so have all
     ask_all: Callable[[str], list[Any]] = lambda what: []        # a question to this worker and its siblings
     reload: Callable[[], None] = lambda: None                    # tell the arbiter
     config: Callable[[], Config | None] = lambda: None
@@ -420,7 +421,8 @@ class ActiveSession:
     def _why_not(self, fence_ns: int, batch: Batch) -> str:
         connection = self.logged_in.default
         sampler = self.server.sampler
-        if self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary:
+        if self.shared.apart or (
+                self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary):
             return "reads_to_primary"
         if connection is None or sampler is None:
             return "no_replica"

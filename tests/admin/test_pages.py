@@ -16,11 +16,13 @@ def test_the_overview_says_what_is_wrong(browser, proxy):
     proxy.hosts = [host(healthy=False, why_not="could not connect: refused"), proxy.hosts[1]]
     proxy.refused = ["t.yaml:3: users: is no list"]
     proxy.orders["reads_to_primary"] = ["postgres"]
+    proxy.orders["apart"] = True
     time.sleep(0.5)
     page = browser.get("/overview/part").text
     assert "Replica 10.0.0.2:5432 is not used: could not connect: refused." in page
     assert "The last reload was refused; generation 3 stays in force. t.yaml:3: users: is no list" in page
     assert "all reads go to the primary, by an operator" in page
+    assert "Sessions of another version still go on" in page
     assert page.index('class="problem bad"') < page.index('class="problem warning"') < page.index('problem note"')
 
 

@@ -67,6 +67,32 @@ def test_the_board_is_shared_by_fork_and_keeps_the_writes_of_the_dead():
     assert board.latest_write_ns() == 42
 
 
+def test_a_board_is_shared_with_who_has_its_descriptor():
+    one = Board()
+    other = Board(os.dup(one.descriptor))
+    slots = [one.slot(0), one.slot(1), other.slot(2)]
+    slots[0].publish_write(41)
+    slots[2].publish_write(42)
+    assert one.latest_write_ns() == other.latest_write_ns() == 42
+    slots[0].raise_timeline(7, 3)
+    assert slots[2].timeline(7) == 3
+    for slot, sessions in zip(slots, (1, -1, 0), strict=True):
+        slot.set_sessions(sessions)
+    assert (one.strangers([0]), one.strangers([2]), one.strangers([0, 2])) == ([2], [0], [])
+    other.slot(1)                                       # the number in use does not fall
+    assert len(one.sessions()) == 3
+
+
+def test_only_who_numbers_alike_is_counted_together():
+    board = Board()
+    slots = [board.slot(index) for index in range(3)]
+    for slot, numbering in zip(slots, (5, 5, -6), strict=True):
+        slot.clear_counts(numbering)
+    assert [slot.count(9, 1) for slot in slots] == [1, 2, 1]
+    slots[2].clear_counts(5)
+    assert [slot.count(9, 1) for slot in slots] == [3, 4, 5]
+
+
 def test_workers_are_filled_in_blocks_one_after_the_other():
     board = Board()
     slots = [board.slot(index) for index in range(3)]

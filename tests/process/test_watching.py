@@ -53,10 +53,12 @@ def test_orders():
     orders = Orders()
     orders.host(CONFIG, "replicas", "10.0.0.1:5432", "drain")
     orders.reads(CONFIG, "postgres", True)
-    assert orders.told() == {"hosts": {"replicas/10.0.0.1:5432": "drain"}, "reads_to_primary": ["postgres"]}
+    assert orders.told() == {"hosts": {"replicas/10.0.0.1:5432": "drain"}, "reads_to_primary": ["postgres"],
+                             "apart": False}
+    assert Orders(orders.kept()).told() == orders.told()
     orders.host(CONFIG, "replicas", "10.0.0.1:5432", "ready")
     orders.reads(CONFIG, "postgres", False)
-    assert orders.told() == {"hosts": {}, "reads_to_primary": []}
+    assert orders.kept() == {"hosts": {}, "reads_to_primary": []}
     for wrong in (lambda: orders.host(CONFIG, "nowhere", "h:1", "drain"),
                   lambda: orders.host(CONFIG, "replicas", "h:1", "explode"),
                   lambda: orders.reads(CONFIG, "nowhere", True)):
