@@ -135,9 +135,20 @@ def _both(one: HostSnapshot, other: HostSnapshot) -> HostSnapshot:
     return replace(
         one, healthy=one.healthy and other.healthy, why_not=one.why_not or other.why_not,
         note=one.note or other.note, lag_bytes=_greatest(one.lag_bytes, other.lag_bytes),
-        lag_ms=_greatest(one.lag_ms, other.lag_ms), timeline=max(one.timeline, other.timeline),
+        lag_ms=_greatest(one.lag_ms, other.lag_ms), **_worse_clock(one, other),
+        timeline=max(one.timeline, other.timeline),
         cx_active=one.cx_active + other.cx_active, cx_total=one.cx_total + other.cx_total,
         cx_connect_fail=one.cx_connect_fail + other.cx_connect_fail)
+
+
+def _worse_clock(one: HostSnapshot, other: HostSnapshot) -> dict[str, Any]:
+    """Of two workers' measurements of the same clock that which lets it be further off."""
+    known = [(abs(each.clock_offset_ms) + each.clock_bound_ms, each) for each in (one, other)
+             if each.clock_offset_ms is not None and each.clock_bound_ms is not None]
+    if len(known) < 2:
+        return {"clock_offset_ms": None, "clock_bound_ms": None}
+    worse = max(known, key=lambda each: each[0])[1]
+    return {"clock_offset_ms": worse.clock_offset_ms, "clock_bound_ms": worse.clock_bound_ms}
 
 
 def _greatest(*lags: float | None) -> Any:

@@ -129,6 +129,10 @@ class Metrics:
              lambda host: host.lag_bytes),
             (GaugeMetricFamily, "host_lag_seconds", "For how long not all of it has been replayed",
              lambda host: None if host.lag_ms is None else host.lag_ms / 1000),
+            (GaugeMetricFamily, "host_clock_offset_seconds", "By how much its clock is ahead of the primary's",
+             lambda host: None if host.clock_offset_ms is None else host.clock_offset_ms / 1000),
+            (GaugeMetricFamily, "host_clock_offset_error_seconds", "By how much that may be wrong",
+             lambda host: None if host.clock_bound_ms is None else host.clock_bound_ms / 1000),
             (GaugeMetricFamily, "host_timeline", "The timeline it is on; 0 while that is not known",
              lambda host: host.timeline))
         for kind, name, words, value in rows:

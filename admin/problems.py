@@ -78,8 +78,8 @@ def _of_orders(about: dict[str, Any]) -> Iterator[Problem]:
     for name in about["orders"]["reads_to_primary"]:
         yield Problem("note", f"Listener {name}: all reads go to the primary, by an operator's order.")
     if about["orders"].get("apart"):
-        yield Problem("note", "Sessions of another version still go on, whose shared memory has another form: until they "
-                      "have ended all reads go to the primary.")
+        yield Problem("note", "Sessions of another version still go on, whose shared memory has another form: until "
+                      "they have ended all reads go to the primary.")
 
 
 def _of_certificates(about: dict[str, Any]) -> Iterator[Problem]:

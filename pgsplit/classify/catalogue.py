@@ -35,7 +35,7 @@ NO_DOUBT: Final = Doubt("", "")
 class _Object:
     """A function, relation, type or operator. *flaw*: why no use of it is a read, in words; *uses*: keys of others."""
 
-    __slots__ = ("bodies", "flaw", "kind", "looks", "name", "opaque", "plpgsql", "relation_flaw", "uses")
+    __slots__ = ("bodies", "flaw", "kind", "looks", "name", "opaque", "plpgsql", "relation_flaw", "timed_looks", "uses")
 
     def __init__(self, kind: str, name: str, bodies: Iterable[str], uses: Iterable[str], flaw: str = "") -> None:
         self.kind = kind
@@ -47,6 +47,7 @@ class _Object:
         self.plpgsql = False
         self.opaque = False         # it has code that cannot be looked through
         self.looks: list[Look] | None = None
+        self.timed_looks: list[Look] | None = None      # for which the clock is no flaw
 
     def __str__(self) -> str:
         return self.name if self.kind == "function" else f"{self.kind} {self.name}"
@@ -55,7 +56,7 @@ class _Object:
 class Catalogue:
     """Of one database, made from the rows of `topology.definitions`. *lists*: functions that the operator knows.
 
-    Bodies are looked through when they are first used.
+    Bodies are looked through when they are first used. *clock*, in questions: to read the server's clock is no flaw.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], lists: FunctionLists) -> None:
@@ -67,8 +68,9 @@ class Catalogue:
         self._relations: set[str] = set()
         self._built_in: set[str] = set()                 # names of the user's functions that built-in ones have, too
         self._always: list[str] = []
-        self._good: set[str] = set()
-        self._bad: dict[str, tuple[str, str]] = {}       # the key of what is doubtful itself, and why it is
+        # By whether the clock is no flaw; of the bad the key of what is doubtful itself, and why it is.
+        self._good: tuple[set[str], set[str]] = set(), set()
+        self._bad: tuple[dict[str, tuple[str, str]], dict[str, tuple[str, str]]] = {}, {}
         self._counts: dict[str, int] = {}
         for row in rows:
             self._counts[row["k"]] = self._counts.get(row["k"], 0) + 1
@@ -132,21 +134,22 @@ class Catalogue:
 
     # --- questions ----------------------------------------------------------------------------------------
 
-    def masked(self, words: list[Token]) -> list[Token]:
+    def masked(self, words: list[Token], *, clock: bool = False) -> list[Token]:
         """*words* with a harmless function in the place of each of the database's own that is known to be a read."""
         for start, end, name in reversed(list(names_before_parentheses(words))):
             plain = folded(name.rpartition(".")[2])
-            if plain in self._functions and plain not in self._built_in and not self._flaw_of(self._functions[plain]):
+            if plain in self._functions and plain not in self._built_in and not self._flaw_of(
+                    self._functions[plain], clock):
                 words = [*words[:start], Token(Kind.WORD, HARMLESS, words[start].start), *words[end:]]
         return words
 
-    def why_not(self, words: list[Token]) -> Doubt:
+    def why_not(self, words: list[Token], *, clock: bool = False) -> Doubt:
         """Why the statement *words*, which looks like a read, is none that a replica may serve."""
         if any(token.kind in (Kind.WORD, Kind.QUOTED) and len(token.text) > LONGEST_NAME for token in words):
             return Doubt("doubt", "a name that the server cuts")
         look = look_at_words(words, self._lists)
         for name in sorted(look.calls):
-            if flaw := self._flaw_of(self._functions.get(name, ())):
+            if flaw := self._flaw_of(self._functions.get(name, ()), clock):
                 return Doubt("unknown_function", flaw)
         for name in relations_in(words):
             if folded(name) not in self._relations:
@@ -155,10 +158,10 @@ class Catalogue:
             for key in self._named.get(name, ()):
                 if self._objects[key].relation_flaw:
                     return Doubt("relation_kind", f"{name}: {self._objects[key].relation_flaw}")
-                if flaw := self._flaw_of((key,)):
+                if flaw := self._flaw_of((key,), clock):
                     return Doubt("hidden_doubt", flaw)
         operators = [key for name in sorted(look.operators) for key in self._operators.get(name, ())]
-        flaw = self._flaw_of([*operators, *self._always])
+        flaw = self._flaw_of([*operators, *self._always], clock)
         return Doubt("hidden_doubt", flaw) if flaw else NO_DOUBT
 
     def about(self, name: str) -> str:
@@ -187,43 +190,50 @@ class Catalogue:
 
     # --- what a text leads to -----------------------------------------------------------------------------
 
-    def _flaw_of(self, keys: Iterable[str]) -> str:
+    def _flaw_of(self, keys: Iterable[str], clock: bool = False) -> str:
         """Why one of the objects *keys*, or of what they lead to, is no read; in words."""
+        good, bad = self._good[clock], self._bad[clock]
         for start in keys:
-            if start in self._good:
+            if start in good:
                 continue
-            if start not in self._bad:
-                self._judge(start)
-            if start in self._bad:
-                root, flaw = self._bad[start]
+            if start not in bad:
+                self._judge(start, clock)
+            if start in bad:
+                root, flaw = bad[start]
                 words = f"{self._objects[root]}: {flaw}"
                 return words if root == start else f"{self._objects[start]}, by {words}"
         return ""
 
-    def _judge(self, start: str) -> None:
+    def _judge(self, start: str, clock: bool) -> None:
         """An object is a read when all that it leads to are: what is found to lead nowhere doubtful is kept as good."""
+        good, bad = self._good[clock], self._bad[clock]
         seen, queue = {start}, [start]
         while queue:
             at = queue.pop()
             found = self._objects[at]
-            flaw = found.flaw or next((look.flaw for look in self._looks(found) if look.flaw), "")
+            flaw = found.flaw or next((look.flaw for look in self._looks(found, clock) if look.flaw), "")
             if not flaw:
-                unknown = sorted(name for look in self._looks(found) for name in look.unknown
+                unknown = sorted(name for look in self._looks(found, clock) for name in look.unknown
                                  if name not in self._functions)
                 flaw = f"{unknown[0]}, which is not known" if unknown else ""
             if flaw:
-                self._bad[start] = at, flaw
+                bad[start] = at, flaw
                 return
             for key in self._next(found):
-                if key in self._bad:
-                    self._bad[start] = self._bad[key]
+                if key in bad:
+                    bad[start] = bad[key]
                     return
-                if key not in seen and key not in self._good and key in self._objects:
+                if key not in seen and key not in good and key in self._objects:
                     seen.add(key)
                     queue.append(key)
-        self._good |= seen
+        good |= seen
 
-    def _looks(self, found: _Object) -> list[Look]:
+    def _looks(self, found: _Object, clock: bool = False) -> list[Look]:
+        if clock:
+            if found.timed_looks is None:
+                found.timed_looks = [look_at(body, self._lists, plpgsql=found.plpgsql, clock=True)
+                                     for body in found.bodies]
+            return found.timed_looks
         if found.looks is None:
             found.looks = [look_at(body, self._lists, plpgsql=found.plpgsql) for body in found.bodies]
         return found.looks

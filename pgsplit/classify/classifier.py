@@ -66,6 +66,8 @@ class Classifier:
             folded = fold(sql) if independent_of_literals(facts) else None
             key = sql if folded is None else folded
             facts = replace(facts, text=key)
+            if facts.timed is not None:
+                facts = replace(facts, timed=replace(facts.timed, text=key, parsed=facts.parsed))
             self._keep(key, facts)
         return facts
 
@@ -98,8 +100,8 @@ class Classifier:
     def remember_write(self, sql: bytes) -> None:
         """A replica has said 25006 to this text: it writes, whatever its literals, in a way that it does not show."""
         known = self(sql)
-        if known.verdict is not Verdict.READ:
+        if known.verdict is not Verdict.READ and known.timed is None:
             return
         for key in {sql, fold(sql) or sql} & self._facts.keys():
             self._facts[key] = replace(known, verdict=Verdict.PRIMARY, reason="write_digest", writes=True,
-                                       effect_free=False, parts=())
+                                       effect_free=False, parts=(), timed=None)

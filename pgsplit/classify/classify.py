@@ -14,15 +14,15 @@ from typing import Final
 
 from ..sql.lexer import LONGEST_NAME, Kind, LexError, Token, tokens
 from .calls import MODIFYING, READERS, has, second_word
-from .catalogue import Catalogue
+from .catalogue import NO_DOUBT, Catalogue
 from .commands import COMMANDS
 from .cursors import cursor_of, declared_name
 from .defining import defines
 from .effects import effects_of, ends_of, of_block, settings_of
-from .facts import DOUBT, EVERY, HINTABLE, UNCLEAR, Facts, Prepares, Tx, Verdict
+from .facts import DOUBT, EVERY, HINTABLE, REPLICA_CLOCK, UNCLEAR, Facts, Prepares, Tx, Verdict
 from .function_lists import FunctionLists
 from .options import is_shown_alike
-from .reads import is_constant, why_not_read, writes_nothing
+from .reads import is_constant, why_not_read, without_clock, writes_nothing
 from .set_commands import Change, changes_of, sets_the_stage
 from .transactions import begin_of, end_of, modes_of
 
@@ -30,6 +30,8 @@ NO_LISTS: Final = FunctionLists()
 EMPTY: Final = Facts(Verdict.READ, "empty_query", effect_free=True, writes=False, wrote_nothing=True, empty=True)
 READ: Final = Facts(Verdict.READ, "read", effect_free=True, writes=False)
 
+# Of a text that only reads the clock, itself or by what it calls or names.
+_CLOCK_MAY_BE_ALL: Final = frozenset({"clock", "hidden_doubt", "unknown_function"})
 STAGING: Final = frozenset({"savepoint", "release", "rollback", "set", "select"})
 LOADS_CODE: Final = frozenset({"load"})
 EVERY_PIN: Final = ("advisory_lock", "hold_cursor", "listen", "temporary_object")
@@ -101,6 +103,7 @@ def _strongest(statements: list[Facts]) -> Facts:
         unsure=next((facts.unsure for facts in statements if facts.unsure), ""),
         releases=all(facts.releases for facts in statements), defines=any(facts.defines for facts in statements),
         changes=_all_changes(statements), stages=False, modes=None, cursor=None, declares=b"", begins=None, ends_as=b"",
+        timed=None,
         executes=b"", prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
@@ -120,6 +123,8 @@ def _all(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 def _hinted(facts: Facts, hint: str) -> Facts:
     """A comment that is exactly ``/* pgsplit: primary */`` or ``replica`` decides, the latter among reads only."""
+    if hint and facts.timed is not None:
+        facts = replace(facts, timed=None)
     if hint == "primary" and facts.verdict is Verdict.READ and not facts.empty:
         return replace(facts, verdict=Verdict.PRIMARY, reason="hint_primary", hint=hint)
     if hint == "primary" and (facts.begins is not None or (facts.cursor is not None and facts.cursor.opens)):
@@ -134,6 +139,29 @@ def _hinted(facts: Facts, hint: str) -> Facts:
 # --- one statement ------------------------------------------------------------------------------------------------
 
 def _known(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None) -> Facts:
+    facts = _as_named(words, lists, catalogue)
+    if facts.reason in _CLOCK_MAY_BE_ALL and facts.cursor is None:
+        timed = _but_for_the_clock(words, lists, catalogue)
+        if timed.verdict is Verdict.READ:
+            facts = replace(facts, timed=replace(timed, reason=REPLICA_CLOCK, detail=facts.detail,
+                                                 wrote_nothing=facts.wrote_nothing, defines=facts.defines))
+    return facts
+
+
+def _but_for_the_clock(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None) -> Facts:
+    """What a statement, which is no read, would be if it were nothing to read the server's clock."""
+    if lists.for_primary(words):
+        return DOUBT
+    if catalogue is None:
+        return _listed(words, without_clock(words), lists)
+    facts = _listed(words, without_clock(catalogue.masked(words, clock=True)), lists)
+    doubt = catalogue.why_not(words, clock=True) if facts.verdict is Verdict.READ else NO_DOUBT
+    if doubt.rule == "unknown_relation":
+        return replace(facts, unsure=doubt.detail)
+    return DOUBT if doubt.rule else facts
+
+
+def _as_named(words: list[Token], lists: FunctionLists, catalogue: Catalogue | None) -> Facts:
     """With what the operator and the database say of the names in it."""
     if catalogue is None:
         return _listed(words, words, lists) if lists else _statement(words)

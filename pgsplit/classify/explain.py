@@ -8,14 +8,21 @@ from .facts import Facts, Verdict
 from .rules import RULES
 
 
-def explained(facts: Facts) -> dict[str, Any]:
-    """Where a text of these *facts* goes outside a transaction, by which rule, and what is known of it."""
+def explained(facts: Facts, *, replica_clock: bool = False) -> dict[str, Any]:
+    """Where a text of these *facts* goes outside a transaction, by which rule, and what is known of it.
+
+    *replica_clock*: a replica's clock may be read.
+    """
+    but_for_clock = facts.timed is not None
+    if replica_clock and facts.timed is not None:
+        facts = facts.timed
     upstream, reason, detail = facts.verdict, facts.reason, facts.detail
     if facts.unsure:
         upstream, reason, detail = Verdict.PRIMARY, "unknown_relation", facts.unsure
     return {"upstream": upstream.value, "reason": reason, "detail": detail, "rule": RULES[reason].words,
             "facts": {"commands": ", ".join(facts.commands) or "none", "may write": facts.writes,
                       "known to be free of effects": facts.effect_free,
+                      "a read but for the clock": but_for_clock,
                       "may change the session": ", ".join(facts.effects) or False,
                       "may change definitions": facts.defines,
                       "transaction control": facts.tx.value if facts.tx else False, "hint": facts.hint or False}}

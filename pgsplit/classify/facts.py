@@ -35,6 +35,8 @@ class Prepares(NamedTuple):
 HINTABLE: Final = frozenset({"clock", "unknown_function", "server_local_function", "server_local_relation",
                              "sequence_row", "hidden_doubt", "unknown_relation"})
 
+REPLICA_CLOCK: Final = "replica_clock"      # the rule for what is a read but for the clock
+
 EVERY: Final[bytes] = b"*"       # DEALLOCATE ALL, DISCARD ALL
 UNCLEAR: Final[bytes] = b"?"     # several statements, some of which prepare or deallocate
 
@@ -71,7 +73,13 @@ class Facts:
     empty: bool = False                  # no statement at all
     parsed: bool | None = None           # the statistics parser understood it; None: it was not asked
     parts: tuple[Facts, ...] = ()        # of a text that holds several statements, each one's
+    timed: Facts | None = None           # the same for who may read a replica's clock, which is all that keeps it
     text: bytes = b""                    # as the classifier keeps it, for who counts by it; empty when it is too long
+
+    @property
+    def reads_clock(self) -> bool:
+        """Whether it is a read for as long as the replica's clock may be read."""
+        return self.reason == REPLICA_CLOCK
 
 
 DOUBT: Final = Facts(Verdict.PRIMARY, "doubt", effects=("unknown_effect",), defines=True)

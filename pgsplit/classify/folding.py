@@ -34,7 +34,8 @@ def fold(sql: bytes) -> bytes | None:
 
 def independent_of_literals(facts: Facts) -> bool:
     """Whether other values of its constants would give the same facts."""
-    return facts.reason in _INDEPENDENT and not (facts.effects or facts.settings or facts.ends)
+    plain = facts.reason in _INDEPENDENT or (facts.reason == "clock" and facts.timed is not None)
+    return plain and not (facts.effects or facts.settings or facts.ends)
 
 
 _INDEPENDENT: Final = frozenset({"read", "write", "write_digest", "locking_clause", "listed_function", "ddl"})

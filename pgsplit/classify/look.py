@@ -12,7 +12,7 @@ from .effects import SESSION_FUNCTIONS
 from .function_lists import FunctionLists, names_before_parentheses
 from .functions import SAFE
 from .options import with_plain_options
-from .reads import rule_of_call, why_not_words, with_plain_ages
+from .reads import rule_of_call, why_not_words, with_plain_ages, without_clock
 
 # In a body these begin what is not in the text itself: a statement made at run time, a cursor that outlives the call.
 _PLPGSQL: Final = {"execute": "EXECUTE", "open": "OPEN"}
@@ -46,23 +46,24 @@ def folded(name: str) -> str:
     return name if name.isascii() else _LETTERS.sub("\x80", name)
 
 
-def look_at(text: str, lists: FunctionLists, *, plpgsql: bool = False) -> Look:
-    """The statements or the expression of *text*."""
+def look_at(text: str, lists: FunctionLists, *, plpgsql: bool = False, clock: bool = False) -> Look:
+    """The statements or the expression of *text*. *clock*: to read the server's clock is no flaw."""
     try:
         words = [token for token in tokens(text) if token.kind is not Kind.COMMENT]
     except LexError as error:
         return Look(f"not understood: {error}")
     if not words:
         return Look("", defines=False, leaves="")
-    return look_at_words(words, lists, plpgsql=plpgsql, defines=_DEFINING.search(text) is not None)
+    return look_at_words(words, lists, plpgsql=plpgsql, defines=_DEFINING.search(text) is not None, clock=clock)
 
 
-def look_at_words(words: list[Token], lists: FunctionLists, *, plpgsql: bool = False, defines: bool = False) -> Look:
+def look_at_words(words: list[Token], lists: FunctionLists, *, plpgsql: bool = False, defines: bool = False,
+                  clock: bool = False) -> Look:
     flaw = lists.for_primary(words)
     words = lists.masked(words)[0]
     # Of the database's own functions every one whose name stands before a parenthesis, whatever else it may be there.
     calls = {folded(name.rpartition(".")[2]) for _, _, name in names_before_parentheses(words)}
-    words = with_plain_ages(with_plain_options(words))
+    words = with_plain_ages(with_plain_options(without_clock(words) if clock else words))
     rule, detail, _ = why_not_words(words, into=not plpgsql)
     flaw = flaw or (f"{rule}: {detail}" if rule else "")
     if plpgsql and not flaw:

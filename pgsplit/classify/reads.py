@@ -50,6 +50,22 @@ def with_plain_ages(words: list[Token]) -> list[Token]:
     return found
 
 
+def without_clock(words: list[Token]) -> list[Token]:
+    """*words* with something harmless in the place of whatever reads the server's clock when it runs. Strings such as
+    'now' stay: they are read when a statement is prepared, and so is what they become.
+    """
+    words = with_plain_ages(words)
+    found = words
+    for index, token in enumerate(words):
+        if token.kind is not Kind.WORD or token.text not in server_local.CLOCK:
+            continue
+        if index + 1 < len(words) and words[index + 1].text == "(":
+            found = [*found[:index], token._replace(text=HARMLESS), *found[index + 1:]]
+        elif token.text in _CLOCK_WORDS and not (index and words[index - 1].text == "."):
+            found = [*found[:index], token._replace(text="null"), *found[index + 1:]]
+    return found
+
+
 def _arguments(words: list[Token], opening: int) -> int:
     """Between the parenthesis at *opening* and its end."""
     depth, commas = 0, 0

@@ -31,13 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    limit, lists, catalogue = 65536, NO_LISTS, None
+    limit, lists, catalogue, replica_clock = 65536, NO_LISTS, None, False
     if args.database and not args.config:
         print("explain: --database needs --config, which says where the primary is", file=sys.stderr)
         return 2
     if args.config:
         config = files.load_config(args.config).config
         limit = min(listener.max_statement_bytes for listener in config.listeners)
+        replica_clock = all(listener.clock == "replica" for listener in config.listeners)
         lists = FunctionLists(config.process.replica_functions, config.process.primary_functions)
         if args.database:
             from ..process.catalogue import catalogue_of  # which imports gevent
@@ -49,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
                 return 1
     facts = partial(_facts, limit=limit, lists=lists, catalogue=catalogue)
     if args.jsonl:
-        return _lines(args.jsonl, facts)
+        return _lines(args.jsonl, facts, replica_clock=replica_clock)
     if args.sql is None:
         print("explain: give a statement, or --jsonl -", file=sys.stderr)
         return 2
-    sys.stdout.write(describe(facts(args.sql), catalogue))
+    sys.stdout.write(describe(facts(args.sql), catalogue, replica_clock=replica_clock))
     return 0
 
 
@@ -62,8 +63,8 @@ def _facts(sql: str, limit: int, lists: FunctionLists, catalogue: Catalogue | No
                     catalogue=catalogue)
 
 
-def describe(facts: Facts, catalogue: Catalogue | None = None) -> str:
-    found = explained(facts)
+def describe(facts: Facts, catalogue: Catalogue | None = None, *, replica_clock: bool = False) -> str:
+    found = explained(facts, replica_clock=replica_clock)
     detail = f" ({found['detail']})" if found["detail"] else ""
     lines = [f"upstream: {found['upstream']}", f"reason:   {found['reason']}{detail}", f"          {found['rule']}",
              "facts:", *(f"  {name}: {_word(value)}" for name, value in found["facts"].items())]
@@ -76,7 +77,7 @@ def _word(value: object) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def _lines(name: str, classified: Callable[[str], Facts]) -> int:
+def _lines(name: str, classified: Callable[[str], Facts], *, replica_clock: bool) -> int:
     source = sys.stdin if name == "-" else open(name, encoding="utf-8")  # noqa: SIM115
     write = sys.stdout.write
     for number, line in enumerate(source, 1):
@@ -89,6 +90,6 @@ def _lines(name: str, classified: Callable[[str], Facts]) -> int:
         except (ValueError, KeyError, TypeError) as error:
             write(json.dumps({"error": f"line {number}: {error!r}"}) + "\n")
             continue
-        found = explained(classified(sql))
+        found = explained(classified(sql), replica_clock=replica_clock)
         write(json.dumps({"upstream": found["upstream"], "reason": found["reason"]}) + "\n")
     return 0

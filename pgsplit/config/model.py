@@ -110,6 +110,8 @@ class Listener(Model):
     transactions: Literal["until_write", "read_only", "primary"]
     hold_begin: bool
     repeatable_read_only: Literal["replica", "primary"]
+    clock: Literal["primary", "replica"]
+    max_clock_skew: float
     read_fallback: Literal["primary", "error"]
     unlisted_users: Literal["reject", "read_only"]
     auth_user: str                 # '': nobody is asked for users who are not in `users`

@@ -88,6 +88,12 @@ SETTINGS: Final = (
     Setting("repeatable_read_only", units.text, "primary", "listener", True,
             "where REPEATABLE READ READ ONLY transactions run; on a replica, one that needs the primary, or that "
             "replay has to end, is told 40001", choices=("replica", "primary")),
+    Setting("clock", units.text, "primary", "listener", True,
+            "whose clock now() and its like tell outside a transaction: the primary's, or also that of a replica which "
+            "is known to differ by max_clock_skew at most", choices=("primary", "replica")),
+    Setting("max_clock_skew", units.duration, "2ms", "listener", True,
+            "with clock: replica, by how much a replica's clock may differ from the primary's; what was measured "
+            "counts with its error"),
     Setting("read_fallback", units.text, "primary", "listener", True,
             "what becomes of a read that no replica can serve", choices=("primary", "error")),
     Setting("unlisted_users", units.text, "reject", "listener", True,

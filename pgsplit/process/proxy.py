@@ -222,7 +222,8 @@ class ProxyService:
         facts = classify(str(args["sql"]).encode(errors="replace").decode("latin-1"),
                          max_bytes=_classification(self._context.config)["max_bytes"], lists=database.lists,
                          catalogue=database.catalogue)
-        return explained(facts)
+        listeners = [one for one in self._context.config.listeners if one.write_cluster == args["cluster"]]
+        return explained(facts, replica_clock=all(listener.clock == "replica" for listener in listeners))
 
     def _test_login(self, args: Mapping[str, Any]) -> str:
         return test_login(self._shared.manager, self._listener(args), args["user"], args.get("password"),

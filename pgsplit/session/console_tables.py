@@ -165,7 +165,9 @@ def _offload(of: str, name: str, words: str, count: int, microseconds: int, shar
 
 def hosts(known: Known) -> list[Row]:
     return [{**host, "healthy": _text(host["healthy"]), "writes": _text(host["writes"]),
-             "lag_ms": None if host["lag_ms"] is None else int(host["lag_ms"])} for host in known.hosts()]
+             "lag_ms": None if host["lag_ms"] is None else int(host["lag_ms"]),
+             **{name: None if host[name] is None else f"{host[name]:.3f}"
+                for name in ("clock_offset_ms", "clock_bound_ms")}} for host in known.hosts()]
 
 
 SHOW: Final[Mapping[str, Callable[[Known], list[Row]]]] = {

@@ -312,7 +312,7 @@ class ActiveSession:
             has_replica=not sole and logged_in.default is not None, sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
             parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
-            transaction=self._transaction())
+            transaction=self._transaction(), replica_clock=self.listener.clock == "replica")
         fence_ns = time.monotonic_ns()
         welcome(stream, main.session.statuses.messages, *self.key)
         tls = stream.tls is not None
@@ -453,10 +453,12 @@ class ActiveSession:
                 return "unknown_relation"
             # What a replica has not replayed of the definitions that were read is not what it would do.
             fence_ns = max(fence_ns, reader.known[0])
-        if self.listener.consistency == "eventual":
-            return ""
         if self.listener.consistency == "global":
             fence_ns = max(fence_ns, self.shared.board.latest_write_ns())
+        why_not = self._await_fresh(sampler, host, fence_ns) if self.listener.consistency != "eventual" else ""
+        return why_not or (self._await_clock(host, fence_ns) if batch.reads_clock else "")
+
+    def _await_fresh(self, sampler: Sampler, host: Host, fence_ns: int) -> str:
         if host.fresh_ns > fence_ns:
             return ""
         if self.context.waited:
@@ -478,6 +480,32 @@ class ActiveSession:
                     return ""
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
+
+    def _await_clock(self, host: Host, fence_ns: int) -> str:
+        """Until the replica's clock has passed what the primary's showed at *fence_ns*: by then no row that was
+        acknowledged before has a time in it that is still to come.
+        """
+        limit_ns, now = int(1e9 * self.listener.max_clock_skew), time.monotonic_ns()
+        skew = host.skew(now)
+        if skew is None or not skew.within(limit_ns):
+            host.clock_apart(self.listener.name, limit_ns, now)
+            return "clock_apart"
+        until = skew.passed_ns(fence_ns)
+        if now >= until:
+            return ""
+        if self.session.splitter.in_flight:         # its answer is not to wait with this one
+            return LATER
+        waiter = self._at_fence = Waiter(0, None)
+        try:
+            with self.shared.hurry:
+                while not waiter.given_up and (left := until - time.monotonic_ns()) > 0:
+                    waiter.ready.wait(left / 1e9)
+        finally:
+            self._at_fence = None
+        if waiter.given_up:
+            return CANCELLED
+        fresh = self.listener.consistency == "eventual" or host.fresh_ns > fence_ns
+        return "" if fresh and not host.why_not else "no_fresh_replica"
 
     def _define(self, now_ns: int) -> None:
         """A definition has been changed by the session."""

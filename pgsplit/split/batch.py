@@ -107,6 +107,11 @@ class Batch:
         return any(facts.unsure for facts in self.bound)
 
     @property
+    def reads_clock(self) -> bool:
+        """Whether it reads the replica's clock."""
+        return any(facts.reads_clock for facts in self.bound)
+
+    @property
     def defines(self) -> bool:
         """Whether it may change definitions."""
         return any(facts.defines for facts in self.bound)

@@ -95,7 +95,7 @@ class Held(NamedTuple):
 
 def repeat_of(facts: Facts) -> Repeat | None:
     """How a text of these *facts* is repeated; None when it is not."""
-    if len(facts.commands) != 1 or not facts.text or facts.empty:
+    if len(facts.commands) != 1 or not facts.text or facts.empty or facts.reads_clock:
         return None
     if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route:
         return None

@@ -131,6 +131,7 @@ class Requests:
         if step.batch.begins is not None:
             transaction.hold(step.batch.begins)
             transaction.begun_in_flight = True
+        transaction.tells_time |= transaction.begin is not None and step.batch.reads_clock
         transaction.settings_given |= step.batch.given is not None and transaction.begin is not None
         self._state.replica.append(step.batch)
         self._state.asked += step.size

@@ -30,14 +30,16 @@ class Splitter:
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
     serve is an ERROR. *parameters*: the primary's ParameterStatus. *transaction*: which transactions may read on a
-    replica.
+    replica. *replica_clock*: a replica's clock may be read, where `Freshness` lets it.
     """
 
     def __init__(self, classify: Classify, observer: Observer, *, user: str, has_replica: bool, sole: bool = False,
                  read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
-                 parameters: Mapping[str, str] | None = None, transaction: Transaction | None = None) -> None:
+                 parameters: Mapping[str, str] | None = None, transaction: Transaction | None = None,
+                 replica_clock: bool = False) -> None:
         self._state = State(classify, user=user, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
-                            must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction())
+                            must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction(),
+                            replica_clock=replica_clock)
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
         self._state.reported = parameters or {}
@@ -90,8 +92,12 @@ class Splitter:
 
     def still_means(self, batch: Batch, statement: Statement | None) -> bool:
         """Whether what *batch* has run, *statement* or its own text, is by itself what it was taken for: definitions
-        may have changed since, or the session may have asked for another upstream.
+        may have changed since, or the session may have asked for another upstream. What reads the clock is not, where
+        a replica's may be read: no relay knows the clocks.
         """
+        if self._state.replica_clock and any(facts.timed is not None or facts.reads_clock for facts in (
+                *batch.bound, *([statement.facts] if statement is not None else ()))):
+            return False
         if statement is not None:
             return self._state.text_facts(statement.sql) == statement.facts
         if batch.sql is None:       # answered here

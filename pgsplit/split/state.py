@@ -43,13 +43,13 @@ class State:
         "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "must_read_on_replica",
         "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings", "primary", "primary_away",
         "primary_lacks", "primary_only", "primary_unnamed", "read_only", "redirecting", "refusal", "refused",
-        "replica", "reported", "route", "segment", "settings", "skips", "sole", "statements", "taken_back", "told",
-        "trace", "transaction", "tx", "tx_defined", "tx_wrote", "unknown_functions", "unsafe_encoding", "unsettled",
-        "wants_primary",
+        "replica", "replica_clock", "reported", "route", "segment", "settings", "skips", "sole", "statements",
+        "taken_back", "told", "trace", "transaction", "tx", "tx_defined", "tx_wrote", "unknown_functions",
+        "unsafe_encoding", "unsettled", "wants_primary",
     )
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
-                 must_read_on_replica: bool, transaction: Transaction) -> None:
+                 must_read_on_replica: bool, transaction: Transaction, replica_clock: bool = False) -> None:
         self._user = user
         self._classify = classify
         self.has_replica = has_replica
@@ -57,6 +57,7 @@ class State:
         self.read_only = read_only             # a write gets an ERROR
         self.opaque = opaque                   # a replication connection: nothing is read of it
         self.must_read_on_replica = must_read_on_replica
+        self.replica_clock = replica_clock     # a replica's clock may be read
         self.tx = IDLE                         # the status in the primary's last ReadyForQuery
         self.transaction = transaction         # what is not open there
         self.tx_wrote = False
@@ -199,13 +200,23 @@ class State:
     def bound_facts(self, draft: Draft) -> list[Facts]:
         """The facts of what the draft runs."""
         if draft.query is not None:
-            return [self.resolve(self.query_facts(draft.query))]
+            return self._timed([self.resolve(self.query_facts(draft.query))])
         if draft.end == FUNCTION_CALL:
             return [facts_of_call(draft.call)]
-        return [facts for statement in draft.bound for facts in self._statement_facts(statement)]
+        return self._timed([facts for statement in draft.bound for facts in self._statement_facts(statement)])
 
     def parsed_facts(self, draft: Draft) -> list[Facts]:
-        return [self.text_facts(parsed.sql) for parsed in draft.parsed]
+        return self._timed([self.text_facts(parsed.sql) for parsed in draft.parsed])
+
+    def _timed(self, found: list[Facts]) -> list[Facts]:
+        """*found* as it is for a session that may read the replica's clock now. In a transaction all that reads the
+        clock is told one time: only one that cannot leave its replica may begin with that of the replica.
+        """
+        if not self.replica_clock or self.tx != IDLE or all(facts.timed is None for facts in found):
+            return found
+        if any(facts.tx is not None for facts in found) or not self.transaction.may_read_clock:
+            return found
+        return [facts.timed or facts for facts in found]
 
     def _statement_facts(self, statement: Parsed | bytes) -> list[Facts]:
         if isinstance(statement, Parsed):
@@ -220,7 +231,10 @@ class State:
         if facts.executes:
             known = self.statements.known(facts.executes)
             if len(known) == 1 and not known[0].facts.executes:
-                facts = replace(known[0].facts, executes=facts.executes, commands=facts.commands, empty=False)
+                known_as, timed = known[0].facts, known[0].facts.timed
+                if timed is not None:
+                    timed = replace(timed, executes=facts.executes, commands=facts.commands)
+                facts = replace(known_as, executes=facts.executes, commands=facts.commands, empty=False, timed=timed)
         if self.route == "replica" and facts.verdict is Verdict.PRIMARY and facts.reason in HINTABLE:
             facts = replace(facts, verdict=Verdict.READ, reason="route_setting", effect_free=False)
         elif self.route == "replica" and facts.unsure:

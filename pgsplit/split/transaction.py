@@ -98,6 +98,7 @@ class Transaction:
         self.ending = 0                  # of its ends that were sent there so many are not answered yet
         self.settings_given = False      # the replica was given settings in it
         self.has_read = False            # it has had a snapshot there
+        self.tells_time = False          # its time there is one that may be told
         self.prologue: list[Kept] = []   # what has set its stage there
         self.touched: list[str] = []     # customized options that it has set there: a server knows of them ever after
         self.begun_read_only = False
@@ -151,6 +152,14 @@ class Transaction:
         return self.begin is not None and self.isolation == REPEATABLE_READ and self.has_read
 
     @property
+    def may_read_clock(self) -> bool:
+        """Whether a replica's clock may be read outside a transaction, or in it: there it begins by that clock, or has,
+        and does not move.
+        """
+        return self.begin is None or (self.isolation == REPEATABLE_READ and self.surely_read_only
+                                      and self.may_be_repeatable and (self.tells_time or self.on_replica == IDLE))
+
+    @property
     def stuck(self) -> bool:
         """Whether it cannot move: the primary has not got what it has on the replica."""
         return self.begin is not None and (self.has_snapshot or bool(self.cursors))
@@ -169,6 +178,7 @@ class Transaction:
     def end(self) -> None:
         """The client's transaction has ended, or the primary has it now."""
         self.begin, self.status, self.begun_in_flight, self.has_read = None, IDLE, False, False
+        self.tells_time = False
         self.prologue, self.touched, self.opens_with = [], [], []
         self.set_read_only = self.stays_read_only = self.split = False
         self.cursors, self.to_close = set(), set()

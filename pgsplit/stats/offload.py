@@ -22,7 +22,7 @@ KEPT: Final = (
     Group("after_write", "in a transaction that has written, or may have"),
     Group("read_only", "in a READ ONLY transaction that is open on the primary"),
     Group("isolation", "in a transaction that is not READ COMMITTED"),
-    Group("clock", "the server's clock decides", ("clock",)),
+    Group("clock", "the server's clock decides", ("clock", "clock_apart")),
     Group("function", "calls a function that is not known to be safe", ("unknown_function", "listed_function")),
     Group("catalogue", "names what the database's definitions make doubtful, or these were not known",
           ("definitions_unknown", "hidden_doubt", "unknown_relation")),
@@ -56,7 +56,7 @@ WRITES: Final = frozenset({
 # What keeps no read, and is none that is kept.
 NEITHER: Final = frozenset({
     "begin_held", "empty_query", "explain", "hint_replica", "login", "malformed_message", "nothing_to_run", "read",
-    "read_write_anyway", "transaction_failed",
+    "read_write_anyway", "replica_clock", "transaction_failed",
     "session_setting", "sets_the_stage", "sql_prepared_statement", "transaction_control", "transaction_ended"})
 
 BY_NAME: Final = {group.name: place for place, group in enumerate(KEPT)}

@@ -12,6 +12,7 @@ from .. import log
 from ..split.fence import NEVER
 from ..upstream.server_identity import UNKNOWN
 from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
+from .clock import SAME, Clock, Skew, skew
 
 logger = log.get("pgsplit.cluster")
 
@@ -122,8 +123,11 @@ class Host:
         self.lag_bytes: int | None = None  # None: not known
         self.lag_ns: int | None = None     # since when not everything is known to be replayed
         self.lagging = False               # out for that
+        self.clock = Clock()
+        self.primary_clock: Clock | None = None    # of a replica's primary
         self.removed = False               # its name resolves to it no more
         self.protocol = PROTOCOL_3_0       # the newest that it is known to speak
+        self._apart: dict[str, float] = {}         # listeners that may not read its clock, and when the log said so
         self._declined = False             # it has answered a newer one with an older
         self._refused: dict[str, float] = {}       # what it was refused at a login, and when that was last logged
         self.cx_total = 0
@@ -191,8 +195,23 @@ class Host:
         """It has not answered: what it last said of itself may not be so any more."""
         self.lag_bytes = self.lag_ns = None
 
+    def skew(self, now_ns: int) -> Skew | None:
+        """Of its clock against its primary's; None where that is not known, or it is not a replica's."""
+        if self.is_primary:
+            return SAME
+        return skew(self.clock, self.primary_clock, now_ns) if self.primary_clock is not None else None
+
+    def clock_apart(self, listener: str, limit_ns: int, now_ns: int) -> None:
+        """*listener* may not read its clock. The log says so once in a while."""
+        now = time.monotonic()
+        if now - self._apart.get(listener, -SILENCE) >= SILENCE:
+            self._apart[listener] = now
+            found = self.skew(now_ns)
+            logger.warning("listener %s: what reads the clock is the primary's (max_clock_skew %g ms): the clock of %s "
+                           "is %s", listener, limit_ns / 1e6, self.name, found if found is not None else "not known")
+
     def counters(self) -> dict[str, int]:
-        """A lag that is not known is left out."""
+        """What is not known is left out."""
         counters = {
             "upstream_cx_total": self.cx_total,
             "upstream_cx_active": self.cx_active,
@@ -203,4 +222,6 @@ class Host:
             counters["lag_bytes"] = self.lag_bytes
         if self.lag_ns is not None:
             counters["lag_ms"] = self.lag_ns // 1_000_000
+        if (found := self.skew(time.monotonic_ns())) is not None and not self.is_primary:
+            counters["clock_skew_us"] = (abs(found.offset_ns) + found.bound_ns) // 1000
         return counters

@@ -61,6 +61,8 @@ class Judge:
         host.in_recovery = position.in_recovery
         host.timeline = position.timeline
         host.claims = not position.in_recovery
+        if position.clock:
+            host.clock.seen(position.sent_ns, position.heard_ns, position.clock)
         writer = self._writer_of(cluster.name)
         if cluster.writes or writer != cluster.name:
             self._terms.seen(self._cluster_of(host, writer), position.timeline)
@@ -150,6 +152,7 @@ class Judge:
         self._flushed.pop(cluster.name, None)
         for reader in self._readers(cluster):
             reader.is_primary = False
+            reader.primary_clock = None
             reader.fresh_ns = NEVER
             reader.unknown()
         ground_moved()
@@ -176,6 +179,7 @@ class Judge:
         primary = self.primaries.get(writer)
         theirs = primary.identity if primary is not None else None
         host.is_primary = not position.in_recovery and theirs is not None and host.identity == theirs
+        host.primary_clock = primary.clock if primary is not None and not primary.found else None
         if host.is_primary:
             host.why_not, host.fresh_ns, host.lag_bytes, host.lag_ns = "", ALWAYS, 0, 0
             return

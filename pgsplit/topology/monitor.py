@@ -31,7 +31,8 @@ logger = log.get("pgsplit.health")
 SAMPLE: Final = """select pg_is_in_recovery(),
   case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
   case when pg_is_in_recovery() then null else pg_current_wal_insert_lsn() end,
-  case when pg_is_in_recovery() then {standby} else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end"""
+  case when pg_is_in_recovery() then {standby} else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end,
+  (extract(epoch from clock_timestamp()) * 1000000)::int8"""
 RECEIVED: Final = "(select lpad(to_hex(received_tli), 8, '0') from pg_stat_wal_receiver)"
 CONTROLLED: Final = """(select lpad(to_hex(greatest(timeline_id, min_recovery_end_timeline)), 8, '0')
   from pg_control_checkpoint(), pg_control_recovery())"""
@@ -58,6 +59,9 @@ class Position:
     lsn: int                 # replayed on a standby, flushed on a primary
     inserted: int            # a primary's end of the log, up to which commits may have been acknowledged unflushed
     timeline: int            # UNKNOWN where it could not be found out
+    clock: int = 0           # Unix time in microseconds by the server's clock, read between the next two; 0: not told
+    sent_ns: int = 0         # when it was asked
+    heard_ns: int = 0        # and its answer was there
 
 
 class MonitorConnection:
@@ -72,7 +76,7 @@ class MonitorConnection:
         self._connection: UpstreamConnection | None = None
         self._lock = Semaphore()
         self._ready = False
-        self._sent_ns = 0
+        self._sent_ns = self._heard_ns = 0
         self._segment_size, self._block_size = 16 << 20, 8192
 
     @property
@@ -163,11 +167,11 @@ class MonitorConnection:
 
     def answer(self, kind: str) -> Position:
         """*kind*: as which it is counted (stats/own.py)."""
-        recovery, lsn, insert, timeline = self._row(kind, 4)
+        recovery, lsn, insert, timeline, clock = self._row(kind, 5)
         position = parse_lsn(lsn) if lsn else 0
         return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
                         self._normalised(parse_lsn(insert)) if insert else 0,
-                        int(timeline, 16) if timeline else UNKNOWN)
+                        int(timeline, 16) if timeline else UNKNOWN, int(clock or 0), self._sent_ns, self._heard_ns)
 
     def _normalised(self, lsn: int) -> int:
         return normalise(lsn, self._segment_size, self._block_size)
@@ -202,7 +206,8 @@ class MonitorConnection:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
         rows, failure = take_rows(self._connection.stream)
         in_recovery = not self._cluster.writes if self.host.in_recovery is None else self.host.in_recovery
-        self._manager.asked(self._cluster.name, in_recovery, kind, time.monotonic_ns() - self._sent_ns)
+        self._heard_ns = time.monotonic_ns()
+        self._manager.asked(self._cluster.name, in_recovery, kind, self._heard_ns - self._sent_ns)
         if failure is not None:
             raise failure
         for row in rows:
@@ -267,6 +272,7 @@ class HealthCheck:
             logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
         self.host.out(why)
         self.host.unknown()
+        self.host.clock.forget()
         self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57",
                                                                                         INSUFFICIENT_RESOURCES)
         self.host.checked = True
@@ -279,6 +285,7 @@ class HealthCheck:
         """In use, but unseen: what is fresh there is not known. Where one connection has ended, another says more."""
         self.host.fresh_ns = NEVER
         self.host.unknown()
+        self.host.clock.forget()
         if full and self._unseen != why:
             logger.warning("%s of cluster %s stays in use, but is not monitored, so that no read is known to be fresh "
                            "there: %s", self.host.name, self._cluster.name, why)
@@ -311,6 +318,7 @@ class HealthCheck:
         self.connection.close()
         self.host.out(UNCHECKED)
         self.host.unknown()
+        self.host.clock.forget()
         self.host.claims = False
         self._manager.changed()
         self._wake.wait()
@@ -344,6 +352,7 @@ class HealthCheck:
         anew = not self.connection.open
         if anew:
             host.identity = self.connection.connect()
+            host.clock.forget()
             if host.behind is None:
                 self._manager.forget_behind(self._cluster, host.address, host.identity)
         host.configuration = self.connection.configuration(host.configuration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +13,8 @@ from .host import Host
 @dataclass(frozen=True, slots=True)
 class HostSnapshot:
     """*why_not*: in words why it is not used, or empty. *lag_ms*: since when not all is known to be replayed; of either
-    lag None where it is not known.
+    lag None where it is not known. *clock_offset_ms*: by how much a standby's clock is ahead of its primary's, wrong by
+    *clock_bound_ms* at most; None where that is not known.
     """
 
     cluster: str
@@ -24,6 +26,8 @@ class HostSnapshot:
     order: str                     # the operator's: drain, maintenance, or none
     lag_bytes: int | None
     lag_ms: float | None
+    clock_offset_ms: float | None
+    clock_bound_ms: float | None
     replayed: str                  # position in the write-ahead log, as PostgreSQL writes it
     started: str                   # the server's start time, UTC
     timeline: int                  # 0: not known
@@ -39,10 +43,13 @@ def _moment(microseconds: int) -> str:
 
 def host_snapshot(cluster: Cluster, host: Host) -> HostSnapshot:
     role = {None: "unknown", True: "standby", False: "primary"}[host.in_recovery]
+    skew = None if cluster.writes or host.is_primary else host.skew(time.monotonic_ns())
     return HostSnapshot(
         cluster=cluster.name, name=host.name, role=role, writes=cluster.writes, healthy=not host.why_not,
         why_not=host.why_not, order=host.order, lag_bytes=host.lag_bytes,
         lag_ms=None if host.lag_ns is None else host.lag_ns / 1e6,
+        clock_offset_ms=None if skew is None else skew.offset_ns / 1e6,
+        clock_bound_ms=None if skew is None else skew.bound_ns / 1e6,
         replayed=f"{host.replayed >> 32:X}/{host.replayed & 0xFFFFFFFF:X}" if host.replayed else "",
         started=_moment(host.identity.started) if host.identity is not None else "", timeline=host.timeline,
         note=host.note, cx_active=host.cx_active, cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail)

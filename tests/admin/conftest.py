@@ -33,7 +33,8 @@ def session(**over: Any) -> dict[str, Any]:
 
 def host(**over: Any) -> dict[str, Any]:
     return {"cluster": "replicas", "name": "10.0.0.2:5432", "role": "standby", "writes": False, "healthy": True,
-            "why_not": "", "order": "", "lag_bytes": 12, "lag_ms": 0.5, "replayed": "0/3000000", "started": "2026",
+            "why_not": "", "order": "", "lag_bytes": 12, "lag_ms": 0.5,
+            "clock_offset_ms": -0.25, "clock_bound_ms": 0.125, "replayed": "0/3000000", "started": "2026",
             "timeline": 1, "note": "",
             "cx_active": 1, "cx_total": 2, "cx_connect_fail": 0} | over
 

@@ -248,3 +248,13 @@ def test_the_api_does_what_the_pages_do(make, proxy):
     assert post("users", {"listener": "postgres", "version": "v1", "changes": [change]}).json["ok"] is True
     assert post("users", {"listener": "postgres", "version": "v0", "changes": [change]}).status_code == 409
     assert post("routing/forget").json == {"done": True}
+
+
+def test_the_clocks_of_standbys_are_shown(browser, proxy):
+    assert "-0.25 ± 0.12 ms" in browser.get("/clusters/part").text
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert families["pgsplit_cluster_host_clock_offset_seconds"].samples[0].value == -0.00025
+    assert families["pgsplit_cluster_host_clock_offset_error_seconds"].samples[0].value == 0.000125
+    proxy.hosts = [host(clock_offset_ms=None, clock_bound_ms=None), proxy.hosts[1]]
+    time.sleep(0.5)
+    assert "± " not in browser.get("/clusters/part").text

@@ -115,6 +115,7 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
         "enable_sql_parsing": False, "downstream_ssl": "ALLOW", "upstream_ssl": "DISABLE", "split_rw": True,
         "read_cluster": "read", "write_cluster": "write", "tls": None, "consistency": "global",
         "transactions": "until_write", "hold_begin": True, "repeatable_read_only": "primary",
+        "clock": "primary", "max_clock_skew": 0.002,
         "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "login_wait": 0.0,
         "failover_wait": 30.0, "lost_transaction": "fatal", "park_after": 0.0, "fence_wait": 0.005,
         "reask_buffer": 65536, "reask_hold": 0.05, "client_login_timeout": 30.0, "max_statement_bytes": 65536,

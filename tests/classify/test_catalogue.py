@@ -171,3 +171,45 @@ def test_a_relation_that_is_not_known_is_named():
     assert facts("select * from t, u", relation("t")).unsure == "u"
     assert not facts("/* pgsplit: replica */ select * from u").unsure
     assert not facts("with u as (select 1) select * from t, u, pg_class", relation("t")).unsure
+
+
+def timed(sql: str, *rows: dict[str, Any]) -> str:
+    """By what rule a text goes where, for who may read a replica's clock."""
+    found = facts(sql, *rows)
+    found = found.timed or found
+    return f"{found.reason}: {found.detail}" if found.detail else found.reason
+
+
+NOW = function("f", "select now()")
+
+
+@pytest.mark.parametrize(("sql", "rows", "expected"), [
+    ("select now()", (), "replica_clock: now"),
+    ("select f(1)", (NOW,), "replica_clock: f: clock: now"),
+    ("select g()", (NOW, function("g", "begin return f(1); end", lang="plpgsql")),
+     "replica_clock: g, by f: clock: now"),
+    ("select * from v", (relation("v", "select 1 where current_date > '2000-01-01'"),),
+     "replica_clock: view v: clock: current_date"),
+    ("select *, now() from v", (relation("v", "select f(1)"), NOW), "replica_clock: now"),
+    ("select f(1)", (function("f", "select 'now'::timestamptz"),), "unknown_function: f: clock: 'now'"),
+    ("select f(1)", (function("f", "select now() from pg_locks"),), "unknown_function: f: clock: now"),
+    ("select f(1)", (function("f", "select now(), g()"),), "unknown_function: f: clock: now"),
+    ("select f(1)", (function("f", "select clock_timestamp()", volatility="v"),), "unknown_function: f: volatile"),
+    ("select f(1), g()", (NOW, function("g", "select nextval('s')")), "unknown_function: f: clock: now"),
+    ("select now() from v", (relation("v", "select * from pg_locks"),), "clock: now"),
+    ("select now(), f(1)", (), "clock: now"),
+    ("select now()", (function("now", volatility="v", built_in=True),), "clock: now"),
+    ("select other.now()", (function("now", "select pg_catalog.now()", built_in=True),), "unknown_function"),
+])
+def test_what_leads_to_nothing_worse_than_the_clock(sql, rows, expected):
+    assert timed(sql, *rows).startswith(expected)
+
+
+def test_a_relation_that_is_not_known_yet_is_waited_for_in_a_read_of_the_clock_too():
+    found = facts("select now() from later").timed
+    assert found is not None and found.unsure == "later" and found.reads_clock
+
+
+def test_without_the_setting_nothing_is_different():
+    found = facts("select f(1)", NOW)
+    assert (found.reason, found.detail, found.verdict) == ("unknown_function", "f: clock: now", Verdict.PRIMARY)

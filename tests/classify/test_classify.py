@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pgsplit.classify.classifier import Classifier
 from pgsplit.classify.classify import classify
 from pgsplit.classify.facts import Tx, Verdict
+from pgsplit.classify.function_lists import FunctionLists
 from pgsplit.classify.functions import SAFE
 from pgsplit.classify.rules import RULES
 from tests.corpus import statements
@@ -229,3 +230,27 @@ def test_no_function_with_an_effect_is_safe():
                  "pg_backend_pid", "query_to_xml", "pg_terminate_backend", "currval", "pg_is_in_recovery",
                  "txid_current"):
         assert name not in SAFE
+
+
+@pytest.mark.parametrize(("sql", "only"), [
+    ("select now()", True), ("select current_date, localtime(3), pg_catalog.now() from t", True),
+    ("values (clock_timestamp())", True), ("with a as (select timeofday()) table a", True),
+    ("select age(a) from t", True),
+    ("copy (select now()) to stdout", True), ("select now() where a = 'x'", True),
+    ("select 'today'::date, now()", False), ("select now() for update", False), ("select now() into t", False),
+    ("select now(); select 1", False), ("explain select now()", False), ("select s.now()", False),
+    ("select \"now\"()", False), ("select now(), pg_backend_pid()", False), ("select f(now())", False),
+    ("/* pgsplit: primary */ select now()", False), ("/* pgsplit: replica */ select now()", False),
+    ("insert into t values (now())", False), ("declare c cursor for select now()", False), ("select 1", False)])
+def test_what_is_a_read_but_for_the_clock(sql, only):
+    found = classify(sql)
+    assert (found.timed is not None) is only
+    if found.timed is not None:
+        assert (found.reason, found.verdict) == ("clock", Verdict.PRIMARY)
+        assert found.timed.verdict is Verdict.READ and found.timed.effect_free and found.timed.detail == found.detail
+
+
+def test_the_operators_lists_count_for_what_reads_the_clock_too():
+    found = classify("select now(), f(1)", lists=FunctionLists(["f"])).timed
+    assert found is not None and found.reads_clock and not found.effect_free
+    assert classify("select now()", lists=FunctionLists([], ["now"])).timed is None

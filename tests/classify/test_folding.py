@@ -78,3 +78,15 @@ PIECES = st.sampled_from(["select", " ", "'", "''", "1", "12.5", "1.", ".5", "a1
 def test_the_compiled_fold_is_the_same(sql):
     text = sql.encode()
     assert module().fold(text) == fold(text), text
+
+
+def test_texts_that_read_the_clock_are_one_text_too():
+    """And what a replica has answered with 25006 is no read by its clock either."""
+    classifier = Classifier(100, 65536)
+    for number in range(10):
+        found = classifier(b"select now() - a from t where id = %d" % number)
+        assert found.timed is not None and found.timed.text == found.text and found.timed.reads_clock
+    assert len(classifier) == 1
+    classifier.remember_write(b"select now() - a from t where id = 3")
+    found = classifier(b"select now() - a from t where id = 4")
+    assert (found.reason, found.timed) == ("write_digest", None)
