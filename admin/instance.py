@@ -134,7 +134,8 @@ class Instance:
 def _both(one: HostSnapshot, other: HostSnapshot) -> HostSnapshot:
     return replace(
         one, healthy=one.healthy and other.healthy, why_not=one.why_not or other.why_not,
-        note=one.note or other.note, lag_bytes=_greatest(one.lag_bytes, other.lag_bytes),
+        note=one.note or other.note,
+        other_role=one.other_role and other.other_role, lag_bytes=_greatest(one.lag_bytes, other.lag_bytes),
         lag_ms=_greatest(one.lag_ms, other.lag_ms), timeline=max(one.timeline, other.timeline),
         cx_active=one.cx_active + other.cx_active, cx_total=one.cx_total + other.cx_total,
         cx_connect_fail=one.cx_connect_fail + other.cx_connect_fail)

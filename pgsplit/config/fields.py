@@ -30,8 +30,8 @@ BOOTSTRAP: Final = Kind(
     {"dynamic_resources": "pgsplit is configured by this file only",
      "hds_config": "health comes from pgsplit's checks"})
 SHORT: Final = Kind(
-    "configuration", ("listen", "primary", "replicas", "users", "users_file", "monitor", "tls", "upstream_tls", "ca",
-                      "user_maps", "admin", "consistency", "pgsplit"))
+    "configuration", ("listen", "servers", "primary", "replicas", "users", "users_file", "monitor", "tls",
+                      "upstream_tls", "ca", "user_maps", "admin", "consistency", "pgsplit"))
 STATIC: Final = Kind("static_resources", ("listeners", "clusters"), (),
                      {"secrets": "give certificates as files in the tls contexts"})
 LISTENER: Final = Kind(

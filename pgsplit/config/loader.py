@@ -102,7 +102,7 @@ class _Loader:
         self.marks |= self._envoy.marks
         self._bind(raw_listeners)
         listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
-        clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
+        clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster, listeners)
         self._direct_tls(listeners, clusters)
         process = self._process(raw_listeners)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
@@ -271,12 +271,29 @@ class _Loader:
                               "needs a certificate: the filter chain has no starttls transport_socket with one")
         return mode
 
-    def _cluster(self, raw: RawCluster, settings: dict[str, Any]) -> Cluster | None:
+    def _cluster(self, raw: RawCluster, settings: dict[str, Any], listeners: list[Listener]) -> Cluster | None:
         self.marks[f"cluster {raw.name}"] = raw.fields.mark("transport_socket")
+        settings["role"] = self._role(raw.name, settings["role"], listeners)
         if self._notes.problems:
             return None
         return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
                        connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls, **settings)
+
+    def _role(self, name: str, given: str | None, listeners: list[Listener]) -> str:
+        """What the cluster's endpoints are: as it says, if that is what listeners take them for."""
+        splitting = [listener for listener in listeners if listener.split_rw]
+        path = f"pgsplit.clusters.{name}.role"
+        for listener in splitting:
+            used = ("write" if listener.write_cluster == name else "read" if listener.read_cluster == name else "")
+            if used and given not in (None, "auto", used):
+                does = "writes to" if used == "write" else "reads from"
+                self._notes.problems.append(f"{self.sources[path]}: {path}: is {given}, but listener "
+                                            f"{listener.name!r} {does} this cluster: {used}, or auto")
+        if given is not None and listeners and not any(
+                name in (listener.write_cluster, listener.read_cluster) for listener in splitting):
+            self._notes.warnings.append(f"{self.sources[path]}: {path}: is ignored: no listener splits reads from "
+                                        "writes here, so whatever answers serves")
+        return given or ("write" if any(listener.write_cluster == name for listener in splitting) else "read")
 
     def _direct_tls(self, listeners: list[Listener], clusters: list[Cluster]) -> None:
         direct = {cluster.name for cluster in clusters if cluster.sslnegotiation == "direct"}

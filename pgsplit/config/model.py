@@ -15,6 +15,7 @@ TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 AuthMethod = Literal["none", "password", "md5", "scram-sha-256"]
 Role = Literal["viewer", "admin"]
+ClusterRole = Literal["read", "write", "auto"]
 
 
 class Model(BaseModel):
@@ -139,6 +140,7 @@ class Cluster(Model):
     endpoints: tuple[Address, ...]
     tls: UpstreamTls
     # pgsplit.*, overridden by pgsplit.clusters.<name>.*
+    role: ClusterRole              # auto: an endpoint may have the other role, and is then none of the cluster's
     max_lag_bytes: int
     max_lag: float
     dns_refresh: float

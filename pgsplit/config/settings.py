@@ -111,6 +111,9 @@ SETTINGS: Final = (
             "sessions of a listener, over all workers; one more is refused with 53300. 0: any number", least=0),
     Setting("max_user_connections", units.integer, "0", "listener", True,
             "the same for each user; those who are not in user_list count as one", least=0),
+    Setting("role", units.text, None, "cluster", True,
+            "what its endpoints are: replicas, primaries, or auto: some are the one and some the other, which is found "
+            "out; default: as listeners use the cluster, with servers: auto", choices=("read", "write", "auto")),
     Setting("max_lag_bytes", units.size, "0", "cluster", True,
             "a replica further behind the primary's write-ahead log is not used until it is half as far; 0: any"),
     Setting("max_lag", units.duration, "0s", "cluster", True,

@@ -13,6 +13,7 @@ from .settings import BY_NAME
 PROXY = "type.googleapis.com/envoy.extensions.filters.network.postgres_proxy.v3alpha.PostgresProxy"
 TCP = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 READ, WRITE = "replicas", "primary"
+SERVERS = "servers"             # instead of both
 FORM = Kind(SHORT.name, tuple(dict.fromkeys((*SHORT.read, *BY_NAME))))
 PARAMS = {"min_protocol_version": "tls_minimum_protocol_version",
           "max_protocol_version": "tls_maximum_protocol_version", "ciphers": "cipher_suites",
@@ -40,9 +41,13 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
     root = Mapping(root.file, root.line, fields.items, {name: fields.where(name).line for name in fields.items})
     for name, node in root.items.items():
         node.path = name
-    for name in ("listen", "primary", "replicas"):
+    one_list = fields.has(SERVERS)
+    for name in ("listen", *(() if one_list else (WRITE, READ))):
         if not fields.has(name):
             notes.wrong(root, name, "is missing")
+    for name in (WRITE, READ) if one_list else ():
+        if fields.has(name):
+            notes.wrong(fields.where(name), name, "stands beside servers: give one list, or primary and replicas")
     if not fields.has("users") and not fields.has("users_file"):
         notes.wrong(root, "users", "is missing: give users or users_file")
     tls = root.items.get("upstream_tls")
@@ -54,8 +59,8 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
         notes.wrong(fields.where("ca"), "ca", "is used with upstream_tls: verify only")
     context = _upstream_context(root, block, mode == "verify")
     static = _map(root, listeners=_seq(root, _listener(fields, root, mode)),
-                  clusters=_seq(root, *(_cluster(fields, root, name, field, context)
-                                        for name, field in ((READ, "replicas"), (WRITE, "primary")))))
+                  clusters=_seq(root, *(_cluster(fields, root, name, SERVERS if one_list else name, context)
+                                        for name in (READ, WRITE))))
     top: dict[str, Node] = {"static_resources": static}
     if "admin" in root.items:
         top["admin"] = _admin_address(notes, root.items["admin"])
@@ -192,7 +197,27 @@ def _own(notes: Notes, root: Mapping) -> Node:
         monitor = root.items["monitor"]
         own.items["monitor"] = _map(monitor, username=monitor) if isinstance(monitor, Scalar) else monitor
         own.key_lines["monitor"] = root.key_lines["monitor"]
+    if SERVERS in root.items:
+        _find_roles_out(own, root)
     return own
+
+
+def _find_roles_out(own: Mapping, root: Mapping) -> None:
+    """Both clusters have ``role: auto`` where the file does not say otherwise."""
+    clusters = own.items.get("clusters", _map(root))
+    if not isinstance(clusters, Mapping) or "role" in own.items:
+        return
+    found = Mapping(clusters.file, clusters.line, dict(clusters.items), dict(clusters.key_lines), path=clusters.path)
+    for name in (READ, WRITE):
+        cluster = found.items.get(name, _map(root))
+        if isinstance(cluster, Mapping) and "role" not in cluster.items:
+            where = Node(root.file, root.key_lines[SERVERS])
+            items = {**cluster.items, "role": _text(where, "auto")}
+            found.items[name] = Mapping(cluster.file, cluster.line, items,
+                                        {**cluster.key_lines, "role": where.line}, path=cluster.path)
+            found.key_lines.setdefault(name, where.line)
+    own.items["clusters"] = found
+    own.key_lines.setdefault("clusters", root.key_lines[SERVERS])
 
 
 def _addresses(fields: Fields, field: str, default_port: int = 0) -> list[Mapping]:

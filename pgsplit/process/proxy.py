@@ -59,7 +59,8 @@ class ProxyService:
         self._draining = False
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
-                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries),
+                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries,
+                                                     promoted=self._leave),
                               board=context.slot, limits=Limits(context.slot),
                               cancel_elsewhere=self._cancel_elsewhere)
         self._shared.databases = Databases(
@@ -71,6 +72,13 @@ class ProxyService:
     def _look_at_primaries(self) -> None:
         for active in self._active():
             active.look_at_primary()
+
+    def _leave(self, promoted: Host) -> None:
+        """A server that was a replica is the primary: no session keeps it as its replica."""
+        for active in self._active():
+            replica = active.logged_in.default
+            if replica is not None and replica is not active.logged_in.main and replica.host is promoted:
+                active.session.leave_replica(promoted.why_not)
 
     # --- what the worker asks for ---------------------------------------------------------------------------
 

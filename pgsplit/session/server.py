@@ -353,6 +353,8 @@ class ActiveSession:
             self.session.run()
         finally:
             self._over = True
+            if self.session.lost_primary:
+                self.shared.manager.hint(self.listener.write_cluster)
             if reader is not None:
                 reader.leave()
             self.server.stats.session_ended()
@@ -505,6 +507,7 @@ class ActiveSession:
 
     def _lost_replica(self, why: str) -> None:
         logger.info("%s: goes on without a replica: %s", self.session.label, why)
+        self.shared.manager.hint(self.listener.write_cluster)
         self.context.freshness = None
         if self.logged_in.default is not None:
             self.logged_in.default.release()

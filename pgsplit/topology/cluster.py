@@ -20,6 +20,7 @@ from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from ..stats.own import Own
 from ..upstream.tls import client_context
+from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .terms import OwnTimelines, Terms, Timelines
@@ -60,6 +61,11 @@ class Cluster:
         self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
         self._next = 0
         self._context: ssl.SSLContext | None = None
+
+    @property
+    def finds_roles(self) -> bool:
+        """Whether a host may have the other role than the cluster is for: then it is none of the cluster's."""
+        return self.config.role == "auto"
 
     @property
     def connect_timeout(self) -> float:
@@ -116,22 +122,30 @@ class Cluster:
     def reasons(self) -> str:
         return "; ".join(f"{host.name}: {host.why_not}" for host in self.hosts.values() if host.why_not) or "no host"
 
+    @property
+    def members(self) -> list[Host]:
+        """All but those that have the other role."""
+        return [host for host in self.hosts.values() if not host.other_role]
+
 
 class ClusterManager:
     """All clusters of a configuration, with health checks in the background. Made in a worker, on gevent.
 
     *timelines*: the greatest that this node has seen. *demoted* is called when a server has lost the right to be
-    written to: sessions that are on it must not stay (`why_not_write`).
+    written to: sessions that are on it must not stay (`why_not_write`). *promoted* is called with a host of a read
+    cluster that has turned out to be no standby any more.
     """
 
     def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
-                 demoted: Callable[[], None] = lambda: None) -> None:
+                 demoted: Callable[[], None] = lambda: None,
+                 promoted: Callable[[Host], None] = lambda host: None) -> None:
         self._clusters: dict[str, Cluster] = {}
         self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
-        self._demoted = demoted
+        self._demoted, self._promoted = demoted, promoted
         self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name),
-                           Terms(timelines or OwnTimelines()), self._look_at_demotion)
+                           Terms(timelines or OwnTimelines()), self._look_at_demotion, self._look_at_promotion)
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
+        self._hints = Hints(self._check_all_of)
         self._resolve = resolver
         self._changed = Event()
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
@@ -195,6 +209,7 @@ class ClusterManager:
 
     def stop(self) -> None:
         self._watcher.kill()
+        self._hints.stop()
         for cluster in self._clusters.values():
             self._drop(cluster)
         self._clusters.clear()
@@ -278,6 +293,22 @@ class ClusterManager:
 
     # --- health -----------------------------------------------------------------------------------------
 
+    def hint(self, cluster_name: str) -> None:
+        """Something hints at other roles of the servers of a cluster: they are checked at once, but not too often."""
+        self._hints.hint(self._pairs.get(cluster_name, cluster_name))
+
+    def _check_all_of(self, write_cluster: str) -> None:
+        for cluster in self._clusters.values():
+            if self._pairs.get(cluster.name, cluster.name) == write_cluster:
+                for check in cluster.checks.values():
+                    check.check_now()
+
+    def interval(self, cluster: Cluster) -> float:
+        """Seconds between two checks of a host of *cluster*."""
+        if not cluster.writes:
+            return cluster.health_interval
+        return self._hints.interval(cluster.name, cluster.health_interval, has_primary=bool(cluster.usable()))
+
     def changed(self) -> None:
         """Something about a host is known better than before: wake who waits for one."""
         self._changed.set()
@@ -291,6 +322,12 @@ class ClusterManager:
         if self.judge.demotion():
             self.changed()
             self._demoted()
+            for name in set(self._pairs.values()):
+                self.hint(name)
+
+    def _look_at_promotion(self, host: Host) -> None:
+        self._promoted(host)
+        self.hint(host.cluster_name)
 
     def _watch(self) -> None:
         """Look what other workers have seen, and for servers that balancers have no more."""
@@ -364,7 +401,10 @@ class ClusterManager:
 
     def why_not_write(self, cluster_name: str, reached: Reached | None) -> str:
         """See `Judge.why_not_write`."""
-        return self.judge.why_not_write(cluster_name, reached)
+        why = self.judge.why_not_write(cluster_name, reached)
+        if why:
+            self.hint(cluster_name)
+        return why
 
     def configurations(self, write_cluster: str, host: Host) -> Configurations:
         """The same object for as long as neither has changed."""
@@ -409,7 +449,9 @@ class ClusterManager:
                 return usable[0]
             left = deadline - time.monotonic()
             if left <= 0 or (cluster.hosts and all(host.checked for host in cluster.hosts.values())):
-                silent = cluster.rotate(cluster.silent()) if cluster.writes else []
+                silent = cluster.rotate([host for host in cluster.silent() if self.judge.may_be_primary(cluster, host)]
+                                        if cluster.writes else [])
+                self.hint(cluster_name)
                 if silent:
                     return silent[0]
                 raise ServerError("08001", f"no host of cluster {cluster_name} can be used: {cluster.reasons()}",
@@ -427,7 +469,7 @@ class ClusterManager:
             totals.update(own.to_dict(f"cluster.{name}"))
         for cluster in self._clusters.values():
             prefix = f"cluster.{cluster.name}"
-            totals[f"{prefix}.membership_total"] = len(cluster.hosts)
+            totals[f"{prefix}.membership_total"] = len(cluster.members)
             totals[f"{prefix}.membership_healthy"] = len(cluster.usable())
             for host in cluster.hosts.values():
                 for name, value in host.counters().items():

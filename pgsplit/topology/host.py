@@ -18,6 +18,11 @@ logger = log.get("pgsplit.cluster")
 SILENCE: Final = 60.0           # seconds between two lines that say the same
 FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
+# Why a host is none of its cluster's where that has ``role: auto``: another has it, and nothing is wrong.
+IS_STANDBY: Final = "is a standby"
+IS_PRIMARY: Final = "is the primary"
+NO_STANDBY: Final = "is out of recovery, no standby"
+OTHER_ROLES: Final = frozenset({IS_STANDBY, IS_PRIMARY, NO_STANDBY})
 # What an operator may order, and what it means for who would use the host.
 DRAIN: Final = "drain"
 MAINTENANCE: Final = "maintenance"
@@ -156,6 +161,11 @@ class Host:
     def why_not(self, why: str) -> None:
         self.found = why
 
+    @property
+    def other_role(self) -> bool:
+        """Whether it is not used because it has, as it may, the role that another cluster is for."""
+        return not self.order and self.found in OTHER_ROLES
+
     def connected(self) -> None:
         self.cx_total += 1
         self.cx_active += 1
@@ -197,7 +207,7 @@ class Host:
             "upstream_cx_total": self.cx_total,
             "upstream_cx_active": self.cx_active,
             "upstream_cx_connect_fail": self.cx_connect_fail,
-            "healthy": int(not self.why_not),
+            "healthy": int(not self.why_not or self.other_role),
         }
         if self.lag_bytes is not None:
             counters["lag_bytes"] = self.lag_bytes

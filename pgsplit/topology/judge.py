@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .. import log
 from ..split.fence import ALWAYS, NEVER, SEGMENT_HEADER, Ring
 from ..upstream.server_identity import UNKNOWN, Reached
-from .host import Host, Identity, ground_moved
+from .host import IS_PRIMARY, IS_STANDBY, NO_STANDBY, OTHER_ROLES, Host, Identity, ground_moved
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -34,18 +34,19 @@ class Term(NamedTuple):
 
 class Judge:
     """*clusters* are the manager's, by name; *writer_of*: the write cluster with whose primary a read cluster's hosts
-    are compared. *demoted* is called when `demotion` has something to tell. *rings* and *primaries* are by write
-    cluster.
+    are compared. *demoted* is called when `demotion` has something to tell, *promoted* with a host of a read cluster
+    that is no standby any more. *rings* and *primaries* are by write cluster.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster], writer_of: Callable[[str], str], terms: Terms,
-                 demoted: Callable[[], None]) -> None:
+                 demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None) -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters = clusters
         self._writer_of = writer_of
         self._terms = terms
         self._demoted = demoted
+        self._promoted = promoted
         self._term: dict[str, Term] = {}
         self._flushed: dict[str, int] = {}            # the primary's flushed position in its newest sample
         self.demoted = False                          # a server that took writes may take none any more: see `demotion`
@@ -64,6 +65,8 @@ class Judge:
         writer = self._writer_of(cluster.name)
         if cluster.writes or writer != cluster.name:
             self._terms.seen(self._cluster_of(host, writer), position.timeline)
+            if self._terms.raised:          # before the new primary is judged: it takes the place of a former one
+                self._reconsider()
         if cluster.writes:
             self._seen_writer(cluster, host, position, t_ns)
         elif writer == cluster.name:
@@ -96,8 +99,16 @@ class Judge:
 
     # --- the primary --------------------------------------------------------------------------------------------
 
+    def may_be_primary(self, cluster: Cluster, host: Host) -> bool:
+        """Whether *host*, which does not answer now, may be the primary by what it last said."""
+        return not host.in_recovery and not UNKNOWN < host.timeline < self._terms.greatest(
+            self._cluster_of(host, cluster.name))
+
     def _seen_writer(self, cluster: Cluster, host: Host, position: Position, t_ns: int) -> None:
-        why = "is in recovery, not a primary" if position.in_recovery else self._why_no_primary(cluster, host)
+        if position.in_recovery:
+            why = IS_STANDBY if cluster.finds_roles else "is in recovery, not a primary"
+        else:
+            why = self._why_no_primary(cluster, host)
         if why:
             self._not_the_primary(cluster, host, why)
             return
@@ -107,6 +118,7 @@ class Judge:
         if (before := self.primaries.get(cluster.name)) is not host and (before is None or before.found):
             self.primaries[cluster.name] = host
             ground_moved()
+            self._leave_the_readers(cluster, host)
         self.rings[cluster.name].add(t_ns, position.inserted)
         self._flushed[cluster.name] = position.lsn
         self._look_for_those_ahead(cluster, t_ns)
@@ -154,6 +166,17 @@ class Judge:
             reader.unknown()
         ground_moved()
 
+    def _leave_the_readers(self, writer: Cluster, primary: Host) -> None:
+        """The server that is the primary from now on reads for nobody who takes it for a standby: none of those waits
+        for its next check there.
+        """
+        for host in self._readers(writer):
+            cluster = self._clusters[host.cluster_name]
+            if cluster.finds_roles and primary.identity is not None and host.identity == primary.identity:
+                before = host.found
+                self._no_reader(host, primary)
+                _tell(cluster, host, before)
+
     def _readers(self, writer: Cluster) -> Iterable[Host]:
         for cluster in self._clusters.values():
             if cluster is not writer and self._writer_of(cluster.name) == writer.name:
@@ -176,6 +199,9 @@ class Judge:
         primary = self.primaries.get(writer)
         theirs = primary.identity if primary is not None else None
         host.is_primary = not position.in_recovery and theirs is not None and host.identity == theirs
+        if cluster.finds_roles and not position.in_recovery:
+            self._no_reader(host, primary if host.is_primary else None)
+            return
         if host.is_primary:
             host.why_not, host.fresh_ns, host.lag_bytes, host.lag_ns = "", ALWAYS, 0, 0
             return
@@ -199,6 +225,16 @@ class Judge:
             return
         host.fresh_ns = ring.fresh_ns(position.lsn)
         host.why_not = ""
+
+    def _no_reader(self, host: Host, primary: Host | None) -> None:
+        """It is out of recovery, and *primary* is that server's host among the writers, if that may be written to."""
+        used = not host.found
+        host.in_recovery, host.is_primary = False, primary is not None
+        host.replayed = host.heard_ns = 0
+        host.unknown()
+        host.out(IS_PRIMARY if primary is not None else NO_STANDBY)
+        if used:
+            self._promoted(host)
 
     def _why_no_replica(self, host: Host, primary: Host | None, position: Position) -> str:
         if not position.in_recovery:
@@ -266,7 +302,10 @@ def _ahead(host: Host, flushed: int) -> str:
 
 def _tell(cluster: Cluster, host: Host, before: str) -> None:
     """A line in the log whenever a host goes out, for another reason than numbers alone, or comes back."""
-    if host.found and _NUMBERS.sub("", host.found) != _NUMBERS.sub("", before):
+    if host.found in OTHER_ROLES:
+        if host.found != before:
+            logger.info("%s of cluster %s %s", host.name, cluster.name, host.found)
+    elif host.found and _NUMBERS.sub("", host.found) != _NUMBERS.sub("", before):
         logger.warning("%s of cluster %s is out: it %s", host.name, cluster.name, host.found)
     elif before and not host.found:
         what = "a standby" if host.in_recovery else "the primary" if cluster.writes or host.is_primary else "in use"

@@ -11,8 +11,8 @@ from .host import Host
 
 @dataclass(frozen=True, slots=True)
 class HostSnapshot:
-    """*why_not*: in words why it is not used, or empty. *lag_ms*: since when not all is known to be replayed; of either
-    lag None where it is not known.
+    """*healthy*: nothing is wrong with it. *why_not*: in words why it is not used, or empty. *lag_ms*: since when not
+    all is known to be replayed; of either lag None where it is not known.
     """
 
     cluster: str
@@ -31,6 +31,13 @@ class HostSnapshot:
     cx_active: int
     cx_total: int
     cx_connect_fail: int
+    other_role: bool = False       # it has, as it may, the role that another cluster is for: it is none of this one's
+    finds_roles: bool = False      # the cluster's hosts may have either role
+
+    @property
+    def serves(self) -> bool:
+        """Whether sessions are given it."""
+        return self.healthy and not self.other_role
 
 
 def _moment(microseconds: int) -> str:
@@ -40,9 +47,11 @@ def _moment(microseconds: int) -> str:
 def host_snapshot(cluster: Cluster, host: Host) -> HostSnapshot:
     role = {None: "unknown", True: "standby", False: "primary"}[host.in_recovery]
     return HostSnapshot(
-        cluster=cluster.name, name=host.name, role=role, writes=cluster.writes, healthy=not host.why_not,
+        cluster=cluster.name, name=host.name, role=role, writes=cluster.writes,
+        healthy=not host.why_not or host.other_role,
         why_not=host.why_not, order=host.order, lag_bytes=host.lag_bytes,
         lag_ms=None if host.lag_ns is None else host.lag_ns / 1e6,
         replayed=f"{host.replayed >> 32:X}/{host.replayed & 0xFFFFFFFF:X}" if host.replayed else "",
         started=_moment(host.identity.started) if host.identity is not None else "", timeline=host.timeline,
-        note=host.note, cx_active=host.cx_active, cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail)
+        note=host.note, cx_active=host.cx_active, cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail,
+        other_role=host.other_role, finds_roles=cluster.finds_roles)

@@ -192,6 +192,44 @@ def test_readiness_has_its_reason(browser, proxy):
     assert browser.get("/readyz?level=all").status_code == 400
 
 
+def of_one_list(name, primary, **over):
+    """The server's hosts in both clusters."""
+    role = {"role": "primary" if primary else "standby", "name": name, "finds_roles": True}
+    return [host(**role | {"other_role": primary, "why_not": "is the primary" if primary else ""} | over),
+            host(**role | {"cluster": "primary", "writes": True, "other_role": not primary,
+                           "why_not": "" if primary else "is a standby"} | over)]
+
+
+def test_a_server_that_has_the_other_role_is_no_fault(browser, proxy):
+    proxy.hosts = [*of_one_list("10.0.0.1:5432", True), *of_one_list("10.0.0.2:5432", False)]
+    page = browser.get("/overview/part").text
+    assert "Everything works." in page and "no primary" not in page and "no standby" not in page
+    assert browser.get("/readyz").text == "ok\n"
+    assert "is a standby" in browser.get("/clusters/part").text
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert {sample.value for sample in families["pgsplit_cluster_host_healthy"].samples} == {1}
+    proxy.hosts = of_one_list("10.0.0.2:5432", False)
+    time.sleep(0.5)
+    page = browser.get("/overview/part").text
+    assert "Cluster primary has no primary: 10.0.0.2:5432 is a standby." in page
+    assert page.count("no primary") == 2 and "is not used" not in page
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503
+    assert "cannot serve writes: cluster primary: 10.0.0.2:5432 is a standby" in answer.text
+
+
+def test_what_is_wrong_with_a_server_of_one_list_is_said_once(browser, proxy):
+    out = {"healthy": False, "other_role": False, "why_not": "could not connect: refused", "role": "unknown"}
+    former = {"healthy": False, "other_role": False, "why_not": "is a former primary", "role": "primary"}
+    proxy.hosts = [*of_one_list("10.0.0.1:5432", True), *of_one_list("10.0.0.2:5432", False, **out),
+                   of_one_list("10.0.0.3:5432", False, **former)[1]]
+    found = browser.get("/api/v1/overview").json["problems"]
+    assert [(problem["level"], problem["words"]) for problem in found] == [
+        ("bad", "Server 10.0.0.3:5432 is not used: is a former primary."),
+        ("warning", "Server 10.0.0.2:5432 is not used: could not connect: refused."),
+        ("warning", "Listener postgres has no replica that can be used: all reads go to the primary.")]
+
+
 def test_a_lag_that_is_not_known_is_not_said_to_be_none(browser, proxy):
     proxy.hosts = [host(lag_bytes=None, lag_ms=None), proxy.hosts[1]]
     time.sleep(0.5)

@@ -102,6 +102,9 @@ class Manager:
     def why_not_write(self, cluster_name: str, reached: Any) -> str:
         return ""
 
+    def hint(self, cluster_name: str) -> None:
+        pass
+
     def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int) -> None:
         self.questions.append((cluster_name, in_recovery, kind))
 

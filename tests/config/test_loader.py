@@ -159,6 +159,54 @@ def test_the_short_form_makes_the_same_objects():
     assert result.sources["pgsplit.listeners.postgres.fence_wait"] == "default"
 
 
+ONE_LIST = SHORT.replace("primary: db1:5432\nreplicas: [db2:5432, \"db3\"]", "servers: [db1:5432, db2:5432, db3]")
+
+
+def test_one_list_of_servers_is_both_clusters():
+    result = loaded(ONE_LIST)
+    for name in ("replicas", "primary"):
+        cluster = result.config.cluster(name)
+        assert [str(e) for e in cluster.endpoints] == ["db1:5432", "db2:5432", "db3:5432"] and cluster.role == "auto"
+        assert result.sources[f"pgsplit.clusters.{name}.role"] == "/etc/pgsplit.yaml:2"
+    both = loaded(ONE_LIST + "pgsplit: {clusters: {replicas: {role: read, max_lag: 3s}}}\n").config
+    assert (both.cluster("replicas").role, both.cluster("replicas").max_lag) == ("read", 3.0)
+    assert (both.cluster("primary").role, both.cluster("primary").max_lag) == ("auto", 0.0)
+    assert Config.model_validate_json(both.model_dump_json()) == both
+
+
+def test_without_one_list_clusters_are_what_listeners_use_them_for():
+    assert {cluster.name: cluster.role for cluster in loaded(SHORT).config.clusters} == {
+        "replicas": "read", "primary": "write"}
+    assert [cluster.role for cluster in loaded(SAMPLE).config.clusters] == ["read", "write"]
+    auto = SAMPLE.replace("\npgsplit:\n", "\npgsplit:\n  clusters: {pg_cluster_read: {role: auto}}\n")
+    assert [cluster.role for cluster in loaded(auto).config.clusters] == ["auto", "write"]
+    whole = SAMPLE.replace("split_rw: true", "split_rw: false").replace(
+        "\npgsplit:\n", "\npgsplit:\n  clusters: {pg_cluster_read: {role: auto}}\n")
+    assert any("pgsplit.clusters.pg_cluster_read.role: is ignored: no listener splits reads from writes here" in warning
+               for warning in loaded(whole).warnings)
+
+
+@pytest.mark.parametrize("text, expected", [
+    (ONE_LIST + "primary: db1\n", ["9: primary: stands beside servers: give one list, or primary and replicas"]),
+    (ONE_LIST + "replicas: [db1]\n", ["9: replicas: stands beside servers: give one list, or primary and replicas"]),
+    (ONE_LIST.replace("servers: [db1:5432, db2:5432, db3]", "servers: []"), ["2: servers: is an empty list"]),
+    (ONE_LIST.replace("servers:", "severs:"),
+     ["2: severs: unknown field of a configuration; did you mean servers?"]),
+    (ONE_LIST.replace("db2:5432", "db2:x"),
+     ["2: servers[1]: 'db2:x' is not HOST:PORT, nor the path of a Unix socket"]),
+    (ONE_LIST.replace("db2:5432", "127.0.0.1:6432"),
+     ["2: servers[1]: 127.0.0.1:6432 is pgsplit itself: listener postgres listens on 0.0.0.0:6432 (line 1)"]),
+    (ONE_LIST + "pgsplit: {clusters: {replicas: {role: both}}}\n",
+     ["9: pgsplit.clusters.replicas.role: 'both' is not one of read, write, auto"]),
+    (ONE_LIST + "pgsplit: {clusters: {replicas: {role: write}}}\n",
+     ["9: pgsplit.clusters.replicas.role: is write, but listener 'postgres' reads from this cluster: read, or auto"]),
+    (SHORT + "role: read\n",
+     ["10: pgsplit.clusters.primary.role: is read, but listener 'postgres' writes to this cluster: write, or auto"]),
+])
+def test_mistakes_in_one_list(text, expected):
+    assert problems(text) == expected
+
+
 def test_addresses():
     text = SHORT.replace("0.0.0.0:6432", '["[::1]:6432", "*:6433", "unix:/tmp/.s.PGSQL.6432"]')
     addresses = loaded(text).config.listeners[0].addresses

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from tests.conftest import ROLES, SUPERUSER_PASSWORD, default_configuration
+from tests.needs import missing
 
 Connect = Callable[..., psycopg.Connection[Any]]
+Start = Callable[..., Proxy]
 
 
 # For a test that says where a read goes: it waits for a fresh replica for as long as that takes.
@@ -58,3 +65,40 @@ def value(connection: psycopg.Connection[Any], sql: str) -> Any:
 
 def counters(proxy: Proxy, word: str) -> dict[str, int]:
     return {name: count for name, count in proxy.client.arbiter("totals").items() if word in name}
+
+
+# --- servers that change roles --------------------------------------------------------------------------------------
+
+@pytest.fixture
+def servers() -> Iterator[PrimaryAndStandbys]:
+    """A primary and two standbys of the test's own, which it may leave in any state."""
+    try:
+        installation.find()
+    except installation.PostgresMissing as error:
+        missing(str(error))
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as found:
+        found.primary.query("create table kept (n int primary key, said text)")
+        found.catch_up()
+        yield found
+
+
+@pytest.fixture
+def start(servers: PrimaryAndStandbys) -> Iterator[Start]:
+    """pgsplit in front of *servers*; keywords as for `pgsplit_server`."""
+    with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:
+        proxies = []
+
+        def make(**keywords: Any) -> Proxy:
+            own = {"workers": 2, "health_interval": "200ms", "health_timeout": "1s", **keywords.pop("pgsplit", {})}
+            configuration = default_configuration(servers) | {"pgsplit": own} | keywords
+            configuration = {key: value for key, value in configuration.items() if value is not None}
+            proxy = Proxy(Path(directory), configuration, servers.guardian)
+            proxies.append(proxy)
+            proxy.start()
+            return proxy
+
+        yield make
+        for proxy in proxies:
+            print(proxy.log.read_text(errors="replace"))
+            if proxy.running:
+                proxy.stop()

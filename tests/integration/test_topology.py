@@ -5,64 +5,24 @@ no read is behind an acknowledged write (G3).
 from __future__ import annotations
 
 import select
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Server
 from tests.balancer import Balancer
-from tests.conftest import ROLES, SUPERUSER_PASSWORD, default_configuration
+from tests.conftest import SUPERUSER_PASSWORD
 from tests.freezing import frozen
-from tests.needs import missing
 from tests.waiting import eventually
 
 Session = psycopg.Connection[Any]
-Start = Callable[..., Proxy]
 
 pytestmark = [pytest.mark.pg]
-
-
-@pytest.fixture
-def servers() -> Iterator[PrimaryAndStandbys]:
-    """A primary and two standbys of the test's own, which it may leave in any state."""
-    try:
-        installation.find()
-    except installation.PostgresMissing as error:
-        missing(str(error))
-    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as found:
-        found.primary.query("create table kept (n int primary key, said text)")
-        found.catch_up()
-        yield found
-
-
-@pytest.fixture
-def start(servers: PrimaryAndStandbys) -> Iterator[Start]:
-    """pgsplit in front of *servers*; keywords as for `pgsplit_server`."""
-    with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:
-        proxies = []
-
-        def make(**keywords: Any) -> Proxy:
-            own = {"workers": 2, "health_interval": "200ms", "health_timeout": "1s", **keywords.pop("pgsplit", {})}
-            configuration = default_configuration(servers) | {"pgsplit": own} | keywords
-            proxy = Proxy(Path(directory), configuration, servers.guardian)
-            proxies.append(proxy)
-            proxy.start()
-            return proxy
-
-        yield make
-        for proxy in proxies:
-            print(proxy.log.read_text(errors="replace"))
-            if proxy.running:
-                proxy.stop()
 
 
 def connect(proxy: Proxy, **arguments: Any) -> Session:

@@ -1,0 +1,133 @@
+"""One list of servers: a switchover needs no edit, and what a former primary would take is refused (G6)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
+from pgsplit.demo.server import Server
+from tests.freezing import frozen
+from tests.integration.test_topology import append, connect, everywhere, kept, refused, route
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.pg]
+
+
+def one_list(servers: PrimaryAndStandbys) -> dict[str, Any]:
+    return {"primary": None, "replicas": None, "servers": everywhere(servers)}
+
+
+def rejoin(former: Server, primary: Server) -> None:
+    """Start *former*, which was stopped in order, as a standby of *primary*."""
+    (former.data / "standby.signal").touch()
+    with open(former.data / "postgresql.auto.conf", "a") as file:
+        file.write(f"primary_conninfo = 'host={primary._house.sockets} port={primary.port} user=postgres'\n")
+    former.start()
+
+
+def written(proxy: Proxy, number: int) -> bool:
+    try:
+        with connect(proxy) as session:
+            append(session, number)
+    except psycopg.Error:
+        return False
+    return True
+
+
+def hosts(proxy: Proxy, cluster: str) -> dict[str, dict[str, Any]]:
+    return {host["name"]: host for host in proxy.client.worker(1, "hosts") if host["cluster"] == cluster}
+
+
+def serves(proxy: Proxy, cluster: str, server: Server) -> bool:
+    host = hosts(proxy, cluster)[server.address]
+    return bool(host["healthy"] and not host["other_role"])
+
+
+@pytest.mark.slow
+def test_a_switchover_needs_no_edit(servers, start):
+    former, promoted, other = servers.servers
+    proxy = start(**one_list(servers))
+    assert written(proxy, 1)
+    servers.catch_up()
+    with connect(proxy) as session:
+        eventually(lambda: session.execute("select count(*) from kept") and route(session) == "replica: read")
+    former.stop()
+    promoted.promote()
+    eventually(lambda: written(proxy, 2), timeout=60)
+    assert 2 in kept(promoted)
+    rejoin(former, promoted)
+    eventually(lambda: serves(proxy, "replicas", former), timeout=60)
+    other.stop()            # who follows the old timeline would not serve; now only the former primary can
+    with connect(proxy) as session:
+        append(session, 3)
+        eventually(lambda: session.execute("select max(n) from kept").fetchone() == (3,)
+                   and route(session) == "replica: read", timeout=60)
+        [known] = [known for known in proxy.client.worker(1, "sessions") + proxy.client.worker(2, "sessions")
+                   if known["replica"]]
+        assert (known["replica"], known["primary"]) == (former.address, promoted.address)
+    for cluster, aside in (("replicas", promoted), ("primary", former)):
+        host = hosts(proxy, cluster)[aside.address]
+        assert host["healthy"] and host["other_role"], host
+    warned = [line for line in proxy.log.read_text().splitlines() if " WARNING " in line]
+    assert not [line for line in warned if "is a standby" in line or "is the primary" in line], warned
+
+
+@pytest.mark.slow
+def test_a_former_primary_of_the_list_takes_nothing(servers, start):
+    former, promoted, _ = servers.servers
+    proxy = start(**one_list(servers))
+    assert written(proxy, 1)
+    servers.catch_up()
+    with frozen(former):
+        promoted.promote()
+        eventually(lambda: written(proxy, 2), timeout=60)
+    eventually(lambda: former.query("select pg_is_in_recovery()") == [(False,)])       # it thinks so still
+    eventually(lambda: "former primary" in hosts(proxy, "primary")[former.address]["why_not"], timeout=60)
+    assert all(written(proxy, number) for number in range(10, 30))
+    assert kept(former) == {1}
+    assert kept(promoted) == {1, 2, *range(10, 30)}
+    assert not serves(proxy, "replicas", former)
+    proxy.client.worker(1, "check_now")
+    assert not hosts(proxy, "primary")[former.address]["healthy"]       # which is a fault, and not a role
+
+
+def test_of_two_in_the_list_on_one_timeline_neither_takes_anything(servers, start):
+    one, _, other = servers.servers
+    proxy = start(**one_list(servers))
+    assert written(proxy, 1)
+    servers.catch_up()
+    other.stop()
+    (other.data / "standby.signal").unlink()           # a copy that was started as it is
+    other.start()
+    eventually(lambda: refused(proxy))
+    assert "which is the primary cannot be told" in proxy.log.read_text()
+    assert kept(one) == kept(other) == {1}
+    other.stop()
+    eventually(lambda: written(proxy, 3), timeout=60)
+    assert kept(one) == {1, 3}
+
+
+def test_a_worker_that_is_replaced_knows_the_greatest_timeline(servers, start):
+    """The former primary alone is left: by what the new worker sees of it, it would be one."""
+    former, promoted, other = servers.servers
+    proxy = start(**one_list(servers))
+    assert written(proxy, 1)
+    servers.catch_up()
+    promoted.promote()
+    eventually(lambda: written(proxy, 2), timeout=60)
+    promoted.stop()
+    other.stop()
+    before = {worker["pid"] for worker in proxy.client.arbiter("workers")}
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: len({worker["pid"] for worker in proxy.client.arbiter("workers") if worker["booted"]}
+                           - before) == 2, timeout=60)
+    eventually(lambda: "former primary" in hosts(proxy, "primary")[former.address]["why_not"], timeout=60)
+    assert not written(proxy, 3)
+    assert kept(former) == {1}
