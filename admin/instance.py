@@ -67,6 +67,14 @@ class Instance:
                 hosts[key] = _both(hosts[key], host) if key in hosts else host
         return sorted(hosts.values(), key=lambda host: (not host.writes, host.cluster, host.name))
 
+    def greatest_timelines(self) -> dict[str, int]:
+        """That were seen, by write cluster."""
+        found: dict[str, int] = {}
+        for answer in self.each("terms").values():
+            for cluster, timeline in answer.items():
+                found[cluster] = max(timeline, found.get(cluster, 0))
+        return found
+
     def catalogues(self) -> list[dict[str, Any]]:
         """Of each database, as the worker knows it that has read it last, or not at all."""
         found: dict[tuple[str, str], dict[str, Any]] = {}

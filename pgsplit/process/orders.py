@@ -13,12 +13,20 @@ from ..errors import PgSplitError
 HOST_ORDERS: Final = ("ready", "drain", "maintenance")
 
 
+def written_to(config: Config) -> set[str]:
+    """The clusters of whose servers one is the primary."""
+    return {listener.write_cluster for listener in config.listeners if listener.split_rw}
+
+
 class Orders:
-    """*hosts*: drain or maintenance by ``cluster/host:port``."""
+    """*hosts*: drain or maintenance by ``cluster/host:port``. *forgotten*: how often the timelines of a write cluster
+    have been forgotten.
+    """
 
     def __init__(self) -> None:
         self.hosts: dict[str, str] = {}
         self.reads_to_primary: set[str] = set()
+        self.forgotten: dict[str, int] = {}
 
     def host(self, config: Config, cluster: str, host: str, order: str) -> None:
         """:raises PgSplitError: for a cluster that there is not, or an order that there is not."""
@@ -41,5 +49,13 @@ class Orders:
         else:
             self.reads_to_primary.discard(listener)
 
+    def forget_term(self, config: Config, cluster: str) -> None:
+        """:raises PgSplitError: for a cluster that there is not, or that is not written to."""
+        if cluster not in written_to(config):
+            raise PgSplitError(f"there is no cluster {cluster!r} that is written to; "
+                               f"there are {', '.join(sorted(written_to(config))) or 'none'}")
+        self.forgotten[cluster] = self.forgotten.get(cluster, 0) + 1
+
     def told(self) -> dict[str, Any]:
-        return {"hosts": dict(self.hosts), "reads_to_primary": sorted(self.reads_to_primary)}
+        return {"hosts": dict(self.hosts), "reads_to_primary": sorted(self.reads_to_primary),
+                "forgotten": dict(self.forgotten)}

@@ -35,6 +35,7 @@ from ..upstream.tls import client_context
 from . import findings
 from .acceptor import Acceptor
 from .board import Slot
+from .orders import Orders
 from .tls import for_listener
 from .worker import WorkerContext
 
@@ -57,7 +58,8 @@ class ProxyService:
         self._acceptors: dict[int, Acceptor] = {}           # by descriptor of the listening socket
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
-        self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
+        self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload,
+                              forget_term=self._forget_term, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
                               manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries,
                                                      promoted=self._leave),
@@ -140,6 +142,7 @@ class ProxyService:
         """What the operator has ordered for hosts and listeners, all of it anew (see `process.orders`)."""
         ground_moved()
         self._shared.manager.order(orders["hosts"])
+        self._shared.manager.forget_terms(orders["forgotten"])
         self._shared.reads_to_primary = set(orders["reads_to_primary"])
         for active in self._active():
             replica = active.logged_in.default
@@ -194,6 +197,16 @@ class ProxyService:
     def _forget_writes(self, args: Mapping[str, Any]) -> bool:
         self._shared.databases.forget_writes()
         return True
+
+    def _forget_term(self, cluster: str, user: str) -> None:
+        """For the console. :raises PgSplitError: for a cluster that has no term."""
+        Orders().forget_term(self._context.config, cluster)
+        self._context.ask_forget_term(cluster, user)
+
+    def _terms(self, args: Mapping[str, Any]) -> dict[str, int]:
+        """The greatest timeline seen, by write cluster; 0: none."""
+        manager = self._shared.manager
+        return {cluster.name: manager.judge.greatest(cluster) for cluster in manager.clusters() if cluster.writes}
 
     def _check_now(self, args: Mapping[str, Any]) -> bool:
         self._shared.manager.check_now()
@@ -320,6 +333,7 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "session": ProxyService._session,
     "sessions": ProxyService._sessions,
     "terminate": ProxyService._terminate,
+    "terms": ProxyService._terms,
     "test_login": ProxyService._test_login,
     "totals": lambda service, args: service.totals(),
 }

@@ -100,6 +100,7 @@ class Shared:
     reads_to_primary: set[str] = field(default_factory=set)      # listeners whose reads the operator has sent there
     ask_all: Callable[[str], list[Any]] = lambda what: []        # a question to this worker and its siblings
     reload: Callable[[], None] = lambda: None                    # tell the arbiter
+    forget_term: Callable[[str, str], None] = lambda cluster, user: None      # likewise; PgSplitError: no such cluster
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fast: Any = None             # the compiled relay, for flows in the clear
@@ -231,8 +232,9 @@ class Server:
                               detail="It is neither in admin_users nor in stats_users.")
         stream.write(build.authentication(OK) + b"".join(
             build.parameter_status(name, value) for name, value in CONSOLE_PARAMETERS.items()))
-        reload = self.shared.reload if user in process.admin_users else None
-        return Console(stream, Known(config, self.shared.ask_all), reload)
+        may_order = user in process.admin_users
+        return Console(stream, Known(config, self.shared.ask_all), self.shared.reload if may_order else None,
+                       (lambda cluster: self.shared.forget_term(cluster, user)) if may_order else None)
 
     def _cancel(self, request: CancelRequest) -> None:
         self.stats.cancels += 1

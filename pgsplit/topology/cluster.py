@@ -142,8 +142,9 @@ class ClusterManager:
         self._clusters: dict[str, Cluster] = {}
         self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
         self._demoted, self._promoted = demoted, promoted
-        self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name),
-                           Terms(timelines or OwnTimelines()), self._look_at_demotion, self._look_at_promotion)
+        self._terms = Terms(timelines or OwnTimelines())
+        self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name), self._terms,
+                           self._look_at_demotion, self._look_at_promotion)
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
         self._hints = Hints(self._check_all_of)
         self._resolve = resolver
@@ -285,6 +286,12 @@ class ClusterManager:
                     logger.info("%s of cluster %s: %s", host.name, cluster.name, ORDERED[host.order] or "is ready")
                     cluster.checks[host.key].check_now()
         self.changed()
+
+    def forget_terms(self, forgotten: Mapping[str, int]) -> None:
+        """*forgotten*: how often the timelines of each write cluster have been forgotten by now (`Terms.forget`)."""
+        for name in self._terms.forget(forgotten):
+            logger.warning("cluster %s: the timelines that were seen are forgotten, by the operator's order", name)
+            self.hint(name)
 
     def check_now(self) -> None:
         for cluster in self._clusters.values():

@@ -78,7 +78,7 @@ class Judge:
             self._demoted()
 
     def _cluster_of(self, host: Host, writer: str) -> int:
-        return Terms.cluster(host.identity.system_identifier if host.identity is not None else "", writer)
+        return self._terms.cluster(host.identity.system_identifier if host.identity is not None else "", writer)
 
     def demotion(self) -> bool:
         """Whether, since the last call, some server has lost the right to be written to."""
@@ -96,6 +96,11 @@ class Judge:
                     before = host.found
                     self._not_the_primary(cluster, host, why)
                     _tell(cluster, host, before)
+
+    def greatest(self, cluster: Cluster) -> int:
+        """The greatest timeline that this node has seen of the servers of a write cluster; UNKNOWN: none."""
+        return max((self._terms.greatest(self._cluster_of(host, cluster.name)) for host in cluster.hosts.values()),
+                   default=UNKNOWN)
 
     # --- the primary --------------------------------------------------------------------------------------------
 
@@ -277,7 +282,7 @@ class Judge:
             return ""
         if reached.in_recovery:
             return "the server that was reached is in recovery, not a primary"
-        greatest = self._terms.greatest(Terms.cluster(reached.system_identifier, write_cluster))
+        greatest = self._terms.greatest(self._terms.cluster(reached.system_identifier, write_cluster))
         if UNKNOWN < reached.timeline < greatest:
             return (f"the server that was reached is a former primary, on timeline {reached.timeline}: timeline "
                     f"{greatest} has been seen")

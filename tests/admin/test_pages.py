@@ -115,6 +115,20 @@ def test_a_host_is_drained(browser, proxy):
     assert browser.get("/clusters/replicas/10.0.0.2:5432/explode").status_code == 404
 
 
+def test_a_term_is_forgotten(browser, proxy):
+    assert 'id="forget-primary"' in browser.get("/clusters").text
+    assert 'id="forget-replicas"' not in browser.get("/clusters").text
+    path = "/clusters/primary/forget-term"
+    page = browser.get(path).text
+    assert "Timeline 3 has been seen of this cluster." in page and "10.0.0.1:5432</code>: primary, timeline 1" in page
+    assert not [what for what, _ in proxy.said if what == "order_forget_term"]
+    assert browser.post(path).status_code == 302
+    assert proxy.said[1:] == [("order_forget_term", {"cluster": "primary"}), ("audit_add", {
+        "who": "admin", "deed": "forget the term of cluster primary", "where": "127.0.0.1", "result": "done"})]
+    for nowhere in ("/clusters/replicas/forget-term", "/clusters/nowhere/forget-term"):
+        assert browser.get(nowhere).status_code == 404 and browser.post(nowhere).status_code == 404
+
+
 def test_a_user_is_previewed_saved_and_deleted(browser, proxy):
     form = {"name": "neu", "password": "hunter2", "stored": "scram", "version": "v1"}
     preview = browser.post("/users/postgres/preview", form).text
@@ -277,6 +291,8 @@ def test_the_api_does_what_the_pages_do(make, proxy):
     assert post("explain", {"sql": "select 1"}).json["upstream"] == "replica"
     assert post("sessions/1-7/terminate").json == {"done": True}
     assert post("clusters/replicas/10.0.0.2:5432/maintenance").status_code == 200
+    assert post("clusters/primary/forget-term").json == {"done": True}
+    assert post("clusters/replicas/forget-term").status_code == 404
     assert post("listeners/postgres/reads", {"to": "primary"}).status_code == 200
     assert post("listeners/nowhere/reads", {"to": "primary"}).status_code == 404
     assert post("reload").json["ok"] is True

@@ -79,6 +79,34 @@ def test_a_switchover_needs_no_edit(servers, start):
 
 
 @pytest.mark.slow
+def test_a_term_is_forgotten_for_a_restore_from_a_backup(servers, start):
+    """The former primary is what a backup would have given: on a lower timeline, and now the right one."""
+    restored, promoted, other = servers.servers
+    proxy = start(**one_list(servers), pgsplit={"admin_users": "scram_user"})
+    assert written(proxy, 1)
+    servers.catch_up()
+    promoted.promote()
+    eventually(lambda: written(proxy, 2), timeout=60)
+    for server in (promoted, other):
+        server.stop()
+    eventually(lambda: "former primary" in hosts(proxy, "primary")[restored.address]["why_not"], timeout=60)
+    assert not written(proxy, 3)
+    assert proxy.client.worker(1, "terms") == {"primary": 2}
+    with restored.connect("scram_user", port=proxy.port, dbname="pgsplit", autocommit=True) as console:
+        assert console.pgconn.exec_(b"FORGET TERM primary").command_status == b"FORGET TERM"
+    eventually(lambda: written(proxy, 4), timeout=60)
+    assert proxy.client.worker(1, "terms") == proxy.client.worker(2, "terms") == {"primary": 1}
+    os.kill(proxy.client.arbiter("workers")[0]["pid"], signal.SIGKILL)         # the order is for later workers, too
+    eventually(lambda: all(worker["booted"] for worker in proxy.client.arbiter("workers")) and written(proxy, 5),
+               timeout=60)
+    assert kept(restored) >= {1, 4, 5}
+    promoted.start()            # which shows the greater timeline again
+    eventually(lambda: "former primary" in hosts(proxy, "primary")[restored.address]["why_not"], timeout=60)
+    eventually(lambda: written(proxy, 6), timeout=60)
+    assert 6 in kept(promoted)
+
+
+@pytest.mark.slow
 def test_a_former_primary_of_the_list_takes_nothing(servers, start):
     former, promoted, _ = servers.servers
     proxy = start(**one_list(servers))
