@@ -31,7 +31,7 @@ BOOTSTRAP: Final = Kind(
      "hds_config": "health comes from pgsplit's checks"})
 SHORT: Final = Kind(
     "configuration", ("listen", "servers", "primary", "replicas", "users", "users_file", "monitor", "tls",
-                      "upstream_tls", "ca", "user_maps", "admin", "consistency", "pgsplit"))
+                      "upstream_tls", "ca", "user_maps", "admin", "consistency", "topology", "pgsplit"))
 STATIC: Final = Kind("static_resources", ("listeners", "clusters"), (),
                      {"secrets": "give certificates as files in the tls contexts"})
 LISTENER: Final = Kind(
@@ -97,6 +97,7 @@ LOCALITY: Final = Kind("endpoints", ("lb_endpoints",), ("locality", "load_balanc
 LB_ENDPOINT: Final = Kind("lb_endpoint", ("endpoint",), ("health_status", "metadata", "load_balancing_weight"))
 ENDPOINT: Final = Kind("endpoint", ("address",), ("hostname", "health_check_config"))
 ADMIN: Final = Kind("admin", ("address",), ("access_log", "access_log_path", "profile_path", "socket_options"))
+TOPOLOGY: Final = Kind("topology block", ("source", "patroni", "ca", "certificate", "key", "username", "password"))
 USER: Final = Kind("user", ("username", "password", "clientname", "map", "upstream_password"))
 ADDRESS: Final = Kind("address", ("socket_address", "pipe"))
 ADDITIONAL_ADDRESS: Final = Kind("additional address", ("address",), ("socket_options",))

@@ -130,6 +130,25 @@ class Listener(Model):
         return next((user for user in self.users if user.username == username), None)
 
 
+class Topology(Model):
+    """Who says which of a write cluster's servers is the primary. ``patroni``: its members' REST API, with how TLS is
+    checked (``ca``; else the system's), what is shown to it, and basic authentication.
+    """
+
+    source: Literal["sql", "patroni"] = "sql"
+    patroni: tuple[str, ...] = ()
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Topology(source={self.source!r}, patroni={self.patroni!r}, username={self.username!r}, password='***')"
+
+    __str__ = __repr__
+
+
 class Cluster(Model):
     """Hosts that serve alike: Envoy's cluster."""
 
@@ -139,6 +158,7 @@ class Cluster(Model):
     connect_timeout: float
     endpoints: tuple[Address, ...]
     tls: UpstreamTls
+    topology: Topology = Topology()
     # pgsplit.*, overridden by pgsplit.clusters.<name>.*
     role: ClusterRole              # auto: an endpoint may have the other role, and is then none of the cluster's
     max_lag_bytes: int

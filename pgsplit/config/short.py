@@ -182,7 +182,7 @@ def _own(notes: Notes, root: Mapping) -> Node:
     if not isinstance(block, Mapping):
         return block
     own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines), path="pgsplit")
-    for name in (*BY_NAME, "monitor", "user_maps"):
+    for name in (*BY_NAME, "monitor", "user_maps", "topology"):
         if name in root.items and name in block.items:
             notes.wrong(Node(root.file, root.key_lines[name]), name,
                         f"stands in pgsplit, too, in line {block.key_lines[name]}")

@@ -57,7 +57,7 @@ def _known(cluster: Cluster) -> bool:
 
 def _of(cluster: Cluster, monitor: str) -> Iterator[Finding]:
     served = bool(cluster.usable())
-    if cluster.finds_roles and not served and cluster.config.endpoints:
+    if cluster.finds_roles and not served and cluster.hosts and not cluster.members:
         what = "out of recovery: there is no primary" if cluster.writes else "a standby: all reads are the primary's"
         yield Finding(cluster.name, cluster.config.endpoints[0], f"no server of cluster {cluster.name} is {what}")
     for endpoint in dict.fromkeys(cluster.config.endpoints):

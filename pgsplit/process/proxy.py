@@ -29,6 +29,7 @@ from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..topology.cluster import ClusterManager
 from ..topology.host import MAINTENANCE, Host, ground_moved
+from ..topology.patroni import tls_context
 from ..topology.sampler import Sampler
 from ..topology.snapshot import host_snapshot
 from ..upstream.tls import client_context
@@ -103,6 +104,7 @@ class ProxyService:
         tls = {listener.name: for_listener(listener) for listener in config.listeners}
         for cluster in config.clusters:
             client_context(cluster.tls)
+            tls_context(cluster.topology)
         self._prepared = config, tls
 
     def commit(self) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import gevent
@@ -23,6 +24,7 @@ from ..upstream.tls import client_context
 from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
+from .patroni import UNASKED, Patroni
 from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
@@ -144,7 +146,8 @@ class ClusterManager:
         self._demoted, self._promoted = demoted, promoted
         self._terms = Terms(timelines or OwnTimelines())
         self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name), self._terms,
-                           self._look_at_demotion, self._look_at_promotion)
+                           self._look_at_demotion, self._look_at_promotion, self._refused)
+        self._sources: dict[str, Patroni] = {}        # by write cluster
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
         self._hints = Hints(self._check_all_of)
         self._resolve = resolver
@@ -179,6 +182,55 @@ class ClusterManager:
             if pairs.get(name) != before.get(name):
                 for host in self._clusters[name].hosts.values():
                     host.fresh_ns = NEVER       # compared with another primary
+        self._have_sources()
+
+    def _have_sources(self) -> None:
+        wanted = {cluster.name: cluster.config.topology for cluster in self._clusters.values()
+                  if cluster.writes and cluster.config.topology.source == "patroni"}
+        for name, source in list(self._sources.items()):
+            if source.topology != wanted.get(name):
+                self._sources.pop(name).stop()
+            else:
+                source.read_context_again()
+        for name, topology in wanted.items():
+            if name not in self._sources:
+                self._sources[name] = Patroni(
+                    name, topology, interval=partial(self._interval_of, name), timeout=partial(self._timeout_of, name),
+                    resolve=self._resolve, changed=partial(self._look_at_source, name))
+
+    def _look_at_source(self, name: str) -> None:
+        """Patroni has another word."""
+        for host in self._clusters[name].hosts.values():
+            host.checked &= host.found != UNASKED       # who waits for a primary waits for the next check
+        self.judge.reconsider()
+        self._look_at_demotion()
+        self.hint(name)
+
+    def _refused(self, cluster: Cluster, host: Host) -> str:
+        """Why the cluster's source does not have *host* for the primary."""
+        source = self._sources.get(cluster.name)
+        if source is None:
+            return ""
+        names = {(endpoint.host.lower(), endpoint.port) for endpoint, addresses in cluster.resolved.items()
+                 if host.address in addresses}
+        return source.why_not(names | {host.address})
+
+    def _interval_of(self, name: str) -> float:
+        return self.interval(self.cluster(name))
+
+    def _timeout_of(self, name: str) -> float:
+        return self.cluster(name).health_timeout
+
+    def _is_checked(self, cluster: Cluster) -> bool:
+        """Whether all that can be known of its hosts has been asked once."""
+        source = self._sources.get(cluster.name)
+        return bool(cluster.hosts) and all(host.checked for host in cluster.hosts.values()) and (
+            source is None or source.asked)
+
+    def source_note(self, cluster: Cluster) -> str:
+        """In words, what the operator should know of who says which server is the primary."""
+        source = self._sources.get(cluster.name)
+        return source.note if source is not None else ""
 
     def _make(self, config: ClusterConfig, writes: bool, tls: bool) -> Cluster:
         cluster = Cluster(config, writes=writes, monitor_tls=tls)
@@ -211,6 +263,8 @@ class ClusterManager:
     def stop(self) -> None:
         self._watcher.kill()
         self._hints.stop()
+        for source in self._sources.values():
+            source.stop()
         for cluster in self._clusters.values():
             self._drop(cluster)
         self._clusters.clear()
@@ -309,6 +363,8 @@ class ClusterManager:
             if self._pairs.get(cluster.name, cluster.name) == write_cluster:
                 for check in cluster.checks.values():
                     check.check_now()
+        if (source := self._sources.get(write_cluster)) is not None:
+            source.ask_now()
 
     def interval(self, cluster: Cluster) -> float:
         """Seconds between two checks of a host of *cluster*."""
@@ -436,8 +492,7 @@ class ClusterManager:
         """Until every host has been checked once, at most *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            clusters = self._clusters.values()
-            if all(cluster.hosts and all(host.checked for host in cluster.hosts.values()) for cluster in clusters):
+            if all(map(self._is_checked, self._clusters.values())):
                 return
             self._changed.wait(min(left, POLL))
 
@@ -455,7 +510,7 @@ class ClusterManager:
             if usable:
                 return usable[0]
             left = deadline - time.monotonic()
-            if left <= 0 or (cluster.hosts and all(host.checked for host in cluster.hosts.values())):
+            if left <= 0 or self._is_checked(cluster):
                 silent = cluster.rotate([host for host in cluster.silent() if self.judge.may_be_primary(cluster, host)]
                                         if cluster.writes else [])
                 self.hint(cluster_name)

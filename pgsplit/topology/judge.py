@@ -14,6 +14,7 @@ from .. import log
 from ..split.fence import ALWAYS, NEVER, SEGMENT_HEADER, Ring
 from ..upstream.server_identity import UNKNOWN, Reached
 from .host import IS_PRIMARY, IS_STANDBY, NO_STANDBY, OTHER_ROLES, Host, Identity, ground_moved
+from .patroni import UNASKED
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Term(NamedTuple):
 class Judge:
     """*clusters* are the manager's, by name; *writer_of*: the write cluster with whose primary a read cluster's hosts
     are compared. *demoted* is called when `demotion` has something to tell, *promoted* with a host of a read cluster
-    that is no standby any more. *rings* and *primaries* are by write cluster.
+    that is no standby any more. *refused*: why a host of a write cluster may not be the primary, by the word of
+    somebody who knows better than the servers. *rings* and *primaries* are by write cluster.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster], writer_of: Callable[[str], str], terms: Terms,
-                 demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None) -> None:
+                 demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None,
+                 refused: Callable[[Cluster, Host], str] = lambda cluster, host: "") -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters = clusters
@@ -47,6 +50,7 @@ class Judge:
         self._terms = terms
         self._demoted = demoted
         self._promoted = promoted
+        self._refused = refused
         self._term: dict[str, Term] = {}
         self._flushed: dict[str, int] = {}            # the primary's flushed position in its newest sample
         self.demoted = False                          # a server that took writes may take none any more: see `demotion`
@@ -66,7 +70,7 @@ class Judge:
         if cluster.writes or writer != cluster.name:
             self._terms.seen(self._cluster_of(host, writer), position.timeline)
             if self._terms.raised:          # before the new primary is judged: it takes the place of a former one
-                self._reconsider()
+                self.reconsider()
         if cluster.writes:
             self._seen_writer(cluster, host, position, t_ns)
         elif writer == cluster.name:
@@ -85,11 +89,13 @@ class Judge:
         risen, demoted = self._terms.news(), self.demoted
         self.demoted = False
         if risen:
-            self._reconsider()
+            self.reconsider()
         return risen or demoted
 
-    def _reconsider(self) -> None:
-        """A greater timeline has been seen, here or in another worker: who was the primary may be none now."""
+    def reconsider(self) -> None:
+        """A greater timeline has been seen, here or in another worker, or somebody who knows better has another word:
+        who was the primary may be none now.
+        """
         for cluster in self._clusters.values():
             for host in cluster.hosts.values():
                 if cluster.writes and host.claims and (why := self._why_no_primary(cluster, host)):
@@ -106,8 +112,8 @@ class Judge:
 
     def may_be_primary(self, cluster: Cluster, host: Host) -> bool:
         """Whether *host*, which does not answer now, may be the primary by what it last said."""
-        return not host.in_recovery and not UNKNOWN < host.timeline < self._terms.greatest(
-            self._cluster_of(host, cluster.name))
+        former = UNKNOWN < host.timeline < self._terms.greatest(self._cluster_of(host, cluster.name))
+        return not (host.in_recovery or former or self._refused(cluster, host))
 
     def _seen_writer(self, cluster: Cluster, host: Host, position: Position, t_ns: int) -> None:
         if position.in_recovery:
@@ -134,6 +140,8 @@ class Judge:
         if host.timeline < greatest:
             return (f"is a former primary: it is on timeline {host.timeline}, and timeline {greatest} has been seen; "
                     "what it would take would be lost")
+        if why := self._refused(cluster, host):
+            return why
         rivals = self._rivals(cluster, host)
         if not rivals:
             return ""
@@ -142,12 +150,14 @@ class Judge:
         return _rivalry(host, rivals)
 
     def _rivals(self, cluster: Cluster, host: Host) -> list[Host]:
-        """Other servers of the write cluster that are out of recovery, and on no lower timeline."""
+        """Other servers of the write cluster that are out of recovery, on no lower timeline, and not refused."""
         ours = host.identity
         found = []
         for other in cluster.hosts.values():
             theirs = other.identity
             if other is host or not other.claims or ours is None or theirs is None or ours.started == theirs.started:
+                continue
+            if self._refused(cluster, other):
                 continue
             if ours.differs(theirs) or other.timeline >= host.timeline:
                 found.append(other)
@@ -289,9 +299,11 @@ class Judge:
         cluster = self._clusters.get(write_cluster)
         host = next((host for host in cluster.hosts.values() if host.claims and host.identity is not None
                      and host.identity.started == reached.started), None) if cluster is not None else None
-        if cluster is not None and cluster.writes and host is not None and self._rivals(cluster, host):
-            return f"the server that was reached {host.found}"
-        return ""
+        if cluster is None or not cluster.writes or host is None:
+            return ""
+        if why := self._refused(cluster, host):
+            return f"the server that was reached is not to be written to: {why}"
+        return f"the server that was reached {host.found}" if self._rivals(cluster, host) else ""
 
 
 def _rivalry(host: Host, rivals: list[Host]) -> str:
@@ -307,7 +319,7 @@ def _ahead(host: Host, flushed: int) -> str:
 
 def _tell(cluster: Cluster, host: Host, before: str) -> None:
     """A line in the log whenever a host goes out, for another reason than numbers alone, or comes back."""
-    if host.found in OTHER_ROLES:
+    if host.found in (*OTHER_ROLES, UNASKED):
         if host.found != before:
             logger.info("%s of cluster %s %s", host.name, cluster.name, host.found)
     elif host.found and _NUMBERS.sub("", host.found) != _NUMBERS.sub("", before):

@@ -376,7 +376,7 @@ class HealthCheck:
         note = BLIND.format(user=self._monitor.username) if blind else ""
         if note and note != self.host.note:
             logger.warning("%s of cluster %s: %s", self.host.name, self._cluster.name, note)
-        self.host.note = note
+        self.host.note = note or (self._manager.source_note(self._cluster) if self._cluster.writes else "")
 
     def _check(self) -> None:
         host = self.host

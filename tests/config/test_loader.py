@@ -207,6 +207,66 @@ def test_mistakes_in_one_list(text, expected):
     assert problems(text) == expected
 
 
+PATRONI = "topology: {source: patroni, patroni: ['http://db1:8008', 'https://[::1]:8009/', http://db3]}\n"
+
+
+def test_patroni_may_say_who_the_primary_is():
+    config = loaded(ONE_LIST + PATRONI).config
+    topology = config.cluster("primary").topology
+    assert (topology.source, topology.patroni) == ("patroni", ("http://db1:8008", "https://[::1]:8009",
+                                                               "http://db3:8008"))
+    assert config.cluster("replicas").topology == loaded(ONE_LIST).config.cluster("primary").topology
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    more = ("pgsplit: {topology: {source: patroni, patroni: ['https://a'], ca: ca.crt, certificate: c.crt, key: c.key, "
+            "username: u, password: hunter2}, clusters: {primary: {topology: {source: sql}}}}\n")
+    assert loaded(ONE_LIST + more).config.cluster("primary").topology.source == "sql"
+    result = loaded(ONE_LIST + more.replace(", clusters: {primary: {topology: {source: sql}}}", ""))
+    topology = result.config.cluster("primary").topology
+    assert (topology.ca, topology.certificate, topology.username) == ("/etc/ca.crt", "/etc/c.crt", "u")
+    assert "hunter2" not in repr(result.config) and not result.warnings
+    assert result.marks["cluster primary topology ca"] == "/etc/pgsplit.yaml:9: pgsplit.topology.ca"
+
+
+@pytest.mark.parametrize("topology, expected", [
+    ("{source: etcd}", ["topology.source: 'etcd' is not one of sql, patroni"]),
+    ("{source: patroni}", ["topology.patroni: is missing: the addresses of Patroni's REST API, [http://db1:8008, …]"]),
+    ("{source: patroni, patroni: []}", ["topology.patroni: is a list of addresses, and not empty"]),
+    ("{source: patroni, patroni: 'http://db1'}", ["topology.patroni: is a list",
+                                                  "topology.patroni: is a list of addresses, and not empty"]),
+    ("{source: patroni, patroni: ['db1:8008']}",
+     ["topology.patroni[0]: 'db1:8008' is not http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://u:p@db1']}",
+     ["topology.patroni[0]: 'http://u:p@db1' is not http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://db1:99999', {a: b}]}",
+     ["topology.patroni[0]: 'http://db1:99999' is not http://HOST:PORT or https://HOST:PORT",
+      "topology.patroni[1]: is one address: http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://db1', 'http://db1:8008/']}",
+     ["topology.patroni[1]: http://db1:8008 stands twice"]),
+    ("{source: patroni, patroni: ['http://db1'], ca: x.crt}",
+     ["topology.ca: is for https: no member of patroni has that"]),
+    ("{source: patroni, patroni: ['https://db1'], certificate: x.crt}", ["topology.key: is missing"]),
+    ("{source: patroni, patroni: ['https://db1'], password: x}", ["topology.username: is missing"]),
+    ("{patroni: ['http://db1']}", ["topology.patroni: is for source: patroni"]),
+    ("{sorce: patroni, patroni: ['http://db1']}",
+     ["topology.sorce: unknown field of a topology block; did you mean source?"]),
+    ("patroni", ["topology: a topology block is a mapping of fields"]),
+])
+def test_mistakes_in_the_topology(topology, expected):
+    assert problems(f"{ONE_LIST}topology: {topology}\n") == [f"9: {problem}" for problem in expected]
+    own = [problem.replace("topology", "pgsplit.clusters.primary.topology", 1) for problem in expected]
+    assert problems(f"{ONE_LIST}pgsplit: {{clusters: {{primary: {{topology: {topology}}}}}}}\n") == [
+        f"9: {problem}" for problem in own]
+
+
+def test_a_password_for_patroni_in_the_clear_is_warned_of():
+    text = ONE_LIST + "topology: {source: patroni, patroni: ['http://a', 'https://b'], username: u, password: p}\n"
+    assert loaded(text).warnings == [
+        "/etc/pgsplit.yaml:9: topology.password: is sent in the clear to members with http:"]
+    text = ONE_LIST + "pgsplit: {clusters: {replicas: {topology: {source: sql}}}}\n"
+    assert loaded(text).warnings == [
+        "/etc/pgsplit.yaml:9: pgsplit.clusters.replicas.topology: is ignored: nobody writes to this cluster"]
+
+
 def test_addresses():
     text = SHORT.replace("0.0.0.0:6432", '["[::1]:6432", "*:6433", "unix:/tmp/.s.PGSQL.6432"]')
     addresses = loaded(text).config.listeners[0].addresses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from typing import Any
 
@@ -14,6 +15,7 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Server
 from tests.freezing import frozen
 from tests.integration.test_topology import append, connect, everywhere, kept, refused, route
+from tests.patroni import FakeMember
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.pg]
@@ -104,6 +106,35 @@ def test_a_term_is_forgotten_for_a_restore_from_a_backup(servers, start):
     eventually(lambda: "former primary" in hosts(proxy, "primary")[restored.address]["why_not"], timeout=60)
     eventually(lambda: written(proxy, 6), timeout=60)
     assert 6 in kept(promoted)
+
+
+def test_a_session_ends_when_patroni_takes_the_lock_from_its_primary(servers, start):
+    former, promoted, _ = servers.servers
+    names = [("127.0.0.1", server.port) for server in servers.servers]
+    with FakeMember(names, names[0]) as fake:
+        proxy = start(**one_list(servers), topology={"source": "patroni", "patroni": [fake.address]})
+        session = connect(proxy)
+        append(session, 1)
+        fake.leader = None
+        assert select.select([session.fileno()], [], [], 60)[0]         # cut while it is idle
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("select 1")
+        eventually(lambda: any("is ended" in line and "is not Patroni's leader: there is none now" in line
+                               for line in proxy.log.read_text().splitlines()))
+        assert not written(proxy, 2)
+        fake.leader = names[0]
+        eventually(lambda: written(proxy, 3), timeout=60)
+        promoted.promote()              # by hand, without Patroni: it is no leader, and who is, is on a lower timeline
+        eventually(lambda: "former primary" in hosts(proxy, "primary")[former.address]["why_not"], timeout=60)
+        assert not any(written(proxy, number) for number in range(4, 8))
+        fake.leader = names[1]
+        eventually(lambda: written(proxy, 8), timeout=60)
+    assert kept(former) == {1, 3}
+    assert 8 in kept(promoted)
+    with connect(proxy) as session:     # nobody of Patroni answers any more
+        eventually(lambda: "its last word holds" in hosts(proxy, "primary")[promoted.address]["note"], timeout=60)
+        append(session, 9)
+    assert written(proxy, 10)
 
 
 @pytest.mark.slow
