@@ -106,6 +106,7 @@ class _Loader:
         clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster, listeners)
         self._direct_tls(listeners, clusters)
         process = self._process(raw_listeners)
+        self._zone(process.zone, clusters)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
         admin = self._admin()
         self._check_together(raw_listeners, raw_clusters, listeners, admin)
@@ -280,8 +281,9 @@ class _Loader:
                                                 for listener in listeners))
         if self._notes.problems:
             return None
-        return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
-                       connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls,
+        return Cluster(name=raw.name, type=raw.type, lb_policy=raw.lb_policy,  # type: ignore[arg-type]
+                       connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints),
+                       placements=tuple(raw.placements), tls=raw.tls,
                        topology=topology, **settings)
 
     def _role(self, name: str, given: str | None, listeners: list[Listener]) -> str:
@@ -317,6 +319,12 @@ class _Loader:
             return topology if written_to else Topology()
         self._notes.warn(node, path, "is ignored: nobody writes to this cluster")
         return Topology()
+
+    def _zone(self, zone: str, clusters: list[Cluster]) -> None:
+        zones = {placement.zone for cluster in clusters for placement in cluster.placements if placement.zone}
+        if zone and clusters and zone not in zones:
+            self._notes.warnings.append(f"{self.sources['pgsplit.zone']}: {self._own.at('zone')}: no server is in zone "
+                                        f"{zone!r}; they are in {', '.join(sorted(zones)) or 'none'}")
 
     def _direct_tls(self, listeners: list[Listener], clusters: list[Cluster]) -> None:
         direct = {cluster.name for cluster in clusters if cluster.sslnegotiation == "direct"}

@@ -130,6 +130,17 @@ class Listener(Model):
         return next((user for user in self.users if user.username == username), None)
 
 
+LbPolicy = Literal["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"]
+
+
+class Placement(Model):
+    """Which sessions an endpoint gets: its share beside others; when, the lowest number first; and where it is."""
+
+    weight: int = 1
+    priority: int = 0
+    zone: str = ""
+
+
 class Topology(Model):
     """Who says which of a write cluster's servers is the primary. ``patroni``: its members' REST API, with how TLS is
     checked (``ca``; else the system's), what is shown to it, and basic authentication.
@@ -154,9 +165,10 @@ class Cluster(Model):
 
     name: str
     type: Literal["STATIC", "STRICT_DNS"]
-    lb_policy: Literal["ROUND_ROBIN"]
+    lb_policy: LbPolicy
     connect_timeout: float
     endpoints: tuple[Address, ...]
+    placements: tuple[Placement, ...] = ()         # of the endpoints, in their order; none: all alike
     tls: UpstreamTls
     topology: Topology = Topology()
     # pgsplit.*, overridden by pgsplit.clusters.<name>.*
@@ -237,6 +249,7 @@ class Process(Model):
     console_database: str
     admin_users: tuple[str, ...]
     stats_users: tuple[str, ...]
+    zone: str                      # '': not known
 
 
 class Config(Model):

@@ -74,6 +74,8 @@ SETTINGS: Final = (
     Setting("admin_users", units.names, "", "process", True,
             "listed users who may use the SQL console, RELOAD and FORGET TERM too"),
     Setting("stats_users", units.names, "", "process", True, "listed users who may look there, and no more"),
+    Setting("zone", units.text, "", "process", True,
+            "where this pgsplit runs: servers of the same zone are preferred"),
     Setting("consistency", units.text, "global", "listener", True,
             "which writes a read is sure to see: all of this node, the session's own, or none",
             choices=("eventual", "session", "global")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from .fields import BOOTSTRAP, SHORT, Kind
+from .fields import BOOTSTRAP, SERVER, SHORT, Kind
 from .nodes import Mapping, Node, Scalar, Sequence
 from .reader import Fields, Notes
 from .settings import BY_NAME
@@ -160,11 +160,12 @@ def _upstream_context(root: Mapping, block: Fields | None, verify: bool) -> Mapp
 
 def _cluster(fields: Fields, root: Mapping, name: str, field: str, context: Mapping | None) -> Mapping:
     hosts = root.items.get(field, root)
-    endpoints = [_map(address, endpoint=_map(address, address=address)) for address in _addresses(fields, field, 5432)]
     cluster: dict[str, Node] = {
         "name": _text(hosts, name), "type": _text(hosts, "STRICT_DNS"),
         "load_assignment": _map(hosts, cluster_name=_text(hosts, name), endpoints=_seq(
-            hosts, _map(hosts, lb_endpoints=_seq(hosts, *endpoints))))}
+            hosts, *_servers(fields, field)))}
+    if fields.has("lb_policy"):
+        cluster["lb_policy"] = fields.items["lb_policy"]
     if context is not None:
         cluster["transport_socket"] = context
     return _map(hosts, **cluster)
@@ -218,6 +219,39 @@ def _find_roles_out(own: Mapping, root: Mapping) -> None:
             found.key_lines.setdefault(name, where.line)
     own.items["clusters"] = found
     own.key_lines.setdefault("clusters", root.key_lines[SERVERS])
+
+
+def _servers(fields: Fields, field: str) -> list[Mapping]:
+    """Each an address, or a mapping that says which sessions the server gets, too."""
+    given = fields.items.get(field)
+    nodes = given.items if isinstance(given, Sequence) else [given] if given is not None else []
+    if not any(isinstance(node, Mapping) for node in nodes):
+        return [_server(address) for address in _addresses(fields, field, 5432)]
+    found = []
+    for index, node in enumerate(nodes):
+        node.path = f"{field}[{index}]" if isinstance(given, Sequence) else field
+        if not isinstance(node, Mapping):
+            found.append(_server(_address(fields.notes, node, node.path, 5432)))
+            continue
+        block = Fields(fields.notes, node, node.path, SERVER)
+        for name, value in block.items.items():
+            value.path = value.path or f"{node.path}.{name}"      # by the name that stands there
+        given_address = block.items["address"] if block.required("address") else None
+        address = (_address(fields.notes, given_address, block.at("address"), 5432) if given_address is not None
+                   else _nowhere(node))
+        found.append(_server(address, block.items))
+    return found
+
+
+def _server(address: Mapping, items: dict[str, Node] | None = None) -> Mapping:
+    """As Envoy's locality with one endpoint."""
+    items = items or {}
+    weight = {"load_balancing_weight": items["weight"]} if "weight" in items else {}
+    place: dict[str, Node] = {"priority": items["priority"]} if "priority" in items else {}
+    if "zone" in items:
+        place["locality"] = _map(items["zone"], zone=items["zone"])
+    endpoint = _map(address, endpoint=_map(address, address=address), **weight)
+    return _map(address, lb_endpoints=_seq(address, endpoint), **place)
 
 
 def _addresses(fields: Fields, field: str, default_port: int = 0) -> list[Mapping]:

@@ -16,11 +16,12 @@ from gevent.event import Event
 from .. import log
 from ..config.model import Address as Endpoint
 from ..config.model import Cluster as ClusterConfig
-from ..config.model import Config
+from ..config.model import Config, Placement
 from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from ..stats.own import Own
 from ..upstream.tls import client_context
+from .balance import POLICIES, preferred
 from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
@@ -61,7 +62,7 @@ class Cluster:
         self.resolver: gevent.Greenlet[..., None] | None = None
         self.resolve_now = Event()
         self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
-        self._next = 0
+        self.zone = ""                 # this pgsplit's
         self._context: ssl.SSLContext | None = None
 
     @property
@@ -113,13 +114,20 @@ class Cluster:
         """Those that have not answered their last check: nobody knows more of them than a connection would tell."""
         return [host for host in self.hosts.values() if host.silent and not host.order and not host.removed]
 
-    def rotate(self, hosts: list[Host]) -> list[Host]:
-        """ROUND_ROBIN: each call begins with the next one."""
-        if not hosts:
-            return hosts
-        self._next += 1
-        start = self._next % len(hosts)
-        return hosts[start:] + hosts[:start]
+    def preferred(self) -> list[Host]:
+        """Of those that may be used, those that new sessions get: see `balance.preferred`."""
+        return preferred(self.usable(), self.zone)
+
+    def choose(self, hosts: list[Host]) -> Host | None:
+        """One of *hosts*, by the cluster's policy."""
+        return POLICIES[self.config.lb_policy](hosts) if hosts else None
+
+    def placement_of(self, address: tuple[str, int]) -> Placement:
+        """Of the first endpoint whose name has *address*."""
+        for endpoint, placement in zip(self.config.endpoints, self.config.placements, strict=False):
+            if address in self.resolved.get(endpoint, ()):
+                return placement
+        return Placement()
 
     def reasons(self) -> str:
         return "; ".join(f"{host.name}: {host.why_not}" for host in self.hosts.values() if host.why_not) or "no host"
@@ -182,6 +190,8 @@ class ClusterManager:
             if pairs.get(name) != before.get(name):
                 for host in self._clusters[name].hosts.values():
                     host.fresh_ns = NEVER       # compared with another primary
+        for cluster in self._clusters.values():
+            cluster.zone = config.process.zone
         self._have_sources()
 
     def _have_sources(self) -> None:
@@ -306,11 +316,14 @@ class ClusterManager:
         for address in sorted(found):
             if address not in cluster.hosts:
                 self._add(cluster, address)
+        for host in cluster.hosts.values():
+            host.placement = cluster.placement_of(host.address)
         self.changed()
 
     def _add(self, cluster: Cluster, address: tuple[str, int], behind: Identity | None = None) -> None:
         host = Host(cluster.name, address, behind)
         host.order = self._orders.get(f"{cluster.name}/{host.endpoint}", "")
+        host.placement = cluster.placement_of(address)
         cluster.hosts[host.key] = host
         cluster.checks[host.key] = self._check(cluster, host)
 
@@ -506,16 +519,15 @@ class ClusterManager:
         cluster = self.cluster(cluster_name)
         deadline = time.monotonic() + cluster.connect_timeout
         while True:
-            usable = cluster.rotate(cluster.usable())
-            if usable:
-                return usable[0]
+            if (host := cluster.choose(cluster.preferred())) is not None:
+                return host
             left = deadline - time.monotonic()
             if left <= 0 or self._is_checked(cluster):
-                silent = cluster.rotate([host for host in cluster.silent() if self.judge.may_be_primary(cluster, host)]
+                silent = cluster.choose([host for host in cluster.silent() if self.judge.may_be_primary(cluster, host)]
                                         if cluster.writes else [])
                 self.hint(cluster_name)
-                if silent:
-                    return silent[0]
+                if silent is not None:
+                    return silent
                 raise ServerError("08001", f"no host of cluster {cluster_name} can be used: {cluster.reasons()}",
                                   severity="FATAL")
             self._changed.wait(min(left, POLL))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import log
+from ..config.model import Placement
 from ..split.fence import NEVER
 from ..upstream.server_identity import UNKNOWN
 from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
@@ -127,6 +128,8 @@ class Host:
         self.lag_bytes: int | None = None  # None: not known
         self.lag_ns: int | None = None     # since when not everything is known to be replayed
         self.lagging = False               # out for that
+        self.placement = Placement()
+        self.turn = 0                      # in balance.round_robin
         self.removed = False               # its name resolves to it no more
         self.protocol = PROTOCOL_3_0       # the newest that it is known to speak
         self._declined = False             # it has answered a newer one with an older

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pgsplit.config.loader import Loaded, load
-from pgsplit.config.model import Address, Config
+from pgsplit.config.model import Address, Config, Placement
 from pgsplit.config.settings import BY_NAME, SETTINGS
 from pgsplit.errors import ConfigError
 
@@ -265,6 +265,64 @@ def test_a_password_for_patroni_in_the_clear_is_warned_of():
     text = ONE_LIST + "pgsplit: {clusters: {replicas: {topology: {source: sql}}}}\n"
     assert loaded(text).warnings == [
         "/etc/pgsplit.yaml:9: pgsplit.clusters.replicas.topology: is ignored: nobody writes to this cluster"]
+
+
+PLACED = """\
+servers:
+- db1
+- {address: db2:5433, weight: 2, priority: 1, zone: a}
+- {address: "[::1]:5434", zone: b}
+lb_policy: LEAST_REQUEST
+zone: a
+"""
+
+
+def placed(text: str = PLACED) -> str:
+    return ONE_LIST.replace("servers: [db1:5432, db2:5432, db3]\n", text)
+
+
+def test_servers_may_say_which_sessions_they_get():
+    result = loaded(placed())
+    for cluster in result.config.clusters:
+        assert [str(endpoint) for endpoint in cluster.endpoints] == ["db1:5432", "db2:5433", "[::1]:5434"]
+        assert cluster.placements == (Placement(), Placement(weight=2, priority=1, zone="a"), Placement(zone="b"))
+        assert cluster.lb_policy == "LEAST_REQUEST" and cluster.role == "auto"
+    assert result.config.process.zone == "a" and not result.warnings
+    lone = loaded(SHORT.replace("primary: db1:5432", "primary: {address: db1:5432, zone: x}")).config
+    assert lone.cluster("primary").placements == (Placement(zone="x"),) and lone.process.zone == ""
+    assert lone.cluster("replicas").placements == (Placement(), Placement())
+    assert Config.model_validate_json(lone.model_dump_json()) == lone
+
+
+def test_endpoints_may_say_so_in_envoys_form():
+    text = SAMPLE.replace("      - lb_endpoints:\n", "      - priority: 1\n        locality: {region: r, zone: a}\n"
+                          "        lb_endpoints:\n", 1).replace("lb_policy: ROUND_ROBIN", "lb_policy: RANDOM", 1)
+    text = re.sub(r"( +)- (endpoint:)", r"\1- load_balancing_weight: 3\n\1  \2", text, count=1)
+    result = loaded(text)
+    cluster = next(cluster for cluster in result.config.clusters if cluster.lb_policy == "RANDOM")
+    assert cluster.placements[0] == Placement(weight=3, priority=1, zone="a")
+    [warning] = [warning for warning in result.warnings if "locality" in warning]
+    assert warning.endswith(".load_assignment.endpoints[0].locality.region: is ignored")
+
+
+@pytest.mark.parametrize("change, expected", [
+    (("weight: 2", "weight: 0"), "4: servers[1].weight: 0 is no weight: 1 to 1000000"),
+    (("weight: 2", "weight: much"), "4: servers[1].weight: "),
+    (("priority: 1", "priority: 200"), "4: servers[1].priority: 200 is no priority: 0 (the first) to 128"),
+    (("zone: b", "zone: [b]"), "5: servers[2].zone: is one value, not a mapping or a list"),
+    (("address: db2:5433, ", ""), "4: servers[1].address: is missing"),
+    (("address: db2:5433", "address: db2:x"), "4: servers[1].address: 'db2:x' is not HOST:PORT"),
+    (("weight: 2", "wieght: 2"), "4: servers[1].wieght: unknown field of a server; did you mean weight?"),
+    (("LEAST_REQUEST", "MAGLEV"), "6: lb_policy: 'MAGLEV' is not one of ROUND_ROBIN, LEAST_REQUEST, RANDOM"),
+])
+def test_mistakes_in_a_server_s_place(change, expected):
+    [problem] = problems(placed(PLACED.replace(*change)))
+    assert problem.startswith(expected)
+
+
+def test_a_zone_that_no_server_has_is_warned_of():
+    assert loaded(placed(PLACED.replace("zone: a\n", "zone: c\n"))).warnings == [
+        "/etc/pgsplit.yaml:7: zone: no server is in zone 'c'; they are in a, b"]
 
 
 def test_addresses():

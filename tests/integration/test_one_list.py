@@ -14,7 +14,7 @@ from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Server
 from tests.freezing import frozen
-from tests.integration.test_topology import append, connect, everywhere, kept, refused, route
+from tests.integration.test_topology import Session, append, connect, everywhere, kept, refused, route
 from tests.patroni import FakeMember
 from tests.waiting import eventually
 
@@ -135,6 +135,30 @@ def test_a_session_ends_when_patroni_takes_the_lock_from_its_primary(servers, st
         eventually(lambda: "its last word holds" in hosts(proxy, "primary")[promoted.address]["note"], timeout=60)
         append(session, 9)
     assert written(proxy, 10)
+
+
+def test_the_next_priority_serves_only_when_none_of_the_first_can(servers, start):
+    _, first, second = servers.servers
+    listed = [servers.primary.address, {"address": first.address, "weight": 2},
+              {"address": second.address, "priority": 1}]
+    proxy = start(**one_list(servers) | {"servers": listed})
+    eventually(lambda: serves(proxy, "replicas", first) and serves(proxy, "replicas", second))
+
+    def replicas(sessions: list[Session]) -> set[str]:
+        for session in sessions:
+            session.execute("select count(*) from kept")
+        return {known["replica"] for number in (1, 2) for known in proxy.client.worker(number, "sessions")}
+
+    sessions = [connect(proxy) for _ in range(6)]
+    eventually(lambda: replicas(sessions) == {first.address}, timeout=60)
+    first.stop()
+    eventually(lambda: replicas(sessions) == {second.address}, timeout=60)
+    first.start()
+    eventually(lambda: serves(proxy, "replicas", first), timeout=60)
+    with connect(proxy) as another:
+        eventually(lambda: replicas([another]) == {first.address, second.address}, timeout=60)
+    for session in sessions:
+        session.close()
 
 
 @pytest.mark.slow
