@@ -110,6 +110,15 @@ def order(cluster: str, host: str, order: str) -> Any:
     return jsonify(done=True)
 
 
+@blueprint.post("/clusters/<cluster>/forget-term")
+@changes
+def forget_term(cluster: str) -> Any:
+    if cluster not in clusters.written_to():
+        abort(404, "there is no such cluster that is written to")
+    clusters.forget_term_of(cluster)
+    return jsonify(done=True)
+
+
 @blueprint.post("/listeners/<listener>/reads")
 @changes
 def reads(listener: str) -> Any:

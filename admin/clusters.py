@@ -48,6 +48,39 @@ def give(cluster: str, host: str, order: str) -> Any:
     return _order(cluster, host, order)
 
 
+@blueprint.route("/clusters/<cluster>/forget-term", methods=["GET", "POST"])
+def forget_term(cluster: str) -> Any:
+    if request.method == "POST":
+        return _forget_term(cluster)
+    _look_for(cluster)
+    hosts = [host for host in instance().hosts() if host.cluster == cluster]
+    return render_template("clusters/forget_term.html", cluster=cluster, hosts=hosts,
+                           greatest=instance().greatest_timelines().get(cluster, 0))
+
+
+@changes
+def _forget_term(cluster: str) -> Any:
+    _look_for(cluster)
+    forget_term_of(cluster)
+    flash(f"The term of cluster {cluster} is forgotten. Its servers are being looked at anew.")
+    return redirect(url_for("clusters.page"))
+
+
+def forget_term_of(cluster: str) -> None:
+    instance().arbiter("order_forget_term", cluster=cluster)
+    instance().forget()
+    audit(f"forget the term of cluster {cluster}")
+
+
+def _look_for(cluster: str) -> None:
+    if cluster not in written_to():
+        abort(404, f"There is no cluster {cluster[:100]!r} that is written to.")
+
+
+def written_to() -> set[str]:
+    return {listener["write_cluster"] for listener in instance().about()["listeners"] if listener["split_rw"]}
+
+
 @blueprint.post("/clusters/check")
 @changes
 def check() -> Any:
@@ -68,4 +101,4 @@ def _order(cluster: str, host: str, order: str) -> Any:
 
 
 def _content() -> dict[str, Any]:
-    return {"hosts": instance().hosts(), "about": instance().about()}
+    return {"hosts": instance().hosts(), "about": instance().about(), "written_to": written_to()}

@@ -67,6 +67,14 @@ class Instance:
                 hosts[key] = _both(hosts[key], host) if key in hosts else host
         return sorted(hosts.values(), key=lambda host: (not host.writes, host.cluster, host.name))
 
+    def greatest_timelines(self) -> dict[str, int]:
+        """That were seen, by write cluster."""
+        found: dict[str, int] = {}
+        for answer in self.each("terms").values():
+            for cluster, timeline in answer.items():
+                found[cluster] = max(timeline, found.get(cluster, 0))
+        return found
+
     def catalogues(self) -> list[dict[str, Any]]:
         """Of each database, as the worker knows it that has read it last, or not at all."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -134,9 +142,9 @@ class Instance:
 def _both(one: HostSnapshot, other: HostSnapshot) -> HostSnapshot:
     return replace(
         one, healthy=one.healthy and other.healthy, why_not=one.why_not or other.why_not,
-        note=one.note or other.note, lag_bytes=_greatest(one.lag_bytes, other.lag_bytes),
-        lag_ms=_greatest(one.lag_ms, other.lag_ms), **_worse_clock(one, other),
-        timeline=max(one.timeline, other.timeline),
+        note=one.note or other.note, other_role=one.other_role and other.other_role,
+        lag_bytes=_greatest(one.lag_bytes, other.lag_bytes), lag_ms=_greatest(one.lag_ms, other.lag_ms),
+        **_worse_clock(one, other), timeline=max(one.timeline, other.timeline),
         cx_active=one.cx_active + other.cx_active, cx_total=one.cx_total + other.cx_total,
         cx_connect_fail=one.cx_connect_fail + other.cx_connect_fail)
 

@@ -58,7 +58,7 @@ def not_ready(*, replicas: bool) -> list[str]:
 
 def can_serve(host: HostSnapshot, *, reads: bool) -> bool:
     """A standby whose lag nobody knows is fresh as of no moment that is still to come."""
-    return host.healthy and not (reads and host.role == "standby" and host.lag_ms is None)
+    return host.serves and not (reads and host.role == "standby" and host.lag_ms is None)
 
 
 @blueprint.get("/stats")

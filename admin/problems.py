@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pgsplit.topology.snapshot import HostSnapshot
 from pgsplit.upstream.certificate import not_after
 
 from .formats import span
@@ -56,7 +57,10 @@ def _of_workers(about: dict[str, Any], workers: list[dict[str, Any]]) -> Iterato
 
 def _of_hosts(instance: Instance, about: dict[str, Any]) -> Iterator[Problem]:
     hosts = instance.hosts()
+    yield from _of_servers([host for host in hosts if host.finds_roles])
     for host in hosts:
+        if host.finds_roles and not host.order:
+            continue
         if host.order:
             yield Problem("note", f"{host.name} of cluster {host.cluster} is in {host.order} by an operator's order."
                           if host.order != "drain" else
@@ -69,9 +73,29 @@ def _of_hosts(instance: Instance, about: dict[str, Any]) -> Iterator[Problem]:
     for listener in about["listeners"]:
         if listener["split_rw"]:
             replicas = [host for host in hosts if host.cluster == listener["read_cluster"]]
-            if not any(host.healthy for host in replicas):
+            if not any(host.serves for host in replicas):
                 yield Problem("warning", f"Listener {listener['name']} has no replica that can be used: all reads go "
                               "to the primary.")
+
+
+def _of_servers(hosts: list[HostSnapshot]) -> Iterator[Problem]:
+    """Of clusters that find out who is what: a server that is wrong in two of them is one problem."""
+    told = set()
+    for cluster in dict.fromkeys(host.cluster for host in hosts if host.writes):
+        members = [host for host in hosts if host.cluster == cluster]
+        if not any(host.serves for host in members):
+            said = "; ".join(f"{host.name} {host.why_not}" for host in members)
+            yield Problem("bad", f"Cluster {cluster} has no primary: {said}.")
+            told.update((host.name, host.why_not) for host in members)
+    for host in hosts:
+        if host.order or (host.name, host.why_not or host.note) in told:
+            continue
+        told.add((host.name, host.why_not or host.note))
+        if not host.healthy:
+            refused = host.writes and host.role == "primary"       # a former one, say, that thinks it is one still
+            yield Problem("bad" if refused else "warning", f"Server {host.name} is not used: {host.why_not}.")
+        elif host.note:
+            yield Problem("note", f"{host.name}: {host.note}.")
 
 
 def _of_orders(about: dict[str, Any]) -> Iterator[Problem]:

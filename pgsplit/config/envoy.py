@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
 from . import fields as kinds
 from . import units
-from .model import Address, ServerTls, UpstreamTls, User
+from .model import Address, LbPolicy, Placement, ServerTls, UpstreamTls, User
 from .nodes import Node
 from .reader import Fields, Notes
 from .tls import read_params
@@ -45,6 +45,8 @@ class RawCluster:
     endpoints: list[Address]
     tls: UpstreamTls
     places: list[tuple[Node, str]]      # of the endpoints
+    placements: list[Placement]         # likewise
+    lb_policy: str
 
 
 class EnvoyReader:
@@ -196,24 +198,28 @@ class EnvoyReader:
     # --- clusters -----------------------------------------------------------------------------------------
 
     def cluster(self, fields: Fields) -> RawCluster:
-        endpoints, places = [], []
+        endpoints, places, placements = [], [], []
         assignment = fields.mapping("load_assignment", kinds.LOAD_ASSIGNMENT)
         for locality in assignment.mappings("endpoints", kinds.LOCALITY):
+            priority = locality.scalar("priority", _priority, 0)
+            zone = locality.mapping("locality", kinds.PLACE).text("zone")
             for lb_endpoint in locality.mappings("lb_endpoints", kinds.LB_ENDPOINT):
                 address = self.address(lb_endpoint.mapping("endpoint", kinds.ENDPOINT))
                 if address is not None and address.path is not None:
                     self._notes.wrong(lb_endpoint.node, lb_endpoint.path, "an upstream's address is a socket_address")
                 elif address is not None:
                     endpoints.append(address)
+                    placements.append(Placement(weight=lb_endpoint.scalar("load_balancing_weight", _weight, 1),
+                                                priority=priority, zone=zone))
                     places.append((Node(lb_endpoint.node.file, lb_endpoint.node.line), lb_endpoint.path))
         name = fields.required("name")
         if not endpoints:
             self._notes.wrong(fields.where("load_assignment"), fields.at("load_assignment"),
                               f"cluster {name!r} has no endpoint")
-        fields.choice("lb_policy", ("ROUND_ROBIN",), "ROUND_ROBIN")
         return RawCluster(fields, name, fields.choice("type", CLUSTER_TYPES, "STATIC"),
                           fields.scalar("connect_timeout", units.duration, 5.0), endpoints,
-                          self._upstream_tls(fields, f"cluster {name}"), places)
+                          self._upstream_tls(fields, f"cluster {name}"), places, placements,
+                          fields.choice("lb_policy", get_args(LbPolicy), "ROUND_ROBIN"))
 
     def _upstream_tls(self, fields: Fields, owner: str) -> UpstreamTls:
         if not fields.has("transport_socket"):
@@ -237,6 +243,20 @@ class EnvoyReader:
             fields.choice("san_type", ("DNS", "IP_ADDRESS"), "DNS")
             names.append(fields.mapping("matcher", matcher).required("exact"))
         return [name for name in names if name]
+
+
+def _weight(text: str) -> int:
+    weight = units.integer(text)
+    if not 0 < weight <= 1_000_000:
+        raise ValueError(f"{weight} is no weight: 1 to 1000000")
+    return weight
+
+
+def _priority(text: str) -> int:
+    priority = units.integer(text)
+    if not 0 <= priority <= 128:
+        raise ValueError(f"{priority} is no priority: 0 (the first) to 128")
+    return priority
 
 
 def _port(text: str) -> int:

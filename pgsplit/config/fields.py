@@ -30,8 +30,9 @@ BOOTSTRAP: Final = Kind(
     {"dynamic_resources": "pgsplit is configured by this file only",
      "hds_config": "health comes from pgsplit's checks"})
 SHORT: Final = Kind(
-    "configuration", ("listen", "primary", "replicas", "users", "users_file", "monitor", "tls", "upstream_tls", "ca",
-                      "user_maps", "admin", "consistency", "pgsplit"))
+    "configuration", ("listen", "servers", "primary", "replicas", "users", "users_file", "monitor", "tls",
+                      "upstream_tls", "ca", "user_maps", "admin", "consistency", "topology", "lb_policy", "pgsplit"))
+SERVER: Final = Kind("server", ("address", "weight", "priority", "zone"))
 STATIC: Final = Kind("static_resources", ("listeners", "clusters"), (),
                      {"secrets": "give certificates as files in the tls contexts"})
 LISTENER: Final = Kind(
@@ -93,10 +94,12 @@ CLUSTER: Final = Kind(
     {"eds_cluster_config": "hosts are given in load_assignment", "transport_socket_matches": "one transport is used",
      "lb_subset_config": "all hosts of the cluster are used"})
 LOAD_ASSIGNMENT: Final = Kind("load_assignment", ("cluster_name", "endpoints"), ("policy",))
-LOCALITY: Final = Kind("endpoints", ("lb_endpoints",), ("locality", "load_balancing_weight", "priority"))
-LB_ENDPOINT: Final = Kind("lb_endpoint", ("endpoint",), ("health_status", "metadata", "load_balancing_weight"))
+LOCALITY: Final = Kind("endpoints", ("lb_endpoints", "locality", "priority"), ("load_balancing_weight",))
+PLACE: Final = Kind("locality", ("zone",), ("region", "sub_zone"))
+LB_ENDPOINT: Final = Kind("lb_endpoint", ("endpoint", "load_balancing_weight"), ("health_status", "metadata"))
 ENDPOINT: Final = Kind("endpoint", ("address",), ("hostname", "health_check_config"))
 ADMIN: Final = Kind("admin", ("address",), ("access_log", "access_log_path", "profile_path", "socket_options"))
+TOPOLOGY: Final = Kind("topology block", ("source", "patroni", "ca", "certificate", "key", "username", "password"))
 USER: Final = Kind("user", ("username", "password", "clientname", "map", "upstream_password"))
 ADDRESS: Final = Kind("address", ("socket_address", "pipe"))
 ADDITIONAL_ADDRESS: Final = Kind("additional address", ("address",), ("socket_options",))

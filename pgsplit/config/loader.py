@@ -13,13 +13,14 @@ from . import fields as kinds
 from . import units
 from .admin import ADMIN, read_admin
 from .envoy import EnvoyReader, RawCluster, RawListener
-from .model import Address, Admin, Cluster, Config, Listener, Monitor, Process, User
+from .model import Address, Admin, Cluster, Config, Listener, Monitor, Process, Topology, User
 from .nodes import Mapping as MappingNode
 from .nodes import compose
 from .reader import Fields, Notes
 from .settings import Scope, Setting, of_scope
 from .short import is_short, rewrite
 from .together import Place, check_addresses, check_roles
+from .topology import FILES, read_topology
 from .user_maps import read_maps
 from .users import CERT, is_clear, is_verifier, read_list
 
@@ -84,7 +85,7 @@ class _Loader:
         self._top = Fields(notes, root, "", kinds.BOOTSTRAP)
         own = tuple(setting.name for scope in _SCOPES for setting in of_scope(scope))
         self._own = self._top.mapping("pgsplit", kinds.Kind("pgsplit block", (*own, "monitor", "admin", "listeners",
-                                                                                "clusters", "user_maps")))
+                                                                                "clusters", "user_maps", "topology")))
         self._maps = read_maps(self._own)
         self._envoy = EnvoyReader(notes, posixpath.dirname(filename), self._maps)
 
@@ -102,9 +103,10 @@ class _Loader:
         self.marks |= self._envoy.marks
         self._bind(raw_listeners)
         listeners = self._overridden("listeners", "listener", raw_listeners, self._listener, raw_clusters)
-        clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster)
+        clusters = self._overridden("clusters", "cluster", raw_clusters, self._cluster, listeners)
         self._direct_tls(listeners, clusters)
         process = self._process(raw_listeners)
+        self._zone(process.zone, clusters)
         monitor = self._monitor([user for raw in raw_listeners for user in raw.users])
         admin = self._admin()
         self._check_together(raw_listeners, raw_clusters, listeners, admin)
@@ -177,7 +179,8 @@ class _Loader:
         """Objects made with the overrides that `pgsplit.<field_name>.<name>` holds for them."""
         names = tuple(raw.name for raw in raws)
         block = self._own.mapping(field_name, kinds.Kind(f"pgsplit.{field_name} block", names))
-        own = kinds.Kind(f"{scope}'s settings", tuple(setting.name for setting in of_scope(scope)))
+        own = kinds.Kind(f"{scope}'s settings", (*(setting.name for setting in of_scope(scope)),
+                                                 *(("topology",) if scope == "cluster" else ())))
         return [made for raw in raws
                 if (made := make(raw, self._settings(scope, block.mapping(raw.name, own), raw.name), *more))]
 
@@ -271,12 +274,57 @@ class _Loader:
                               "needs a certificate: the filter chain has no starttls transport_socket with one")
         return mode
 
-    def _cluster(self, raw: RawCluster, settings: dict[str, Any]) -> Cluster | None:
+    def _cluster(self, raw: RawCluster, settings: dict[str, Any], listeners: list[Listener]) -> Cluster | None:
         self.marks[f"cluster {raw.name}"] = raw.fields.mark("transport_socket")
+        settings["role"] = self._role(raw.name, settings["role"], listeners)
+        topology = self._topology(raw.name, any(listener.split_rw and listener.write_cluster == raw.name
+                                                for listener in listeners))
         if self._notes.problems:
             return None
-        return Cluster(name=raw.name, type=raw.type, lb_policy="ROUND_ROBIN",  # type: ignore[arg-type]
-                       connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints), tls=raw.tls, **settings)
+        return Cluster(name=raw.name, type=raw.type, lb_policy=raw.lb_policy,  # type: ignore[arg-type]
+                       connect_timeout=raw.connect_timeout, endpoints=tuple(raw.endpoints),
+                       placements=tuple(raw.placements), tls=raw.tls,
+                       topology=topology, **settings)
+
+    def _role(self, name: str, given: str | None, listeners: list[Listener]) -> str:
+        """What the cluster's endpoints are: as it says, if that is what listeners take them for."""
+        splitting = [listener for listener in listeners if listener.split_rw]
+        path = f"pgsplit.clusters.{name}.role"
+        for listener in splitting:
+            used = ("write" if listener.write_cluster == name else "read" if listener.read_cluster == name else "")
+            if used and given not in (None, "auto", used):
+                does = "writes to" if used == "write" else "reads from"
+                self._notes.problems.append(f"{self.sources[path]}: {path}: is {given}, but listener "
+                                            f"{listener.name!r} {does} this cluster: {used}, or auto")
+        if given is not None and listeners and not any(
+                name in (listener.write_cluster, listener.read_cluster) for listener in splitting):
+            self._notes.warnings.append(f"{self.sources[path]}: {path}: is ignored: no listener splits reads from "
+                                        "writes here, so whatever answers serves")
+        return given or ("write" if any(listener.write_cluster == name for listener in splitting) else "read")
+
+    def _topology(self, name: str, written_to: bool) -> Topology:
+        """The cluster's own, else the block's: of a cluster that is written to."""
+        clusters = self._own.items.get("clusters")
+        cluster = clusters.items.get(name) if isinstance(clusters, MappingNode) else None
+        node = cluster.items.get("topology") if isinstance(cluster, MappingNode) else None
+        own = node is not None
+        node = node or self._own.items.get("topology")
+        path = f"pgsplit.clusters.{name}.topology" if own else self._own.at("topology")
+        topology = read_topology(self._notes, node, path, self._envoy.file)
+        for field_name in FILES:
+            if isinstance(node, MappingNode):
+                self.marks[f"cluster {name} topology {field_name}"] = Fields(Notes(), node, path, kinds.TOPOLOGY).mark(
+                    field_name)
+        if written_to or not own or node is None:
+            return topology if written_to else Topology()
+        self._notes.warn(node, path, "is ignored: nobody writes to this cluster")
+        return Topology()
+
+    def _zone(self, zone: str, clusters: list[Cluster]) -> None:
+        zones = {placement.zone for cluster in clusters for placement in cluster.placements if placement.zone}
+        if zone and clusters and zone not in zones:
+            self._notes.warnings.append(f"{self.sources['pgsplit.zone']}: {self._own.at('zone')}: no server is in zone "
+                                        f"{zone!r}; they are in {', '.join(sorted(zones)) or 'none'}")
 
     def _direct_tls(self, listeners: list[Listener], clusters: list[Cluster]) -> None:
         direct = {cluster.name for cluster in clusters if cluster.sslnegotiation == "direct"}

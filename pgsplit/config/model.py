@@ -15,6 +15,7 @@ TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 AuthMethod = Literal["none", "password", "md5", "scram-sha-256"]
 Role = Literal["viewer", "admin"]
+ClusterRole = Literal["read", "write", "auto"]
 
 
 class Model(BaseModel):
@@ -135,16 +136,49 @@ class Listener(Model):
         return next((user for user in self.users if user.username == username), None)
 
 
+LbPolicy = Literal["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"]
+
+
+class Placement(Model):
+    """Which sessions an endpoint gets: its share beside others; when, the lowest number first; and where it is."""
+
+    weight: int = 1
+    priority: int = 0
+    zone: str = ""
+
+
+class Topology(Model):
+    """Who says which of a write cluster's servers is the primary. ``patroni``: its members' REST API, with how TLS is
+    checked (``ca``; else the system's), what is shown to it, and basic authentication.
+    """
+
+    source: Literal["sql", "patroni"] = "sql"
+    patroni: tuple[str, ...] = ()
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Topology(source={self.source!r}, patroni={self.patroni!r}, username={self.username!r}, password='***')"
+
+    __str__ = __repr__
+
+
 class Cluster(Model):
     """Hosts that serve alike: Envoy's cluster."""
 
     name: str
     type: Literal["STATIC", "STRICT_DNS"]
-    lb_policy: Literal["ROUND_ROBIN"]
+    lb_policy: LbPolicy
     connect_timeout: float
     endpoints: tuple[Address, ...]
+    placements: tuple[Placement, ...] = ()         # of the endpoints, in their order; none: all alike
     tls: UpstreamTls
+    topology: Topology = Topology()
     # pgsplit.*, overridden by pgsplit.clusters.<name>.*
+    role: ClusterRole              # auto: an endpoint may have the other role, and is then none of the cluster's
     max_lag_bytes: int
     max_lag: float
     dns_refresh: float
@@ -222,6 +256,7 @@ class Process(Model):
     console_database: str
     admin_users: tuple[str, ...]
     stats_users: tuple[str, ...]
+    zone: str                      # '': not known
 
 
 class Config(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from .fields import BOOTSTRAP, SHORT, Kind
+from .fields import BOOTSTRAP, SERVER, SHORT, Kind
 from .nodes import Mapping, Node, Scalar, Sequence
 from .reader import Fields, Notes
 from .settings import BY_NAME
@@ -13,6 +13,7 @@ from .settings import BY_NAME
 PROXY = "type.googleapis.com/envoy.extensions.filters.network.postgres_proxy.v3alpha.PostgresProxy"
 TCP = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 READ, WRITE = "replicas", "primary"
+SERVERS = "servers"             # instead of both
 FORM = Kind(SHORT.name, tuple(dict.fromkeys((*SHORT.read, *BY_NAME))))
 PARAMS = {"min_protocol_version": "tls_minimum_protocol_version",
           "max_protocol_version": "tls_maximum_protocol_version", "ciphers": "cipher_suites",
@@ -40,9 +41,13 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
     root = Mapping(root.file, root.line, fields.items, {name: fields.where(name).line for name in fields.items})
     for name, node in root.items.items():
         node.path = name
-    for name in ("listen", "primary", "replicas"):
+    one_list = fields.has(SERVERS)
+    for name in ("listen", *(() if one_list else (WRITE, READ))):
         if not fields.has(name):
             notes.wrong(root, name, "is missing")
+    for name in (WRITE, READ) if one_list else ():
+        if fields.has(name):
+            notes.wrong(fields.where(name), name, "stands beside servers: give one list, or primary and replicas")
     if not fields.has("users") and not fields.has("users_file"):
         notes.wrong(root, "users", "is missing: give users or users_file")
     tls = root.items.get("upstream_tls")
@@ -54,8 +59,8 @@ def rewrite(notes: Notes, root: Mapping) -> Mapping:
         notes.wrong(fields.where("ca"), "ca", "is used with upstream_tls: verify only")
     context = _upstream_context(root, block, mode == "verify")
     static = _map(root, listeners=_seq(root, _listener(fields, root, mode)),
-                  clusters=_seq(root, *(_cluster(fields, root, name, field, context)
-                                        for name, field in ((READ, "replicas"), (WRITE, "primary")))))
+                  clusters=_seq(root, *(_cluster(fields, root, name, SERVERS if one_list else name, context)
+                                        for name in (READ, WRITE))))
     top: dict[str, Node] = {"static_resources": static}
     if "admin" in root.items:
         top["admin"] = _admin_address(notes, root.items["admin"])
@@ -155,11 +160,12 @@ def _upstream_context(root: Mapping, block: Fields | None, verify: bool) -> Mapp
 
 def _cluster(fields: Fields, root: Mapping, name: str, field: str, context: Mapping | None) -> Mapping:
     hosts = root.items.get(field, root)
-    endpoints = [_map(address, endpoint=_map(address, address=address)) for address in _addresses(fields, field, 5432)]
     cluster: dict[str, Node] = {
         "name": _text(hosts, name), "type": _text(hosts, "STRICT_DNS"),
         "load_assignment": _map(hosts, cluster_name=_text(hosts, name), endpoints=_seq(
-            hosts, _map(hosts, lb_endpoints=_seq(hosts, *endpoints))))}
+            hosts, *_servers(fields, field)))}
+    if fields.has("lb_policy"):
+        cluster["lb_policy"] = fields.items["lb_policy"]
     if context is not None:
         cluster["transport_socket"] = context
     return _map(hosts, **cluster)
@@ -177,7 +183,7 @@ def _own(notes: Notes, root: Mapping) -> Node:
     if not isinstance(block, Mapping):
         return block
     own = Mapping(block.file, block.line, dict(block.items), dict(block.key_lines), path="pgsplit")
-    for name in (*BY_NAME, "monitor", "user_maps"):
+    for name in (*BY_NAME, "monitor", "user_maps", "topology"):
         if name in root.items and name in block.items:
             notes.wrong(Node(root.file, root.key_lines[name]), name,
                         f"stands in pgsplit, too, in line {block.key_lines[name]}")
@@ -192,7 +198,60 @@ def _own(notes: Notes, root: Mapping) -> Node:
         monitor = root.items["monitor"]
         own.items["monitor"] = _map(monitor, username=monitor) if isinstance(monitor, Scalar) else monitor
         own.key_lines["monitor"] = root.key_lines["monitor"]
+    if SERVERS in root.items:
+        _find_roles_out(own, root)
     return own
+
+
+def _find_roles_out(own: Mapping, root: Mapping) -> None:
+    """Both clusters have ``role: auto`` where the file does not say otherwise."""
+    clusters = own.items.get("clusters", _map(root))
+    if not isinstance(clusters, Mapping) or "role" in own.items:
+        return
+    found = Mapping(clusters.file, clusters.line, dict(clusters.items), dict(clusters.key_lines), path=clusters.path)
+    for name in (READ, WRITE):
+        cluster = found.items.get(name, _map(root))
+        if isinstance(cluster, Mapping) and "role" not in cluster.items:
+            where = Node(root.file, root.key_lines[SERVERS])
+            items = {**cluster.items, "role": _text(where, "auto")}
+            found.items[name] = Mapping(cluster.file, cluster.line, items,
+                                        {**cluster.key_lines, "role": where.line}, path=cluster.path)
+            found.key_lines.setdefault(name, where.line)
+    own.items["clusters"] = found
+    own.key_lines.setdefault("clusters", root.key_lines[SERVERS])
+
+
+def _servers(fields: Fields, field: str) -> list[Mapping]:
+    """Each an address, or a mapping that says which sessions the server gets, too."""
+    given = fields.items.get(field)
+    nodes = given.items if isinstance(given, Sequence) else [given] if given is not None else []
+    if not any(isinstance(node, Mapping) for node in nodes):
+        return [_server(address) for address in _addresses(fields, field, 5432)]
+    found = []
+    for index, node in enumerate(nodes):
+        node.path = f"{field}[{index}]" if isinstance(given, Sequence) else field
+        if not isinstance(node, Mapping):
+            found.append(_server(_address(fields.notes, node, node.path, 5432)))
+            continue
+        block = Fields(fields.notes, node, node.path, SERVER)
+        for name, value in block.items.items():
+            value.path = value.path or f"{node.path}.{name}"      # by the name that stands there
+        given_address = block.items["address"] if block.required("address") else None
+        address = (_address(fields.notes, given_address, block.at("address"), 5432) if given_address is not None
+                   else _nowhere(node))
+        found.append(_server(address, block.items))
+    return found
+
+
+def _server(address: Mapping, items: dict[str, Node] | None = None) -> Mapping:
+    """As Envoy's locality with one endpoint."""
+    items = items or {}
+    weight = {"load_balancing_weight": items["weight"]} if "weight" in items else {}
+    place: dict[str, Node] = {"priority": items["priority"]} if "priority" in items else {}
+    if "zone" in items:
+        place["locality"] = _map(items["zone"], zone=items["zone"])
+    endpoint = _map(address, endpoint=_map(address, address=address), **weight)
+    return _map(address, lb_endpoints=_seq(address, endpoint), **place)
 
 
 def _addresses(fields: Fields, field: str, default_port: int = 0) -> list[Mapping]:

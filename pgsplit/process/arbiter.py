@@ -278,6 +278,8 @@ class Arbiter:
                 self._reload_step()
         elif "reload" in message:
             self.reload()
+        elif "forget_term" in message:
+            self._forget_term(message["forget_term"], message["user"])
 
     def _reap(self) -> None:
         while True:
@@ -539,6 +541,13 @@ class Arbiter:
         for child in self.children.values():
             child.channel.send({"order": "orders", "orders": told})
         return told
+
+    def _forget_term(self, cluster: str, user: str) -> None:
+        """Ordered on the console, whose worker has looked whether there is such a cluster."""
+        with contextlib.suppress(PgSplitError):         # a reload has taken it out since
+            self.orders.forget_term(self.config, cluster)
+            self.tell_orders()
+            self.audit.add(user, f"forget the term of cluster {cluster}", "the console")
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The last ones of all processes, by time."""

@@ -64,6 +64,12 @@ def check_files(loaded: Loaded) -> list[str]:
             bad = wrong_with_params(listener.tls.params) | wrong_with_trust(listener.tls.client_ca, listener.tls.crl)
             problems += [f"{loaded.marks[f'listener {listener.name} {field}']}: {why}" for field, why in bad.items()]
     for cluster in config.clusters:
+        topology = cluster.topology
+        if topology.ca and (wrong := wrong_with_certificates(topology.ca)):
+            problems.append(f"{loaded.marks[f'cluster {cluster.name} topology ca']}: {wrong}")
+        if topology.certificate and topology.key and (wrong := wrong_with_pair(
+                ServerTls(certificate=topology.certificate, key=topology.key))):
+            problems.append(f"{loaded.marks[f'cluster {cluster.name} topology certificate']}: {wrong}")
         bad = wrong_with_params(cluster.tls.params) | wrong_with_trust(None, cluster.tls.crl)
         if cluster.tls.certificate and cluster.tls.key and (wrong := wrong_with_pair(
                 ServerTls(certificate=cluster.tls.certificate, key=cluster.tls.key))):

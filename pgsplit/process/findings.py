@@ -57,11 +57,16 @@ def _known(cluster: Cluster) -> bool:
 
 def _of(cluster: Cluster, monitor: str) -> Iterator[Finding]:
     served = bool(cluster.usable())
+    if cluster.finds_roles and not served and cluster.hosts and not cluster.members:
+        what = "out of recovery: there is no primary" if cluster.writes else "a standby: all reads are the primary's"
+        yield Finding(cluster.name, cluster.config.endpoints[0], f"no server of cluster {cluster.name} is {what}")
     for endpoint in dict.fromkeys(cluster.config.endpoints):
         if endpoint not in cluster.resolved:
             yield Finding(cluster.name, endpoint, f"{endpoint.host} does not resolve")
         for host in _hosts(cluster, endpoint):
             primary_to_be = served and cluster.writes and host.in_recovery
+            if host.other_role:
+                continue
             if host.found and not host.order and not primary_to_be:
                 yield Finding(cluster.name, endpoint, _words(endpoint, host, monitor))
             elif host.note:
@@ -87,7 +92,8 @@ def _exchanged(manager: ClusterManager, config: Config) -> Iterator[Finding]:
     clusters = {cluster.name: cluster for cluster in manager.clusters()}
     pairs = {(listener.write_cluster, listener.read_cluster) for listener in config.listeners if listener.split_rw}
     for write, read in sorted(pairs):
-        if write == read or write not in clusters or read not in clusters or clusters[write].usable():
+        if write == read or write not in clusters or read not in clusters or clusters[write].usable() or (
+                clusters[write].finds_roles):
             continue
         primaries = [host.name for host in clusters[read].hosts.values() if host.in_recovery is False]
         for endpoint in clusters[write].config.endpoints:

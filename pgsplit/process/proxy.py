@@ -29,12 +29,14 @@ from ..stats.counters import ListenerStats
 from ..stats.totals import merge
 from ..topology.cluster import ClusterManager
 from ..topology.host import MAINTENANCE, Host, ground_moved
+from ..topology.patroni import tls_context
 from ..topology.sampler import Sampler
 from ..topology.snapshot import host_snapshot
 from ..upstream.tls import client_context
 from . import findings
 from .acceptor import Acceptor
 from .board import Slot
+from .orders import Orders
 from .tls import for_listener
 from .worker import WorkerContext
 
@@ -59,9 +61,11 @@ class ProxyService:
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
         self._accepts = False                               # yet
-        self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload, config=lambda: context.config,
+        self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload,
+                              forget_term=self._forget_term, config=lambda: context.config,
                               relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
-                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries),
+                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries,
+                                                     promoted=self._leave),
                               board=context.slot, limits=Limits(context.slot),
                               cancel_elsewhere=self._cancel_elsewhere)
         self._shared.databases = Databases(
@@ -73,6 +77,13 @@ class ProxyService:
     def _look_at_primaries(self) -> None:
         for active in self._active():
             active.look_at_primary()
+
+    def _leave(self, promoted: Host) -> None:
+        """A server that was a replica is the primary: no session keeps it as its replica."""
+        for active in self._active():
+            replica = active.logged_in.default
+            if replica is not None and replica is not active.logged_in.main and replica.host is promoted:
+                active.session.leave_replica(promoted.why_not)
 
     # --- what the worker asks for ---------------------------------------------------------------------------
 
@@ -99,6 +110,7 @@ class ProxyService:
         tls = {listener.name: for_listener(listener) for listener in config.listeners}
         for cluster in config.clusters:
             client_context(cluster.tls)
+            tls_context(cluster.topology)
         self._prepared = config, tls
 
     def commit(self) -> None:
@@ -142,6 +154,7 @@ class ProxyService:
         """What the operator has ordered for hosts and listeners, all of it anew (see `process.orders`)."""
         ground_moved()
         self._shared.manager.order(orders["hosts"])
+        self._shared.manager.forget_terms(orders["forgotten"])
         self._shared.reads_to_primary = set(orders["reads_to_primary"])
         self._shared.apart = orders["apart"]
         for active in self._active():
@@ -197,6 +210,16 @@ class ProxyService:
     def _forget_writes(self, args: Mapping[str, Any]) -> bool:
         self._shared.databases.forget_writes()
         return True
+
+    def _forget_term(self, cluster: str, user: str) -> None:
+        """For the console. :raises PgSplitError: for a cluster that has no term."""
+        Orders().forget_term(self._context.config, cluster)
+        self._context.ask_forget_term(cluster, user)
+
+    def _terms(self, args: Mapping[str, Any]) -> dict[str, int]:
+        """The greatest timeline seen, by write cluster; 0: none."""
+        manager = self._shared.manager
+        return {cluster.name: manager.judge.greatest(cluster) for cluster in manager.clusters() if cluster.writes}
 
     def _check_now(self, args: Mapping[str, Any]) -> bool:
         self._shared.manager.check_now()
@@ -324,6 +347,7 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "session": ProxyService._session,
     "sessions": ProxyService._sessions,
     "terminate": ProxyService._terminate,
+    "terms": ProxyService._terms,
     "test_login": ProxyService._test_login,
     "totals": lambda service, args: service.totals(),
 }

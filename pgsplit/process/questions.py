@@ -103,6 +103,10 @@ class Questions:
                        else "reads go to replicas again")
         return self._arbiter.tell_orders()
 
+    def order_forget_term(self, cluster: str) -> dict[str, Any]:
+        self._arbiter.orders.forget_term(self._arbiter.config, cluster)
+        return self._arbiter.tell_orders()
+
     def audit(self) -> list[dict[str, Any]]:
         return list(self._arbiter.audit.entries)
 
@@ -120,6 +124,6 @@ def _listener(listener: Listener) -> dict[str, Any]:
 
 _TABLE: Final[dict[str, Callable[..., Any]]] = {question.__name__: question for question in (
     Questions.about, Questions.audit, Questions.audit_add, Questions.configuration, Questions.function_lists,
-    Questions.history, Questions.last_reload, Questions.log, Questions.order_host, Questions.order_reads,
-    Questions.reload, Questions.totals, Questions.users, Questions.users_preview, Questions.users_save,
-    Questions.workers)}
+    Questions.history, Questions.last_reload, Questions.log, Questions.order_forget_term,
+    Questions.order_host, Questions.order_reads, Questions.reload, Questions.totals, Questions.users,
+    Questions.users_preview, Questions.users_save, Questions.workers)}

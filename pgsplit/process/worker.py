@@ -49,6 +49,7 @@ class WorkerContext:
     ask_siblings: Callable[[str, dict[str, Any]], list[Any]]
     orders: Mapping[str, Any]
     ask_reload: Callable[[], None]
+    ask_forget_term: Callable[[str, str], None]
     first: bool
 
 
@@ -82,7 +83,8 @@ class Worker:
         self._prepared: tuple[Config, dict[Address, list[socket.socket]]] | None = None
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
-                                     self._ask_siblings, orders, lambda: self._send({"reload": True}), first)
+                                     self._ask_siblings, orders, lambda: self._send({"reload": True}),
+                                     lambda cluster, user: self._send({"forget_term": cluster, "user": user}), first)
         self._recent = log.keep_recent()
         self._service_name = service
         self.service: Service

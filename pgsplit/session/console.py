@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ..errors import PgSplitError
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.messages import IDLE
@@ -13,17 +14,22 @@ from .console_tables import SHOW, Known, Row
 
 LIMIT: Final = 65536            # bytes of a message of the client's
 INT8, TEXT = 20, 25             # types, PostgreSQL manual 53.64 (pg_type)
-HELP: Final = f"SHOW {'|'.join(name.upper() for name in sorted(SHOW))}; RELOAD"
-_COMMAND: Final = re.compile(r"\s*(?:show\s+(\w+)|(reload))\s*;?\s*", re.IGNORECASE)
+HELP: Final = f"SHOW {'|'.join(name.upper() for name in sorted(SHOW))}; RELOAD; FORGET TERM cluster"
+_COMMAND: Final = re.compile(r"""\s*(?:show\s+(\w+)|(reload)|forget\s+term\s+("?)([^\s";]+)\3)\s*;?\s*""",
+                             re.IGNORECASE)
 
 
 class Console:
-    """A client's, who has logged in. *reload*: what RELOAD does; None for who may only look."""
+    """A client's, who has logged in. *reload* and *forget_term*: what RELOAD and FORGET TERM do; None for who may only
+    look.
+    """
 
-    def __init__(self, stream: Stream, known: Known, reload: Callable[[], None] | None) -> None:
+    def __init__(self, stream: Stream, known: Known, reload: Callable[[], None] | None,
+                 forget_term: Callable[[str], None] | None) -> None:
         self._stream = stream
         self._known = known
         self._reload = reload
+        self._forget = forget_term
 
     def run(self) -> None:
         """Until the client goes. :raises ConnectionLost: when it does so without saying so."""
@@ -51,6 +57,8 @@ class Console:
         name = match[1].lower() if match and match[1] else ""
         if match and match[2]:
             return self._do_reload()
+        if match and match[4]:
+            return self._forget_term(match[4])
         if name == "help":
             return build.notice_response("NOTICE", "00000", "Console usage", detail=HELP) + _complete("SHOW")
         if name not in SHOW:
@@ -62,6 +70,15 @@ class Console:
             return build.error_response("ERROR", "42501", "RELOAD is for admin_users")
         self._reload()
         return _complete("RELOAD")
+
+    def _forget_term(self, cluster: str) -> bytes:
+        if self._forget is None:
+            return build.error_response("ERROR", "42501", "FORGET TERM is for admin_users")
+        try:
+            self._forget(cluster)
+        except PgSplitError as error:
+            return build.error_response("ERROR", "42704", str(error))
+        return _complete("FORGET TERM")
 
 
 def _table(rows: list[Row]) -> bytes:

@@ -72,6 +72,7 @@ class Failover:
         active = self._active
         logger.info("%s: goes on without a primary: %s", active.session.label, why)
         active.server.stats.primary_lost += 1
+        active.shared.manager.hint(active.listener.write_cluster)
         self._leave()
         if not last_words:
             return

@@ -285,6 +285,7 @@ class Login:
         return connection
 
     def _unreachable(self, why: str) -> ServerError:
+        self._manager.hint(self._listener.write_cluster)
         what = "primary" if self._listener.split_rw else "server"
         return ServerError("57P03", f"the {what} cannot be reached", severity="FATAL", detail=why)
 

@@ -102,6 +102,7 @@ class Shared:
     apart: bool = False         # workers that this one's board does not know serve sessions of this node: so have all
     ask_all: Callable[[str], list[Any]] = lambda what: []        # a question to this worker and its siblings
     reload: Callable[[], None] = lambda: None                    # tell the arbiter
+    forget_term: Callable[[str, str], None] = lambda cluster, user: None      # likewise; PgSplitError: no such cluster
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fast: Any = None             # the compiled relay, for flows in the clear
@@ -234,8 +235,9 @@ class Server:
                               detail="It is neither in admin_users nor in stats_users.")
         stream.write(build.authentication(OK) + b"".join(
             build.parameter_status(name, value) for name, value in CONSOLE_PARAMETERS.items()))
-        reload = self.shared.reload if user in process.admin_users else None
-        return Console(stream, Known(config, self.shared.ask_all), reload)
+        may_order = user in process.admin_users
+        return Console(stream, Known(config, self.shared.ask_all), self.shared.reload if may_order else None,
+                       (lambda cluster: self.shared.forget_term(cluster, user)) if may_order else None)
 
     def _cancel(self, request: CancelRequest) -> None:
         self.stats.cancels += 1
@@ -371,6 +373,8 @@ class ActiveSession:
             self.session.run()
         finally:
             self._over = True
+            if self.session.lost_primary:
+                self.shared.manager.hint(self.listener.write_cluster)
             if reader is not None:
                 reader.leave()
             self.server.stats.session_ended()
@@ -554,6 +558,7 @@ class ActiveSession:
 
     def _lost_replica(self, why: str) -> None:
         logger.info("%s: goes on without a replica: %s", self.session.label, why)
+        self.shared.manager.hint(self.listener.write_cluster)
         self.context.freshness = None
         if self.logged_in.default is not None:
             self.logged_in.default.release()

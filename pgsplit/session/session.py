@@ -136,6 +136,7 @@ class Session:
         self._gather_until = 0.0
         self._late = False        # what gathers has been told of it
         self._ended = False
+        self.lost_primary = False       # its server has ended the connection
         self._said_goodbye = False
         self._new_replica: Leg | None = None
         self._leave_replica = ""
@@ -376,6 +377,7 @@ class Session:
     def _primary_ended(self, why: str) -> None:
         """The server's own last words have been passed on; where it had none the client is told."""
         splitter = self.splitter
+        self.lost_primary = True
         if splitter.primary_said_goodbye or splitter.mid_message:
             self._ended = True
             return

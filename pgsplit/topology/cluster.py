@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import gevent
@@ -15,13 +16,16 @@ from gevent.event import Event
 from .. import log
 from ..config.model import Address as Endpoint
 from ..config.model import Cluster as ClusterConfig
-from ..config.model import Config
+from ..config.model import Config, Placement
 from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from ..stats.own import Own
 from ..upstream.tls import client_context
+from .balance import POLICIES, preferred
+from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
+from .patroni import UNASKED, Patroni
 from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
@@ -58,8 +62,13 @@ class Cluster:
         self.resolver: gevent.Greenlet[..., None] | None = None
         self.resolve_now = Event()
         self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
-        self._next = 0
+        self.zone = ""                 # this pgsplit's
         self._context: ssl.SSLContext | None = None
+
+    @property
+    def finds_roles(self) -> bool:
+        """Whether a host may have the other role than the cluster is for: then it is none of the cluster's."""
+        return self.config.role == "auto"
 
     @property
     def connect_timeout(self) -> float:
@@ -105,33 +114,50 @@ class Cluster:
         """Those that have not answered their last check: nobody knows more of them than a connection would tell."""
         return [host for host in self.hosts.values() if host.silent and not host.order and not host.removed]
 
-    def rotate(self, hosts: list[Host]) -> list[Host]:
-        """ROUND_ROBIN: each call begins with the next one."""
-        if not hosts:
-            return hosts
-        self._next += 1
-        start = self._next % len(hosts)
-        return hosts[start:] + hosts[:start]
+    def preferred(self) -> list[Host]:
+        """Of those that may be used, those that new sessions get: see `balance.preferred`."""
+        return preferred(self.usable(), self.zone)
+
+    def choose(self, hosts: list[Host]) -> Host | None:
+        """One of *hosts*, by the cluster's policy."""
+        return POLICIES[self.config.lb_policy](hosts) if hosts else None
+
+    def placement_of(self, address: tuple[str, int]) -> Placement:
+        """Of the first endpoint whose name has *address*."""
+        for endpoint, placement in zip(self.config.endpoints, self.config.placements, strict=False):
+            if address in self.resolved.get(endpoint, ()):
+                return placement
+        return Placement()
 
     def reasons(self) -> str:
         return "; ".join(f"{host.name}: {host.why_not}" for host in self.hosts.values() if host.why_not) or "no host"
+
+    @property
+    def members(self) -> list[Host]:
+        """All but those that have the other role."""
+        return [host for host in self.hosts.values() if not host.other_role]
 
 
 class ClusterManager:
     """All clusters of a configuration, with health checks in the background. Made in a worker, on gevent.
 
     *timelines*: the greatest that this node has seen. *demoted* is called when a server has lost the right to be
-    written to: sessions that are on it must not stay (`why_not_write`).
+    written to: sessions that are on it must not stay (`why_not_write`). *promoted* is called with a host of a read
+    cluster that has turned out to be no standby any more.
     """
 
     def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
-                 demoted: Callable[[], None] = lambda: None) -> None:
+                 demoted: Callable[[], None] = lambda: None,
+                 promoted: Callable[[Host], None] = lambda host: None) -> None:
         self._clusters: dict[str, Cluster] = {}
         self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
-        self._demoted = demoted
-        self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name),
-                           Terms(timelines or OwnTimelines()), self._look_at_demotion)
+        self._demoted, self._promoted = demoted, promoted
+        self._terms = Terms(timelines or OwnTimelines())
+        self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name), self._terms,
+                           self._look_at_demotion, self._look_at_promotion, self._refused)
+        self._sources: dict[str, Patroni] = {}        # by write cluster
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
+        self._hints = Hints(self._check_all_of)
         self._resolve = resolver
         self._changed = Event()
         self._pairs: dict[str, str] = {}              # read cluster -> write cluster
@@ -164,6 +190,57 @@ class ClusterManager:
             if pairs.get(name) != before.get(name):
                 for host in self._clusters[name].hosts.values():
                     host.fresh_ns = NEVER       # compared with another primary
+        for cluster in self._clusters.values():
+            cluster.zone = config.process.zone
+        self._have_sources()
+
+    def _have_sources(self) -> None:
+        wanted = {cluster.name: cluster.config.topology for cluster in self._clusters.values()
+                  if cluster.writes and cluster.config.topology.source == "patroni"}
+        for name, source in list(self._sources.items()):
+            if source.topology != wanted.get(name):
+                self._sources.pop(name).stop()
+            else:
+                source.read_context_again()
+        for name, topology in wanted.items():
+            if name not in self._sources:
+                self._sources[name] = Patroni(
+                    name, topology, interval=partial(self._interval_of, name), timeout=partial(self._timeout_of, name),
+                    resolve=self._resolve, changed=partial(self._look_at_source, name))
+
+    def _look_at_source(self, name: str) -> None:
+        """Patroni has another word."""
+        for host in self._clusters[name].hosts.values():
+            host.checked &= host.found != UNASKED       # who waits for a primary waits for the next check
+        self.judge.reconsider()
+        self._look_at_demotion()
+        self.hint(name)
+
+    def _refused(self, cluster: Cluster, host: Host) -> str:
+        """Why the cluster's source does not have *host* for the primary."""
+        source = self._sources.get(cluster.name)
+        if source is None:
+            return ""
+        names = {(endpoint.host.lower(), endpoint.port) for endpoint, addresses in cluster.resolved.items()
+                 if host.address in addresses}
+        return source.why_not(names | {host.address})
+
+    def _interval_of(self, name: str) -> float:
+        return self.interval(self.cluster(name))
+
+    def _timeout_of(self, name: str) -> float:
+        return self.cluster(name).health_timeout
+
+    def _is_checked(self, cluster: Cluster) -> bool:
+        """Whether all that can be known of its hosts has been asked once."""
+        source = self._sources.get(cluster.name)
+        return bool(cluster.hosts) and all(host.checked for host in cluster.hosts.values()) and (
+            source is None or source.asked)
+
+    def source_note(self, cluster: Cluster) -> str:
+        """In words, what the operator should know of who says which server is the primary."""
+        source = self._sources.get(cluster.name)
+        return source.note if source is not None else ""
 
     def _make(self, config: ClusterConfig, writes: bool, tls: bool) -> Cluster:
         cluster = Cluster(config, writes=writes, monitor_tls=tls)
@@ -195,6 +272,9 @@ class ClusterManager:
 
     def stop(self) -> None:
         self._watcher.kill()
+        self._hints.stop()
+        for source in self._sources.values():
+            source.stop()
         for cluster in self._clusters.values():
             self._drop(cluster)
         self._clusters.clear()
@@ -236,11 +316,14 @@ class ClusterManager:
         for address in sorted(found):
             if address not in cluster.hosts:
                 self._add(cluster, address)
+        for host in cluster.hosts.values():
+            host.placement = cluster.placement_of(host.address)
         self.changed()
 
     def _add(self, cluster: Cluster, address: tuple[str, int], behind: Identity | None = None) -> None:
         host = Host(cluster.name, address, behind)
         host.order = self._orders.get(f"{cluster.name}/{host.endpoint}", "")
+        host.placement = cluster.placement_of(address)
         cluster.hosts[host.key] = host
         cluster.checks[host.key] = self._check(cluster, host)
 
@@ -271,12 +354,36 @@ class ClusterManager:
                     cluster.checks[host.key].check_now()
         self.changed()
 
+    def forget_terms(self, forgotten: Mapping[str, int]) -> None:
+        """*forgotten*: how often the timelines of each write cluster have been forgotten by now (`Terms.forget`)."""
+        for name in self._terms.forget(forgotten):
+            logger.warning("cluster %s: the timelines that were seen are forgotten, by the operator's order", name)
+            self.hint(name)
+
     def check_now(self) -> None:
         for cluster in self._clusters.values():
             for check in cluster.checks.values():
                 check.check_now()
 
     # --- health -----------------------------------------------------------------------------------------
+
+    def hint(self, cluster_name: str) -> None:
+        """Something hints at other roles of the servers of a cluster: they are checked at once, but not too often."""
+        self._hints.hint(self._pairs.get(cluster_name, cluster_name))
+
+    def _check_all_of(self, write_cluster: str) -> None:
+        for cluster in self._clusters.values():
+            if self._pairs.get(cluster.name, cluster.name) == write_cluster:
+                for check in cluster.checks.values():
+                    check.check_now()
+        if (source := self._sources.get(write_cluster)) is not None:
+            source.ask_now()
+
+    def interval(self, cluster: Cluster) -> float:
+        """Seconds between two checks of a host of *cluster*."""
+        if not cluster.writes:
+            return cluster.health_interval
+        return self._hints.interval(cluster.name, cluster.health_interval, has_primary=bool(cluster.usable()))
 
     def changed(self) -> None:
         """Something about a host is known better than before: wake who waits for one."""
@@ -295,6 +402,12 @@ class ClusterManager:
         if self.judge.demotion():
             self.changed()
             self._demoted()
+            for name in set(self._pairs.values()):
+                self.hint(name)
+
+    def _look_at_promotion(self, host: Host) -> None:
+        self._promoted(host)
+        self.hint(host.cluster_name)
 
     def _watch(self) -> None:
         """Look what other workers have seen, and for servers that balancers have no more."""
@@ -368,7 +481,10 @@ class ClusterManager:
 
     def why_not_write(self, cluster_name: str, reached: Reached | None) -> str:
         """See `Judge.why_not_write`."""
-        return self.judge.why_not_write(cluster_name, reached)
+        why = self.judge.why_not_write(cluster_name, reached)
+        if why:
+            self.hint(cluster_name)
+        return why
 
     def configurations(self, write_cluster: str, host: Host) -> Configurations:
         """The same object for as long as neither has changed."""
@@ -393,8 +509,7 @@ class ClusterManager:
         """Until every host has been checked once, at most *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            clusters = self._clusters.values()
-            if all(cluster.hosts and all(host.checked for host in cluster.hosts.values()) for cluster in clusters):
+            if all(map(self._is_checked, self._clusters.values())):
                 return
             self._changed.wait(min(left, POLL))
 
@@ -408,14 +523,15 @@ class ClusterManager:
         cluster = self.cluster(cluster_name)
         deadline = time.monotonic() + cluster.connect_timeout
         while True:
-            usable = cluster.rotate(cluster.usable())
-            if usable:
-                return usable[0]
+            if (host := cluster.choose(cluster.preferred())) is not None:
+                return host
             left = deadline - time.monotonic()
-            if left <= 0 or (cluster.hosts and all(host.checked for host in cluster.hosts.values())):
-                silent = cluster.rotate(cluster.silent()) if cluster.writes else []
-                if silent:
-                    return silent[0]
+            if left <= 0 or self._is_checked(cluster):
+                silent = cluster.choose([host for host in cluster.silent() if self.judge.may_be_primary(cluster, host)]
+                                        if cluster.writes else [])
+                self.hint(cluster_name)
+                if silent is not None:
+                    return silent
                 raise ServerError("08001", f"no host of cluster {cluster_name} can be used: {cluster.reasons()}",
                                   severity="FATAL")
             self._changed.wait(min(left, POLL))
@@ -431,7 +547,7 @@ class ClusterManager:
             totals.update(own.to_dict(f"cluster.{name}"))
         for cluster in self._clusters.values():
             prefix = f"cluster.{cluster.name}"
-            totals[f"{prefix}.membership_total"] = len(cluster.hosts)
+            totals[f"{prefix}.membership_total"] = len(cluster.members)
             totals[f"{prefix}.membership_healthy"] = len(cluster.usable())
             for host in cluster.hosts.values():
                 for name, value in host.counters().items():

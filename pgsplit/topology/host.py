@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import log
+from ..config.model import Placement
 from ..split.fence import NEVER
 from ..upstream.server_identity import UNKNOWN
 from ..wire.startup import PROTOCOL_3_0, PROTOCOL_3_2
@@ -19,6 +20,11 @@ logger = log.get("pgsplit.cluster")
 SILENCE: Final = 60.0           # seconds between two lines that say the same
 FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
+# Why a host is none of its cluster's where that has ``role: auto``: another has it, and nothing is wrong.
+IS_STANDBY: Final = "is a standby"
+IS_PRIMARY: Final = "is the primary"
+NO_STANDBY: Final = "is out of recovery, no standby"
+OTHER_ROLES: Final = frozenset({IS_STANDBY, IS_PRIMARY, NO_STANDBY})
 # What an operator may order, and what it means for who would use the host.
 DRAIN: Final = "drain"
 MAINTENANCE: Final = "maintenance"
@@ -125,6 +131,8 @@ class Host:
         self.lagging = False               # out for that
         self.clock = Clock()
         self.primary_clock: Clock | None = None    # of a replica's primary
+        self.placement = Placement()
+        self.turn = 0                      # in balance.round_robin
         self.removed = False               # its name resolves to it no more
         self.protocol = PROTOCOL_3_0       # the newest that it is known to speak
         self._apart: dict[str, float] = {}         # listeners that may not read its clock, and when the log said so
@@ -159,6 +167,11 @@ class Host:
     @why_not.setter
     def why_not(self, why: str) -> None:
         self.found = why
+
+    @property
+    def other_role(self) -> bool:
+        """Whether it is not used because it has, as it may, the role that another cluster is for."""
+        return not self.order and self.found in OTHER_ROLES
 
     def connected(self) -> None:
         self.cx_total += 1
@@ -216,7 +229,7 @@ class Host:
             "upstream_cx_total": self.cx_total,
             "upstream_cx_active": self.cx_active,
             "upstream_cx_connect_fail": self.cx_connect_fail,
-            "healthy": int(not self.why_not),
+            "healthy": int(not self.why_not or self.other_role),
         }
         if self.lag_bytes is not None:
             counters["lag_bytes"] = self.lag_bytes

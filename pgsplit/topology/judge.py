@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .. import log
 from ..split.fence import ALWAYS, NEVER, SEGMENT_HEADER, Ring
 from ..upstream.server_identity import UNKNOWN, Reached
-from .host import Host, Identity, ground_moved
+from .host import IS_PRIMARY, IS_STANDBY, NO_STANDBY, OTHER_ROLES, Host, Identity, ground_moved
+from .patroni import UNASKED
 from .terms import Terms
 
 if TYPE_CHECKING:
@@ -34,18 +35,22 @@ class Term(NamedTuple):
 
 class Judge:
     """*clusters* are the manager's, by name; *writer_of*: the write cluster with whose primary a read cluster's hosts
-    are compared. *demoted* is called when `demotion` has something to tell. *rings* and *primaries* are by write
-    cluster.
+    are compared. *demoted* is called when `demotion` has something to tell, *promoted* with a host of a read cluster
+    that is no standby any more. *refused*: why a host of a write cluster may not be the primary, by the word of
+    somebody who knows better than the servers. *rings* and *primaries* are by write cluster.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster], writer_of: Callable[[str], str], terms: Terms,
-                 demoted: Callable[[], None]) -> None:
+                 demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None,
+                 refused: Callable[[Cluster, Host], str] = lambda cluster, host: "") -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters = clusters
         self._writer_of = writer_of
         self._terms = terms
         self._demoted = demoted
+        self._promoted = promoted
+        self._refused = refused
         self._term: dict[str, Term] = {}
         self._flushed: dict[str, int] = {}            # the primary's flushed position in its newest sample
         self.demoted = False                          # a server that took writes may take none any more: see `demotion`
@@ -66,6 +71,8 @@ class Judge:
         writer = self._writer_of(cluster.name)
         if cluster.writes or writer != cluster.name:
             self._terms.seen(self._cluster_of(host, writer), position.timeline)
+            if self._terms.raised:          # before the new primary is judged: it takes the place of a former one
+                self.reconsider()
         if cluster.writes:
             self._seen_writer(cluster, host, position, t_ns)
         elif writer == cluster.name:
@@ -77,18 +84,20 @@ class Judge:
             self._demoted()
 
     def _cluster_of(self, host: Host, writer: str) -> int:
-        return Terms.cluster(host.identity.system_identifier if host.identity is not None else "", writer)
+        return self._terms.cluster(host.identity.system_identifier if host.identity is not None else "", writer)
 
     def demotion(self) -> bool:
         """Whether, since the last call, some server has lost the right to be written to."""
         risen, demoted = self._terms.news(), self.demoted
         self.demoted = False
         if risen:
-            self._reconsider()
+            self.reconsider()
         return risen or demoted
 
-    def _reconsider(self) -> None:
-        """A greater timeline has been seen, here or in another worker: who was the primary may be none now."""
+    def reconsider(self) -> None:
+        """A greater timeline has been seen, here or in another worker, or somebody who knows better has another word:
+        who was the primary may be none now.
+        """
         for cluster in self._clusters.values():
             for host in cluster.hosts.values():
                 if cluster.writes and host.claims and (why := self._why_no_primary(cluster, host)):
@@ -96,10 +105,23 @@ class Judge:
                     self._not_the_primary(cluster, host, why)
                     _tell(cluster, host, before)
 
+    def greatest(self, cluster: Cluster) -> int:
+        """The greatest timeline that this node has seen of the servers of a write cluster; UNKNOWN: none."""
+        return max((self._terms.greatest(self._cluster_of(host, cluster.name)) for host in cluster.hosts.values()),
+                   default=UNKNOWN)
+
     # --- the primary --------------------------------------------------------------------------------------------
 
+    def may_be_primary(self, cluster: Cluster, host: Host) -> bool:
+        """Whether *host*, which does not answer now, may be the primary by what it last said."""
+        former = UNKNOWN < host.timeline < self._terms.greatest(self._cluster_of(host, cluster.name))
+        return not (host.in_recovery or former or self._refused(cluster, host))
+
     def _seen_writer(self, cluster: Cluster, host: Host, position: Position, t_ns: int) -> None:
-        why = "is in recovery, not a primary" if position.in_recovery else self._why_no_primary(cluster, host)
+        if position.in_recovery:
+            why = IS_STANDBY if cluster.finds_roles else "is in recovery, not a primary"
+        else:
+            why = self._why_no_primary(cluster, host)
         if why:
             self._not_the_primary(cluster, host, why)
             return
@@ -109,6 +131,7 @@ class Judge:
         if (before := self.primaries.get(cluster.name)) is not host and (before is None or before.found):
             self.primaries[cluster.name] = host
             ground_moved()
+            self._leave_the_readers(cluster, host)
         self.rings[cluster.name].add(t_ns, position.inserted)
         self._flushed[cluster.name] = position.lsn
         self._look_for_those_ahead(cluster, t_ns)
@@ -119,6 +142,8 @@ class Judge:
         if host.timeline < greatest:
             return (f"is a former primary: it is on timeline {host.timeline}, and timeline {greatest} has been seen; "
                     "what it would take would be lost")
+        if why := self._refused(cluster, host):
+            return why
         rivals = self._rivals(cluster, host)
         if not rivals:
             return ""
@@ -127,12 +152,14 @@ class Judge:
         return _rivalry(host, rivals)
 
     def _rivals(self, cluster: Cluster, host: Host) -> list[Host]:
-        """Other servers of the write cluster that are out of recovery, and on no lower timeline."""
+        """Other servers of the write cluster that are out of recovery, on no lower timeline, and not refused."""
         ours = host.identity
         found = []
         for other in cluster.hosts.values():
             theirs = other.identity
             if other is host or not other.claims or ours is None or theirs is None or ours.started == theirs.started:
+                continue
+            if self._refused(cluster, other):
                 continue
             if ours.differs(theirs) or other.timeline >= host.timeline:
                 found.append(other)
@@ -157,6 +184,17 @@ class Judge:
             reader.unknown()
         ground_moved()
 
+    def _leave_the_readers(self, writer: Cluster, primary: Host) -> None:
+        """The server that is the primary from now on reads for nobody who takes it for a standby: none of those waits
+        for its next check there.
+        """
+        for host in self._readers(writer):
+            cluster = self._clusters[host.cluster_name]
+            if cluster.finds_roles and primary.identity is not None and host.identity == primary.identity:
+                before = host.found
+                self._no_reader(host, primary)
+                _tell(cluster, host, before)
+
     def _readers(self, writer: Cluster) -> Iterable[Host]:
         for cluster in self._clusters.values():
             if cluster is not writer and self._writer_of(cluster.name) == writer.name:
@@ -180,6 +218,9 @@ class Judge:
         theirs = primary.identity if primary is not None else None
         host.is_primary = not position.in_recovery and theirs is not None and host.identity == theirs
         host.primary_clock = primary.clock if primary is not None and not primary.found else None
+        if cluster.finds_roles and not position.in_recovery:
+            self._no_reader(host, primary if host.is_primary else None)
+            return
         if host.is_primary:
             host.why_not, host.fresh_ns, host.lag_bytes, host.lag_ns = "", ALWAYS, 0, 0
             return
@@ -203,6 +244,16 @@ class Judge:
             return
         host.fresh_ns = ring.fresh_ns(position.lsn)
         host.why_not = ""
+
+    def _no_reader(self, host: Host, primary: Host | None) -> None:
+        """It is out of recovery, and *primary* is that server's host among the writers, if that may be written to."""
+        used = not host.found
+        host.in_recovery, host.is_primary = False, primary is not None
+        host.replayed = host.heard_ns = 0
+        host.unknown()
+        host.out(IS_PRIMARY if primary is not None else NO_STANDBY)
+        if used:
+            self._promoted(host)
 
     def _why_no_replica(self, host: Host, primary: Host | None, position: Position) -> str:
         if not position.in_recovery:
@@ -245,16 +296,18 @@ class Judge:
             return ""
         if reached.in_recovery:
             return "the server that was reached is in recovery, not a primary"
-        greatest = self._terms.greatest(Terms.cluster(reached.system_identifier, write_cluster))
+        greatest = self._terms.greatest(self._terms.cluster(reached.system_identifier, write_cluster))
         if UNKNOWN < reached.timeline < greatest:
             return (f"the server that was reached is a former primary, on timeline {reached.timeline}: timeline "
                     f"{greatest} has been seen")
         cluster = self._clusters.get(write_cluster)
         host = next((host for host in cluster.hosts.values() if host.claims and host.identity is not None
                      and host.identity.started == reached.started), None) if cluster is not None else None
-        if cluster is not None and cluster.writes and host is not None and self._rivals(cluster, host):
-            return f"the server that was reached {host.found}"
-        return ""
+        if cluster is None or not cluster.writes or host is None:
+            return ""
+        if why := self._refused(cluster, host):
+            return f"the server that was reached is not to be written to: {why}"
+        return f"the server that was reached {host.found}" if self._rivals(cluster, host) else ""
 
 
 def _rivalry(host: Host, rivals: list[Host]) -> str:
@@ -270,7 +323,10 @@ def _ahead(host: Host, flushed: int) -> str:
 
 def _tell(cluster: Cluster, host: Host, before: str) -> None:
     """A line in the log whenever a host goes out, for another reason than numbers alone, or comes back."""
-    if host.found and _NUMBERS.sub("", host.found) != _NUMBERS.sub("", before):
+    if host.found in (*OTHER_ROLES, UNASKED):
+        if host.found != before:
+            logger.info("%s of cluster %s %s", host.name, cluster.name, host.found)
+    elif host.found and _NUMBERS.sub("", host.found) != _NUMBERS.sub("", before):
         logger.warning("%s of cluster %s is out: it %s", host.name, cluster.name, host.found)
     elif before and not host.found:
         what = "a standby" if host.in_recovery else "the primary" if cluster.writes or host.is_primary else "in use"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from gevent.event import Event
@@ -50,6 +52,7 @@ SYSTEM: Final = "select system_identifier from pg_control_system()"
 ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
 
 
+READABLE: Final = 1             # libev's EV_READ
 INSUFFICIENT_RESOURCES: Final = "53"       # SQLSTATE class: 53300: too many connections, the server's or the role's
 
 
@@ -76,6 +79,7 @@ class MonitorConnection:
         self._connection: UpstreamConnection | None = None
         self._lock = Semaphore()
         self._ready = False
+        self._ear: Any = None
         self._sent_ns = self._heard_ns = 0
         self._segment_size, self._block_size = 16 << 20, 8192
 
@@ -83,6 +87,29 @@ class MonitorConnection:
     def open(self) -> bool:
         """Ready to be asked."""
         return self._ready and self._connection is not None
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call *heard* when something comes that nobody has asked for: the server's last words, or its end. Until
+        `deaf`, or the connection is closed.
+        """
+        stream = self._connection.stream if self._connection is not None else None
+        if self.open and stream is not None and stream.descriptor is not None:
+            self._ear = gevent.get_hub().loop.io(stream.descriptor, READABLE)
+            self._ear.start(self._heard, stream.descriptor, heard)
+
+    def _heard(self, descriptor: int, heard: Callable[[], None]) -> None:
+        if self._lock.locked():
+            return                  # a sample: somebody waits for it
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if poll.poll(0):            # else somebody has just taken it
+            heard()
+
+    def deaf(self) -> None:
+        if self._ear is not None:
+            self._ear.stop()
+            self._ear.close()
+            self._ear = None
 
     def connect(self) -> Identity:
         """Log in to the host, and find out which server it is.
@@ -124,6 +151,7 @@ class MonitorConnection:
         return identity
 
     def close(self) -> None:
+        self.deaf()
         self._ready = False
         if self._connection is not None:
             self._connection.close()
@@ -265,7 +293,8 @@ class HealthCheck:
             return          # stopped: another check knows better
         why = str(error) or type(error).__name__
         full = isinstance(error, ServerError) and error.sqlstate[:2] == INSUFFICIENT_RESOURCES
-        if not self.host.found and (full or (lost and not self._unseen)):
+        good = not self.host.found or self.host.other_role
+        if good and (full or (lost and not self._unseen)):
             self._keep(why, full)
             return
         if self.host.found != why:
@@ -279,6 +308,8 @@ class HealthCheck:
         self._unseen = ""
         if _has_ended(error):
             self.host.claims = False
+        if self._manager.primaries.get(self._cluster.name) is self.host:
+            self._manager.hint(self._cluster.name)
         self._manager.changed()
 
     def _keep(self, why: str, full: bool) -> None:
@@ -309,10 +340,18 @@ class HealthCheck:
                 self._failing_since = self._failing_since or time.monotonic()
             else:
                 self._failing_since = 0.0
-            interval = self._cluster.health_interval
+            interval = self._manager.interval(self._cluster)
             if self._failing_since and self.host.behind is not None:
                 interval = max(interval, SLOWLY)
-            self._wake.wait(max(0.05, interval - (time.monotonic() - started)))
+            self._rest(max(0.05, interval - (time.monotonic() - started)))
+
+    def _rest(self, seconds: float) -> None:
+        """Until the next check is due, or something comes from the server unasked: its last words, or its end."""
+        self.connection.listen(self._wake.set)
+        try:
+            self._wake.wait(seconds)
+        finally:
+            self.connection.deaf()
 
     def _leave_alone(self) -> None:
         self.connection.close()
@@ -345,7 +384,7 @@ class HealthCheck:
         note = BLIND.format(user=self._monitor.username) if blind else ""
         if note and note != self.host.note:
             logger.warning("%s of cluster %s: %s", self.host.name, self._cluster.name, note)
-        self.host.note = note
+        self.host.note = note or (self._manager.source_note(self._cluster) if self._cluster.writes else "")
 
     def _check(self) -> None:
         host = self.host

@@ -96,7 +96,7 @@ class Sampler:
 
     def _fresh_host(self, as_of_ns: int) -> Host | None:
         cluster = self._manager.cluster(self._read)
-        return next(iter(cluster.rotate([host for host in cluster.usable() if host.fresh_ns > as_of_ns])), None)
+        return cluster.choose([host for host in cluster.preferred() if host.fresh_ns > as_of_ns])
 
     # --- asking -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ timeline is a former primary, whatever it says itself.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Protocol
 
@@ -33,22 +34,37 @@ class OwnTimelines:
         return self._greatest.get(cluster, UNKNOWN)
 
 
+@lru_cache
+def _number(system_identifier: str, write_cluster: str, forgotten: int) -> int:
+    name = "/".join((system_identifier, write_cluster, *((str(forgotten),) if forgotten else ()))).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
+
+
 class Terms:
     """What is known of terms in one process, which learns from the others by *timelines*."""
 
     def __init__(self, timelines: Timelines) -> None:
         self._timelines = timelines
         self._known: dict[int, int] = {}
+        self._forgotten: dict[str, int] = {}       # how often, by write cluster
         self.raised = False            # by this process, since the last `news`
 
-    @staticmethod
-    @lru_cache
-    def cluster(system_identifier: str, write_cluster: str) -> int:
+    def cluster(self, system_identifier: str, write_cluster: str) -> int:
         """The PostgreSQL cluster as a number of 64 bits: a copy of it (staging, made from a backup) that serves another
-        write cluster has the same identifier and goes its own ways.
+        write cluster has the same identifier and goes its own ways. So has one whose terms have been forgotten.
         """
-        name = f"{system_identifier}/{write_cluster}".encode()
-        return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
+        return _number(system_identifier, write_cluster, self._forgotten.get(write_cluster, 0))
+
+    def forget(self, forgotten: Mapping[str, int]) -> set[str]:
+        """*forgotten*: how often the timelines of each write cluster have been, by the operator's orders. Returns those
+        for which that is news.
+
+        All workers go over to other numbers, each when it is told: what one that has not been told yet still writes
+        under the old ones is nothing to the others.
+        """
+        news = {name for name, times in forgotten.items() if self._forgotten.get(name, 0) != times}
+        self._forgotten = dict(forgotten)
+        return news
 
     def seen(self, cluster: int, timeline: int) -> None:
         if timeline > self._timelines.timeline(cluster):

@@ -265,6 +265,11 @@ class Stream:
             raise ConnectionLost(self.name, "is closed")
         return self._sock
 
+    @property
+    def descriptor(self) -> int | None:
+        """Of the socket; None where it is closed, or given up."""
+        return self._sock.fileno() if self._sock is not None else None
+
     # --- TLS ----------------------------------------------------------------------------------------
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None,

@@ -51,7 +51,7 @@ class FakeClient:
         self.refused: list[str] = []
         self.asked_users: dict[str, list[dict[str, str]]] = {}
         self.totals = self.counted()
-        self.orders: dict[str, Any] = {"hosts": {}, "reads_to_primary": []}
+        self.orders: dict[str, Any] = {"hosts": {}, "reads_to_primary": [], "forgotten": {}}
 
     def workers(self) -> list[int]:
         if self.down:
@@ -61,7 +61,7 @@ class FakeClient:
     def arbiter(self, what: str, /, **args: Any) -> Any:
         if self.down:
             raise PgSplitError("no pgsplit answers")
-        if what in ("audit_add", "order_host", "order_reads", "reload", "users_save"):
+        if what in ("audit_add", "order_forget_term", "order_host", "order_reads", "reload", "users_save"):
             self.said.append((what, args))
         return getattr(self, f"_{what}")(**args)
 
@@ -79,6 +79,8 @@ class FakeClient:
                  "digest": self.sessions[0]["digest"]}]}
         if what == "hosts":
             return self.hosts
+        if what == "terms":
+            return {"primary": 3}
         if what == "asked_users":
             return self.asked_users
         if what == "scram_salt":
@@ -152,6 +154,9 @@ class FakeClient:
         return {"number": self.reloads - 1}
 
     def _order_host(self, cluster: str, host: str, order: str) -> Any:
+        return self.orders
+
+    def _order_forget_term(self, cluster: str) -> Any:
         return self.orders
 
     def _order_reads(self, listener: str, to_primary: bool) -> Any:

@@ -117,6 +117,20 @@ def test_a_host_is_drained(browser, proxy):
     assert browser.get("/clusters/replicas/10.0.0.2:5432/explode").status_code == 404
 
 
+def test_a_term_is_forgotten(browser, proxy):
+    assert 'id="forget-primary"' in browser.get("/clusters").text
+    assert 'id="forget-replicas"' not in browser.get("/clusters").text
+    path = "/clusters/primary/forget-term"
+    page = browser.get(path).text
+    assert "Timeline 3 has been seen of this cluster." in page and "10.0.0.1:5432</code>: primary, timeline 1" in page
+    assert not [what for what, _ in proxy.said if what == "order_forget_term"]
+    assert browser.post(path).status_code == 302
+    assert proxy.said[1:] == [("order_forget_term", {"cluster": "primary"}), ("audit_add", {
+        "who": "admin", "deed": "forget the term of cluster primary", "where": "127.0.0.1", "result": "done"})]
+    for nowhere in ("/clusters/replicas/forget-term", "/clusters/nowhere/forget-term"):
+        assert browser.get(nowhere).status_code == 404 and browser.post(nowhere).status_code == 404
+
+
 def test_a_user_is_previewed_saved_and_deleted(browser, proxy):
     form = {"name": "neu", "password": "hunter2", "stored": "scram", "version": "v1"}
     preview = browser.post("/users/postgres/preview", form).text
@@ -194,6 +208,44 @@ def test_readiness_has_its_reason(browser, proxy):
     assert browser.get("/readyz?level=all").status_code == 400
 
 
+def of_one_list(name, primary, **over):
+    """The server's hosts in both clusters."""
+    role = {"role": "primary" if primary else "standby", "name": name, "finds_roles": True}
+    return [host(**role | {"other_role": primary, "why_not": "is the primary" if primary else ""} | over),
+            host(**role | {"cluster": "primary", "writes": True, "other_role": not primary,
+                           "why_not": "" if primary else "is a standby"} | over)]
+
+
+def test_a_server_that_has_the_other_role_is_no_fault(browser, proxy):
+    proxy.hosts = [*of_one_list("10.0.0.1:5432", True), *of_one_list("10.0.0.2:5432", False)]
+    page = browser.get("/overview/part").text
+    assert "Everything works." in page and "no primary" not in page and "no standby" not in page
+    assert browser.get("/readyz").text == "ok\n"
+    assert "is a standby" in browser.get("/clusters/part").text
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert {sample.value for sample in families["pgsplit_cluster_host_healthy"].samples} == {1}
+    proxy.hosts = of_one_list("10.0.0.2:5432", False)
+    time.sleep(0.5)
+    page = browser.get("/overview/part").text
+    assert "Cluster primary has no primary: 10.0.0.2:5432 is a standby." in page
+    assert page.count("no primary") == 2 and "is not used" not in page
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503
+    assert "cannot serve writes: cluster primary: 10.0.0.2:5432 is a standby" in answer.text
+
+
+def test_what_is_wrong_with_a_server_of_one_list_is_said_once(browser, proxy):
+    out = {"healthy": False, "other_role": False, "why_not": "could not connect: refused", "role": "unknown"}
+    former = {"healthy": False, "other_role": False, "why_not": "is a former primary", "role": "primary"}
+    proxy.hosts = [*of_one_list("10.0.0.1:5432", True), *of_one_list("10.0.0.2:5432", False, **out),
+                   of_one_list("10.0.0.3:5432", False, **former)[1]]
+    found = browser.get("/api/v1/overview").json["problems"]
+    assert [(problem["level"], problem["words"]) for problem in found] == [
+        ("bad", "Server 10.0.0.3:5432 is not used: is a former primary."),
+        ("warning", "Server 10.0.0.2:5432 is not used: could not connect: refused."),
+        ("warning", "Listener postgres has no replica that can be used: all reads go to the primary.")]
+
+
 def test_a_lag_that_is_not_known_is_not_said_to_be_none(browser, proxy):
     proxy.hosts = [host(lag_bytes=None, lag_ms=None), proxy.hosts[1]]
     time.sleep(0.5)
@@ -241,6 +293,8 @@ def test_the_api_does_what_the_pages_do(make, proxy):
     assert post("explain", {"sql": "select 1"}).json["upstream"] == "replica"
     assert post("sessions/1-7/terminate").json == {"done": True}
     assert post("clusters/replicas/10.0.0.2:5432/maintenance").status_code == 200
+    assert post("clusters/primary/forget-term").json == {"done": True}
+    assert post("clusters/replicas/forget-term").status_code == 404
     assert post("listeners/postgres/reads", {"to": "primary"}).status_code == 200
     assert post("listeners/nowhere/reads", {"to": "primary"}).status_code == 404
     assert post("reload").json["ok"] is True

@@ -10,8 +10,8 @@ from werkzeug.routing import Rule
 from tests.admin.conftest import NASTY, TOKEN, Browser, host, session
 
 OPEN = {"/healthz", "/readyz", "/login"}
-ARGUMENTS = {"listener": "postgres", "identifier": "1-7", "action": "cancel", "cluster": "replicas",
-             "host": "10.0.0.2:5432", "order": "drain", "filename": "app.css"}
+ARGUMENTS = {"listener": "postgres", "identifier": "1-7", "action": "cancel", "cluster": "primary",
+             "host": "10.0.0.1:5432", "order": "drain", "filename": "app.css"}
 LOOKS = {"/routing/try", "/api/v1/explain", "/logout"}      # posted, and nothing is changed
 
 

@@ -105,6 +105,9 @@ class Manager:
     def await_change(self, timeout: float) -> None:
         gevent.sleep(timeout)
 
+    def hint(self, cluster_name: str) -> None:
+        pass
+
     def asked(self, cluster_name: str, in_recovery: bool, kind: str, nanoseconds: int) -> None:
         self.questions.append((cluster_name, in_recovery, kind))
 

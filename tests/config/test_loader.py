@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pgsplit.config.loader import Loaded, load
-from pgsplit.config.model import Address, Config
+from pgsplit.config.model import Address, Config, Placement
 from pgsplit.config.settings import BY_NAME, SETTINGS
 from pgsplit.errors import ConfigError
 
@@ -157,6 +157,172 @@ def test_the_short_form_makes_the_same_objects():
     assert {user.username: user.secret for user in listener.users}["no"] == "0123"
     assert result.sources["pgsplit.listeners.postgres.consistency"].endswith(":9")
     assert result.sources["pgsplit.listeners.postgres.fence_wait"] == "default"
+
+
+ONE_LIST = SHORT.replace("primary: db1:5432\nreplicas: [db2:5432, \"db3\"]", "servers: [db1:5432, db2:5432, db3]")
+
+
+def test_one_list_of_servers_is_both_clusters():
+    result = loaded(ONE_LIST)
+    for name in ("replicas", "primary"):
+        cluster = result.config.cluster(name)
+        assert [str(e) for e in cluster.endpoints] == ["db1:5432", "db2:5432", "db3:5432"] and cluster.role == "auto"
+        assert result.sources[f"pgsplit.clusters.{name}.role"] == "/etc/pgsplit.yaml:2"
+    both = loaded(ONE_LIST + "pgsplit: {clusters: {replicas: {role: read, max_lag: 3s}}}\n").config
+    assert (both.cluster("replicas").role, both.cluster("replicas").max_lag) == ("read", 3.0)
+    assert (both.cluster("primary").role, both.cluster("primary").max_lag) == ("auto", 0.0)
+    assert Config.model_validate_json(both.model_dump_json()) == both
+
+
+def test_without_one_list_clusters_are_what_listeners_use_them_for():
+    assert {cluster.name: cluster.role for cluster in loaded(SHORT).config.clusters} == {
+        "replicas": "read", "primary": "write"}
+    assert [cluster.role for cluster in loaded(SAMPLE).config.clusters] == ["read", "write"]
+    auto = SAMPLE.replace("\npgsplit:\n", "\npgsplit:\n  clusters: {pg_cluster_read: {role: auto}}\n")
+    assert [cluster.role for cluster in loaded(auto).config.clusters] == ["auto", "write"]
+    whole = SAMPLE.replace("split_rw: true", "split_rw: false").replace(
+        "\npgsplit:\n", "\npgsplit:\n  clusters: {pg_cluster_read: {role: auto}}\n")
+    assert any("pgsplit.clusters.pg_cluster_read.role: is ignored: no listener splits reads from writes here" in warning
+               for warning in loaded(whole).warnings)
+
+
+@pytest.mark.parametrize("text, expected", [
+    (ONE_LIST + "primary: db1\n", ["9: primary: stands beside servers: give one list, or primary and replicas"]),
+    (ONE_LIST + "replicas: [db1]\n", ["9: replicas: stands beside servers: give one list, or primary and replicas"]),
+    (ONE_LIST.replace("servers: [db1:5432, db2:5432, db3]", "servers: []"), ["2: servers: is an empty list"]),
+    (ONE_LIST.replace("servers:", "severs:"),
+     ["2: severs: unknown field of a configuration; did you mean servers?"]),
+    (ONE_LIST.replace("db2:5432", "db2:x"),
+     ["2: servers[1]: 'db2:x' is not HOST:PORT, nor the path of a Unix socket"]),
+    (ONE_LIST.replace("db2:5432", "127.0.0.1:6432"),
+     ["2: servers[1]: 127.0.0.1:6432 is pgsplit itself: listener postgres listens on 0.0.0.0:6432 (line 1)"]),
+    (ONE_LIST + "pgsplit: {clusters: {replicas: {role: both}}}\n",
+     ["9: pgsplit.clusters.replicas.role: 'both' is not one of read, write, auto"]),
+    (ONE_LIST + "pgsplit: {clusters: {replicas: {role: write}}}\n",
+     ["9: pgsplit.clusters.replicas.role: is write, but listener 'postgres' reads from this cluster: read, or auto"]),
+    (SHORT + "role: read\n",
+     ["10: pgsplit.clusters.primary.role: is read, but listener 'postgres' writes to this cluster: write, or auto"]),
+])
+def test_mistakes_in_one_list(text, expected):
+    assert problems(text) == expected
+
+
+PATRONI = "topology: {source: patroni, patroni: ['http://db1:8008', 'https://[::1]:8009/', http://db3]}\n"
+
+
+def test_patroni_may_say_who_the_primary_is():
+    config = loaded(ONE_LIST + PATRONI).config
+    topology = config.cluster("primary").topology
+    assert (topology.source, topology.patroni) == ("patroni", ("http://db1:8008", "https://[::1]:8009",
+                                                               "http://db3:8008"))
+    assert config.cluster("replicas").topology == loaded(ONE_LIST).config.cluster("primary").topology
+    assert Config.model_validate_json(config.model_dump_json()) == config
+    more = ("pgsplit: {topology: {source: patroni, patroni: ['https://a'], ca: ca.crt, certificate: c.crt, key: c.key, "
+            "username: u, password: hunter2}, clusters: {primary: {topology: {source: sql}}}}\n")
+    assert loaded(ONE_LIST + more).config.cluster("primary").topology.source == "sql"
+    result = loaded(ONE_LIST + more.replace(", clusters: {primary: {topology: {source: sql}}}", ""))
+    topology = result.config.cluster("primary").topology
+    assert (topology.ca, topology.certificate, topology.username) == ("/etc/ca.crt", "/etc/c.crt", "u")
+    assert "hunter2" not in repr(result.config) and not result.warnings
+    assert result.marks["cluster primary topology ca"] == "/etc/pgsplit.yaml:9: pgsplit.topology.ca"
+
+
+@pytest.mark.parametrize("topology, expected", [
+    ("{source: etcd}", ["topology.source: 'etcd' is not one of sql, patroni"]),
+    ("{source: patroni}", ["topology.patroni: is missing: the addresses of Patroni's REST API, [http://db1:8008, …]"]),
+    ("{source: patroni, patroni: []}", ["topology.patroni: is a list of addresses, and not empty"]),
+    ("{source: patroni, patroni: 'http://db1'}", ["topology.patroni: is a list",
+                                                  "topology.patroni: is a list of addresses, and not empty"]),
+    ("{source: patroni, patroni: ['db1:8008']}",
+     ["topology.patroni[0]: 'db1:8008' is not http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://u:p@db1']}",
+     ["topology.patroni[0]: 'http://u:p@db1' is not http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://db1:99999', {a: b}]}",
+     ["topology.patroni[0]: 'http://db1:99999' is not http://HOST:PORT or https://HOST:PORT",
+      "topology.patroni[1]: is one address: http://HOST:PORT or https://HOST:PORT"]),
+    ("{source: patroni, patroni: ['http://db1', 'http://db1:8008/']}",
+     ["topology.patroni[1]: http://db1:8008 stands twice"]),
+    ("{source: patroni, patroni: ['http://db1'], ca: x.crt}",
+     ["topology.ca: is for https: no member of patroni has that"]),
+    ("{source: patroni, patroni: ['https://db1'], certificate: x.crt}", ["topology.key: is missing"]),
+    ("{source: patroni, patroni: ['https://db1'], password: x}", ["topology.username: is missing"]),
+    ("{patroni: ['http://db1']}", ["topology.patroni: is for source: patroni"]),
+    ("{sorce: patroni, patroni: ['http://db1']}",
+     ["topology.sorce: unknown field of a topology block; did you mean source?"]),
+    ("patroni", ["topology: a topology block is a mapping of fields"]),
+])
+def test_mistakes_in_the_topology(topology, expected):
+    assert problems(f"{ONE_LIST}topology: {topology}\n") == [f"9: {problem}" for problem in expected]
+    own = [problem.replace("topology", "pgsplit.clusters.primary.topology", 1) for problem in expected]
+    assert problems(f"{ONE_LIST}pgsplit: {{clusters: {{primary: {{topology: {topology}}}}}}}\n") == [
+        f"9: {problem}" for problem in own]
+
+
+def test_a_password_for_patroni_in_the_clear_is_warned_of():
+    text = ONE_LIST + "topology: {source: patroni, patroni: ['http://a', 'https://b'], username: u, password: p}\n"
+    assert loaded(text).warnings == [
+        "/etc/pgsplit.yaml:9: topology.password: is sent in the clear to members with http:"]
+    text = ONE_LIST + "pgsplit: {clusters: {replicas: {topology: {source: sql}}}}\n"
+    assert loaded(text).warnings == [
+        "/etc/pgsplit.yaml:9: pgsplit.clusters.replicas.topology: is ignored: nobody writes to this cluster"]
+
+
+PLACED = """\
+servers:
+- db1
+- {address: db2:5433, weight: 2, priority: 1, zone: a}
+- {address: "[::1]:5434", zone: b}
+lb_policy: LEAST_REQUEST
+zone: a
+"""
+
+
+def placed(text: str = PLACED) -> str:
+    return ONE_LIST.replace("servers: [db1:5432, db2:5432, db3]\n", text)
+
+
+def test_servers_may_say_which_sessions_they_get():
+    result = loaded(placed())
+    for cluster in result.config.clusters:
+        assert [str(endpoint) for endpoint in cluster.endpoints] == ["db1:5432", "db2:5433", "[::1]:5434"]
+        assert cluster.placements == (Placement(), Placement(weight=2, priority=1, zone="a"), Placement(zone="b"))
+        assert cluster.lb_policy == "LEAST_REQUEST" and cluster.role == "auto"
+    assert result.config.process.zone == "a" and not result.warnings
+    lone = loaded(SHORT.replace("primary: db1:5432", "primary: {address: db1:5432, zone: x}")).config
+    assert lone.cluster("primary").placements == (Placement(zone="x"),) and lone.process.zone == ""
+    assert lone.cluster("replicas").placements == (Placement(), Placement())
+    assert Config.model_validate_json(lone.model_dump_json()) == lone
+
+
+def test_endpoints_may_say_so_in_envoys_form():
+    text = SAMPLE.replace("      - lb_endpoints:\n", "      - priority: 1\n        locality: {region: r, zone: a}\n"
+                          "        lb_endpoints:\n", 1).replace("lb_policy: ROUND_ROBIN", "lb_policy: RANDOM", 1)
+    text = re.sub(r"( +)- (endpoint:)", r"\1- load_balancing_weight: 3\n\1  \2", text, count=1)
+    result = loaded(text)
+    cluster = next(cluster for cluster in result.config.clusters if cluster.lb_policy == "RANDOM")
+    assert cluster.placements[0] == Placement(weight=3, priority=1, zone="a")
+    [warning] = [warning for warning in result.warnings if "locality" in warning]
+    assert warning.endswith(".load_assignment.endpoints[0].locality.region: is ignored")
+
+
+@pytest.mark.parametrize("change, expected", [
+    (("weight: 2", "weight: 0"), "4: servers[1].weight: 0 is no weight: 1 to 1000000"),
+    (("weight: 2", "weight: much"), "4: servers[1].weight: "),
+    (("priority: 1", "priority: 200"), "4: servers[1].priority: 200 is no priority: 0 (the first) to 128"),
+    (("zone: b", "zone: [b]"), "5: servers[2].zone: is one value, not a mapping or a list"),
+    (("address: db2:5433, ", ""), "4: servers[1].address: is missing"),
+    (("address: db2:5433", "address: db2:x"), "4: servers[1].address: 'db2:x' is not HOST:PORT"),
+    (("weight: 2", "wieght: 2"), "4: servers[1].wieght: unknown field of a server; did you mean weight?"),
+    (("LEAST_REQUEST", "MAGLEV"), "6: lb_policy: 'MAGLEV' is not one of ROUND_ROBIN, LEAST_REQUEST, RANDOM"),
+])
+def test_mistakes_in_a_server_s_place(change, expected):
+    [problem] = problems(placed(PLACED.replace(*change)))
+    assert problem.startswith(expected)
+
+
+def test_a_zone_that_no_server_has_is_warned_of():
+    assert loaded(placed(PLACED.replace("zone: a\n", "zone: c\n"))).warnings == [
+        "/etc/pgsplit.yaml:7: zone: no server is in zone 'c'; they are in a, b"]
 
 
 def test_addresses():

@@ -91,6 +91,7 @@ def start(servers: PrimaryAndStandbys) -> Iterator[Start]:
         def make(**keywords: Any) -> Proxy:
             own = {"workers": 2, "health_interval": "200ms", "health_timeout": "1s", **keywords.pop("pgsplit", {})}
             configuration = default_configuration(servers) | {"pgsplit": own} | keywords
+            configuration = {key: value for key, value in configuration.items() if value is not None}
             proxy = Proxy(Path(directory), configuration, servers.guardian)
             proxies.append(proxy)
             proxy.start()

@@ -96,8 +96,23 @@ def test_reload_is_for_admins(cluster, proxy, console):
         assert b"admin_users" in viewer.pgconn.exec_(b"RELOAD").error_message
 
 
+def test_forget_term_is_for_admins_and_for_clusters_that_are_written_to(cluster, proxy, console):
+    for text in (b"forget term primary", b'FORGET TERM "primary";'):
+        assert console.pgconn.exec_(text).command_status == b"FORGET TERM"
+    eventually(lambda: proxy.client.arbiter("about")["orders"]["forgotten"] == {"primary": 2})
+    eventually(lambda: [line["what"] for line in proxy.client.arbiter("audit")] == [
+        "forget the term of cluster primary"] * 2)
+    assert {(line["who"], line["from"]) for line in proxy.client.arbiter("audit")} == {("scram_user", "the console")}
+    result = console.pgconn.exec_(b"forget term replicas")
+    assert b"there is no cluster 'replicas' that is written to; there are primary" in result.error_message
+    with console_of(cluster, proxy, "password_user") as viewer:
+        assert b"admin_users" in viewer.pgconn.exec_(b"forget term primary").error_message
+    assert proxy.client.arbiter("about")["orders"]["forgotten"] == {"primary": 2}
+
+
 def test_mistakes_are_errors_and_the_console_goes_on(console):
-    for text in (b"show nothing", b"select 1", b"show pools; show pools", b"drop table x"):
+    for text in (b"show nothing", b"select 1", b"show pools; show pools", b"drop table x", b"forget term",
+                 b"forget term a b"):
         assert b"does not know" in console.pgconn.exec_(text).error_message
     assert b"simple protocol only" in console.pgconn.exec_params(b"show pools", []).error_message
     assert console.pgconn.exec_(b"").status == psycopg.pq.ExecStatus.EMPTY_QUERY

@@ -7,7 +7,6 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -22,7 +21,6 @@ from tests.freezing import frozen
 from tests.waiting import eventually
 
 Session = psycopg.Connection[Any]
-Start = Callable[..., Proxy]
 
 pytestmark = [pytest.mark.pg]
 

@@ -54,11 +54,17 @@ def test_orders():
     orders.host(CONFIG, "replicas", "10.0.0.1:5432", "drain")
     orders.reads(CONFIG, "postgres", True)
     assert orders.told() == {"hosts": {"replicas/10.0.0.1:5432": "drain"}, "reads_to_primary": ["postgres"],
-                             "apart": False}
+                             "forgotten": {}, "apart": False}
     assert Orders(orders.kept()).told() == orders.told()
     orders.host(CONFIG, "replicas", "10.0.0.1:5432", "ready")
     orders.reads(CONFIG, "postgres", False)
-    assert orders.kept() == {"hosts": {}, "reads_to_primary": []}
+    assert orders.kept() == {"hosts": {}, "reads_to_primary": [], "forgotten": {}}
+    orders.forget_term(CONFIG, "primary")
+    orders.forget_term(CONFIG, "primary")
+    assert orders.told()["forgotten"] == {"primary": 2}
+    for name in ("replicas", "nowhere"):
+        with pytest.raises(PgSplitError, match=f"there is no cluster '{name}' that is written to; there are primary"):
+            orders.forget_term(CONFIG, name)
     for wrong in (lambda: orders.host(CONFIG, "nowhere", "h:1", "drain"),
                   lambda: orders.host(CONFIG, "replicas", "h:1", "explode"),
                   lambda: orders.reads(CONFIG, "nowhere", True)):

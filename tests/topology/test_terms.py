@@ -47,7 +47,26 @@ def test_what_another_worker_has_seen_is_news_once(timelines):
 
 def test_a_copy_that_serves_another_write_cluster_is_no_successor():
     identifier = "7300000000000000001"
-    live = Terms.cluster(identifier, "live")
-    assert Terms.cluster(identifier, "live") == live
-    assert live not in (Terms.cluster(identifier, "staging"), Terms.cluster("", "live"))
-    assert all(-2**63 <= Terms.cluster("", name) < 2**63 for name in map(str, range(1000)))      # a word of the board
+    terms = Terms(OwnTimelines())
+    live = terms.cluster(identifier, "live")
+    assert terms.cluster(identifier, "live") == live
+    assert live not in (terms.cluster(identifier, "staging"), terms.cluster("", "live"))
+    assert all(-2**63 <= terms.cluster("", name) < 2**63 for name in map(str, range(1000)))      # a word of the board
+
+
+@pytest.mark.parametrize("timelines", [OwnTimelines, lambda: Board().slot(0)], ids=["its own", "the board's"])
+def test_a_term_is_forgotten_by_all_whoever_hears_of_it_first(timelines):
+    shared = timelines()
+    here, there = Terms(shared), Terms(shared)
+    here.seen(here.cluster("7", "live"), 5)
+    here.seen(here.cluster("7", "other"), 4)
+    assert there.greatest(there.cluster("7", "live")) == 5
+    assert here.forget({"live": 1}) == {"live"} and here.forget({"live": 1}) == set()
+    assert here.greatest(here.cluster("7", "live")) == UNKNOWN
+    there.seen(there.cluster("7", "live"), 6)                # it has not heard of it yet
+    assert here.greatest(here.cluster("7", "live")) == UNKNOWN
+    assert here.greatest(here.cluster("7", "other")) == 4
+    here.seen(here.cluster("7", "live"), 2)
+    there.forget({"live": 1})
+    assert there.greatest(there.cluster("7", "live")) == 2
+    assert there.forget({"live": 2}) == {"live"} and there.greatest(there.cluster("7", "live")) == UNKNOWN
