@@ -77,6 +77,7 @@ _TABLE: Final = (
     Rule("no_replica", "primary", "the session has no replica now"),
     Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
     Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),
+    Rule("min_lsn_term", "primary", "pgsplit.min_lsn is no position on the primary's term"),
     Rule("definitions_unknown", "primary", "the database's definitions have changed, or cannot be read"),
     Rule("configuration_changed", "primary", "a server's configuration has changed: the replica's settings are due"),
     Rule("primary_changed", "primary", "the session's primary is not the cluster's any more, so no replica is its"),

@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from .. import log
 from ..errors import ConnectionLost, PgSplitError
+from ..split.fence import Ring
 from .cluster import Cluster, ClusterManager
 from .host import Host
 from .monitor import HealthCheck
@@ -121,15 +122,20 @@ class Sampler:
         primary = self._manager.primaries.get(self._write)
         ring = self._manager.rings[self._write]
         asked: list[HealthCheck] = []
-        if any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters):
+        if self._asks_primary(ring):
             check = writers.checks.get(primary.key) if primary is not None else None
             if check is None or not check.connection.open:
                 raise ConnectionLost(self._write, "has no primary to ask")
             asked.append(check)
         self._ask(asked + self._wanted_replicas(readers))
         self._serve()
-        if self._waiters:
-            gevent.sleep(PAUSE)
+        if self._waiters and not self._asks_primary(ring):
+            self._wanted.clear()
+            self._wanted.wait(PAUSE)        # a read that comes meanwhile waits for a sample of its own
+
+    def _asks_primary(self, ring: Ring) -> bool:
+        """Whether somebody waits for a newer sample of it than there is."""
+        return any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters)
 
     def _wanted_replicas(self, readers: Cluster) -> list[HealthCheck]:
         wanted = {waiter.host for waiter in self._waiters}
@@ -166,14 +172,16 @@ class Sampler:
 
     def _serve(self) -> None:
         now = time.monotonic()
-        for waiter in self._waiters[:]:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             host = waiter.host
             if host is None:
                 waiter.found = self._fresh_host(waiter.fence_ns)
             elif host.fresh_ns > waiter.fence_ns:
                 waiter.found = host
-            if waiter.found is not None or waiter.until <= now:
-                self._waiters.remove(waiter)
+            if waiter.found is None and waiter.until > now:
+                self._waiters.append(waiter)
+            else:
                 if host is not None and self._standing.get(host) is waiter:
                     del self._standing[host]
                 waiter.ready.set()

@@ -111,6 +111,7 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
         "name": "test", "addresses": (Address(host="127.0.0.1", port=0),), "stat_prefix": "test",
         "enable_sql_parsing": False, "downstream_ssl": "ALLOW", "upstream_ssl": "DISABLE", "split_rw": True,
         "read_cluster": "read", "write_cluster": "write", "tls": None, "consistency": "global",
+        "max_staleness": 1.0,
         "transactions": "until_write", "hold_begin": True, "repeatable_read_only": "primary",
         "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "fence_wait": 0.005,
         "reask_buffer": 65536, "reask_hold": 0.05, "client_login_timeout": 30.0, "max_statement_bytes": 65536,

@@ -191,7 +191,8 @@ pgsplit:
 
 @pytest.mark.parametrize("change, expected", [
     (("primary: db1:5432", "primry: db1:5432"), "2: primry: unknown field of a configuration; did you mean primary?"),
-    (("consistency: session", "consistency: sesion"), "'sesion' is not one of eventual, session, global"),
+    (("consistency: session", "consistency: sesion"),
+     "'sesion' is not one of eventual, session, bounded, global, cluster"),
     (("monitor: app", "monitor: report"), "user 'report' is not in users with a clear password"),
     (("md50123456789abcdef0123456789abcdef", "md50123456789abcdef0123456789abcde"), "the md5 hash is malformed"),
     (("md50123456789abcdef0123456789abcdef", "SCRAM-SHA-256$x"), "the SCRAM verifier is malformed"),
