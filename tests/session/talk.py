@@ -18,6 +18,7 @@ from pgsplit.split.answers import ROWS
 from pgsplit.split.batch import Batch
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.splitter import Splitter
+from pgsplit.split.token import Term
 from pgsplit.split.transaction import Defaults, Transaction
 from pgsplit.sql.lexer import tokens
 from pgsplit.wire import build
@@ -94,6 +95,7 @@ class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     classify = staticmethod(facts)
+    term: Term | None = None
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536, transactions: str = "primary", holds: bool = True,
@@ -194,7 +196,7 @@ class Talk:
         splitter = Splitter(self.classify, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
                             transaction=Transaction(self._transactions, self._defaults, holds=self._holds,
-                                                        repeatable=self._repeatable))
+                                                        repeatable=self._repeatable), term=lambda: self.term)
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.lost.append, answered=self.answered,
