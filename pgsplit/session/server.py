@@ -56,6 +56,7 @@ from .session import AGAIN, CANCELLED, LATER, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
 
+LOGIN_WAIT = 1.0               # seconds that a login under `bounded` may wait for a replica that lags
 RECONNECT_AT_MOST = 30.0       # seconds between two attempts
 CONSOLE_PARAMETERS = {"server_version": "15.0 (pgsplit console)", "server_encoding": "UTF8", "client_encoding": "UTF8",
                       "DateStyle": "ISO", "TimeZone": "UTC", "standard_conforming_strings": "on",
@@ -185,10 +186,11 @@ class Server:
         if config is not None and is_console(config.process, request):
             return self._console(stream, request, config)
         held.append(self.shared.limits.take_listener(self.listener))
-        started = time.monotonic_ns() - staleness(self.listener)
+        started = time.monotonic_ns()
+        patience = max(self.listener.fence_wait, min(LOGIN_WAIT, staleness(self.listener) / 1e9))
 
         def fresh_replica(alone: bool) -> Host | None:
-            host = self.sampler.pick_fresh(started, self.listener.fence_wait) if self.sampler is not None else None
+            host = self.sampler.pick_fresh(started, patience) if self.sampler is not None else None
             return None if alone and host is not None and host.balanced else host
 
         asked = self._ask_for(request.user)
@@ -283,7 +285,7 @@ class ActiveSession:
         self.started = time.time()
         self.number = next(self.shared.numbers)
         self.counter = SessionCounter(server.stats, self.shared.digests)
-        self._since_ns = time.monotonic_ns() - staleness(self.listener)
+        self._since_ns = time.monotonic_ns()
         self.key = self.shared.registry.new_key(logged_in.main.session.pid, logged_in.main.protocol)
         self._stream = stream
         self._configurations: Configurations | None = None

@@ -61,14 +61,18 @@ class Lsn:
         self.refused = found if isinstance(found, Refused) else None
         self._unseen = False
 
+    def given(self) -> None:
+        """It may have been set at the login."""
+        self._unseen = True
+
     def leaves(self, facts: Facts) -> None:
         """A statement of these *facts*, which may set it, leaves for the primary."""
         self._unseen |= len(facts.min_lsns) != facts.settings.count(MIN_LSN)
 
     def ahead(self, facts: Sequence[Facts], texts: Iterable[Facts], before: Iterable[Facts] = (), *,
-              tx_wrote: bool = False) -> list[Ahead]:
+              wrote: Callable[[], bool]) -> list[Ahead]:
         """What the primary is told ahead of statements of these *facts*, and of *texts* that are parsed. *before*:
-        others of their batch, which it has already. *tx_wrote*: their transaction has written.
+        others of their batch, which it has already. *wrote*: whether their transaction may have written.
         """
         ahead = []
         if (self.refused is not None or self._unseen) and facts and not any(_lifts(each) for each in facts):
@@ -81,16 +85,16 @@ class Lsn:
             if isinstance(found, Refused):
                 return [*ahead, complain(found)]
         if any(each.tells_lsn for each in (*facts, *texts)):
-            ahead.append(self._tell([*before, *facts], tx_wrote))
+            ahead.append(self._tell([*before, *facts], wrote()))
         return ahead
 
-    def _tell(self, facts: list[Facts], tx_wrote: bool) -> Ahead:
+    def _tell(self, facts: list[Facts], wrote: bool) -> Ahead:
         """The end of the log now, which is behind all that anybody has been told of; but of what is not committed yet
         it would say nothing.
         """
         term = self._term()
         statements = [part for each in facts for part in each.parts or (each,)]
-        if tx_wrote or any(not each.tells_lsn and (not each.wrote_nothing or each.tx is Tx.END) for each in statements):
+        if wrote or any(not each.tells_lsn and (not each.wrote_nothing or each.tx is Tx.END) for each in statements):
             return complain(_WROTE)
         if term is None:
             return complain(_NO_TERM)

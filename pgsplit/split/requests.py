@@ -439,7 +439,7 @@ class Requests:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
-        ahead += state.lsn.ahead(batch.bound, batch.texts, tx_wrote=state.tx_wrote)
+        ahead += state.lsn.ahead(batch.bound, batch.texts, wrote=state.may_have_written)
         untouched = state.untouched()
         if state.transaction.begin is not None and not (batch.aside or batch.beside):
             if not state.transaction.opened:

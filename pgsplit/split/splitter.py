@@ -237,7 +237,8 @@ class Splitter:
     def own_options_given(self) -> None:
         """The client may have given pgsplit's own options at its login: the primary is asked for them first."""
         self._state.options |= OWN_OPTIONS
-        self._state.own_unsettled = True
+        self._state.own_unsettled = not self._state.sole
+        self._state.lsn.given()
 
     def began(self, now_ns: int) -> int:
         """The moment at which the batch of the last ASK step was first looked at: now, or before."""

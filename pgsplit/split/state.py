@@ -409,6 +409,16 @@ class State:
 
     # --- what goes past ---------------------------------------------------------------------------------
 
+    def may_have_written(self) -> bool:
+        """Whether the transaction in which the primary is when it has done all that was sent may have written."""
+        opened, wrote = self.tx != IDLE, self.tx_wrote
+        sent = (facts for batch in self.primary for facts in batch.bound)
+        for each in (part for facts in sent for part in facts.parts or (facts,)):
+            if each.tx in (Tx.BEGIN, Tx.END):
+                opened, wrote = each.tx is Tx.BEGIN, False
+            wrote |= opened and not each.wrote_nothing
+        return wrote
+
     @property
     def publishes(self) -> bool:
         """Whether what the primary says next may tell of a commit that other sessions must see (G3)."""

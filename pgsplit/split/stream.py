@@ -85,7 +85,7 @@ class Stream:
         unnamed = state.statements.unnamed
         found = []
         parts = state.lacks(draft, not told and any(each.tells_route for each in bound + parsed))
-        for part in parts + state.lsn.ahead(bound, parsed, segment.bound, tx_wrote=state.tx_wrote):
+        for part in parts + state.lsn.ahead(bound, parsed, segment.bound, wrote=state.may_have_written):
             statement = unnamed if unnamed is not None and part.data == unnamed.message else None
             if statement is None or segment.statement is not statement:
                 found.append((Operation(part.answers[0], None, statement, part.answers), part.data))

@@ -113,6 +113,26 @@ def test_nor_in_a_transaction_that_has_written():
     talk.cuts(CUTS)
 
 
+def test_nor_of_what_a_pipeline_has_sent_before():
+    begin = batch("begin")
+    talk = Asking().client(begin + batch(WRITE) + batch(SHOW)).asks_primary("errcode = '25001'")
+    talk.run()
+    talk = Asking().client(begin + batch(WRITE) + batch("commit") + batch(SHOW))
+    talk.asks_primary("commit", "pg_current_wal")
+    talk.run()
+    talk = Asking().client(batch(WRITE) + batch(SHOW)).asks_primary(WRITE, "pg_current_wal_insert_lsn")
+    talk.run()
+
+
+def test_what_is_given_at_the_login_is_asked_for_first():
+    talk = Asking().do(lambda: talk.session.splitter.own_options_given())
+    talk.client(Q(READ)).asks_primary("current_setting")
+    talk.run()
+    alone = Asking(replica=False, sole=True).do(lambda: alone.session.splitter.own_options_given())
+    alone.client(Q(READ)).asks_primary("raise exception", READ)
+    alone.run()
+
+
 def test_without_a_term_there_is_none():
     talk = Asking().do(lambda: setattr(talk, "term", None)).client(Q(SHOW)).asks_primary("errcode = '55000'")
     talk.run()
