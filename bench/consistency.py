@@ -37,15 +37,17 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=4, help="of a slice (4)")
+    parser.add_argument("--fence-wait", default="50ms", help="so that the replica is the one that answers (50ms)")
     parser.add_argument("--only", nargs="+", choices=LEVELS, default=LEVELS, help=f"these, and {BASE}")
     args = parser.parse_args()
     role = Role("bench", secrets.token_hex(8))
+    settings = {"workers": 2, "fence_wait": args.fence_wait}
     slices: dict[tuple[Workload, str], list[Slice]] = defaultdict(list)
     try:
         with PrimaryAndStandbys([role], superuser_password=secrets.token_hex(8), standbys=1) as servers:
             bench = Bench(servers, role, account.choose(), 2)
             workloads.initialize(bench)
-            found = {level: contenders.pgsplit(bench, level, level) for level in {BASE, *args.only}}
+            found = {level: contenders.pgsplit(bench, level, level, pgsplit=settings) for level in {BASE, *args.only}}
             if shutil.which("pgbouncer"):
                 found["PgBouncer"] = contenders.pgbouncer(bench)
             for number in range(1, args.rounds + 1):
