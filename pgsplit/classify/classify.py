@@ -23,7 +23,7 @@ from .facts import DOUBT, EVERY, HINTABLE, REPLICA_CLOCK, UNCLEAR, Facts, Prepar
 from .function_lists import FunctionLists
 from .options import is_shown_alike
 from .reads import is_constant, why_not_read, without_clock, writes_nothing
-from .set_commands import Change, changes_of, sets_the_stage
+from .set_commands import Change, changes_of, constants_of, sets_the_stage
 from .transactions import begin_of, end_of, modes_of
 
 NO_LISTS: Final = FunctionLists()
@@ -107,6 +107,7 @@ def _strongest(statements: list[Facts]) -> Facts:
         executes=b"", prepares=None,
         deallocates=UNCLEAR if prepared else b"",
         tells_route=any(facts.tells_route for facts in statements),
+        tells_lsn=any(facts.tells_lsn for facts in statements), min_lsns=_all(facts.min_lsns for facts in statements),
         tx=max((facts.tx for facts in statements if facts.tx), key=_TX_ORDER.index, default=None))
 
 
@@ -211,13 +212,11 @@ def _statement(words: list[Token]) -> Facts:
         if cursor is not None and cursor.opens and _statement(words[cursor.query:]).verdict is not Verdict.READ:
             cursor = None
         facts = replace(facts, cursor=cursor, declares=declared_name(words))
-    if "pgsplit" in names or "pgsplit.last_route" in names:
-        facts = replace(facts, tells_route=_tells_route(words))
+    if any(name[:7].lower() == "pgsplit" for name in names):
+        text = "".join(token.text for token in words).lower()
+        facts = replace(facts, tells_route="pgsplit.last_route" in text, tells_lsn="pgsplit.lsn" in text,
+                        min_lsns=constants_of(words, "pgsplit.min_lsn"))
     return facts
-
-
-def _tells_route(words: list[Token]) -> bool:
-    return "pgsplit.last_route" in "".join(token.text for token in words)
 
 
 def _by_first_word(first: Token, words: list[Token]) -> Facts:

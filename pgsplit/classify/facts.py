@@ -66,6 +66,8 @@ class Facts:
     executes: bytes = b""                # the SQL-level prepared statement that it runs, with harmless arguments
     deallocates: bytes = b""             # the name of one, EVERY or UNCLEAR
     tells_route: bool = False            # asks for pgsplit.last_route
+    tells_lsn: bool = False              # asks for pgsplit.lsn
+    min_lsns: tuple[str, ...] = ()       # constants to which it sets pgsplit.min_lsn
     tx: Tx | None = None
     begins: Begin | None = None          # a plain BEGIN alone
     ends_as: bytes = b""                 # the tag of a plain COMMIT or ROLLBACK alone

@@ -79,6 +79,7 @@ _TABLE: Final = (
     Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
     Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),
     Rule("clock_apart", "primary", "the replica's clock is not known to be within max_clock_skew of the primary's"),
+    Rule("min_lsn_term", "primary", "pgsplit.min_lsn is no position on the primary's term"),
     Rule("definitions_unknown", "primary", "the database's definitions have changed, or cannot be read"),
     Rule("configuration_changed", "primary", "a server's configuration has changed: the replica's settings are due"),
     Rule("primary_changed", "primary", "the session's primary is not the cluster's any more, so no replica is its"),

@@ -179,6 +179,21 @@ def _set_configs(words: list[Token], texts: list[str]) -> tuple[Change, ...]:
     return tuple(changes)
 
 
+def constants_of(words: list[Token], option: str) -> tuple[str, ...]:
+    """The constants to which the statement *words* sets the customized *option*, for the session or its transaction."""
+    texts = [token.text.lower() for token in words]
+    found = []
+    if texts[0] == "set":
+        begin = 2 if texts[1:2] in (["session"], ["local"]) else 1
+        if "".join(texts[begin:begin + 3]) == option and len(words) == begin + 5:
+            found.append(words[begin + 4])
+    for index, text in enumerate(texts):
+        if text == option and texts[index - 2:index] == ["set_config", "("] and texts[index + 1:index + 2] == [","]:
+            found += words[index + 2:index + 3] if texts[index + 3:index + 4] == [","] else []
+    found = [token for token in found if token.kind is not Kind.WORD or token.text != "default"]
+    return tuple(value for token in found if (value := _constant(token)) is not None)
+
+
 def sets_the_stage(words: list[Token]) -> bool:
     """Whether the statement *words* does nothing but set the stage in its transaction: a savepoint and its end, SET
     LOCAL, set_config(…, true), SET CONSTRAINTS, SET TRANSACTION. What it sets is gone with the transaction, and no data

@@ -201,7 +201,7 @@ class _Loader:
         write = proxy.text("write_cluster_name")
         if split and not write:
             self._notes.wrong(proxy.where("split_rw"), proxy.at("write_cluster_name"), "is missing: split_rw needs it")
-        if settings["consistency"] != "global" and (
+        if settings["consistency"] not in ("global", "cluster") and (
                 self.sources[f"pgsplit.listeners.{raw.name}.transactions"] == "default"):
             settings["transactions"] = "read_only"      # a read that another's write has outdated may be written by
         names = {cluster.name for cluster in clusters}

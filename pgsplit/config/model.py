@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Consistency = Literal["eventual", "session", "global"]
+Consistency = Literal["eventual", "session", "bounded", "global", "cluster"]
 TlsMode = Literal["DISABLE", "ALLOW", "REQUIRE"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 AuthMethod = Literal["none", "password", "md5", "scram-sha-256"]
@@ -108,6 +108,7 @@ class Listener(Model):
     tls: ServerTls | None
     # routing settings: pgsplit.*, overridden by pgsplit.listeners.<name>.*
     consistency: Consistency
+    max_staleness: float
     transactions: Literal["until_write", "read_only", "primary"]
     hold_begin: bool
     repeatable_read_only: Literal["replica", "primary"]

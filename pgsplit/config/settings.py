@@ -79,11 +79,14 @@ SETTINGS: Final = (
     Setting("zone", units.text, "", "process", True,
             "where this pgsplit runs: servers of the same zone are preferred"),
     Setting("consistency", units.text, "global", "listener", True,
-            "which writes a read is sure to see: all of this node, the session's own, or none",
-            choices=("eventual", "session", "global")),
+            "which writes a read is sure to see: none, the session's own, those and what is older than max_staleness, "
+            "all of this node, or all of everybody", choices=("eventual", "session", "bounded", "global", "cluster")),
+    Setting("max_staleness", units.duration, "1s", "listener", True,
+            "consistency: bounded: what was acknowledged longer ago than this before a read began, it sees",
+            least=0.01),
     Setting("transactions", units.text, "until_write", "listener", True,
             "which transactions read on replicas: all up to their first write, those that are READ ONLY, or none; "
-            "without consistency: global, until_write has to be asked for",
+            "without consistency: global or cluster, until_write has to be asked for",
             choices=("until_write", "read_only", "primary")),
     Setting("hold_begin", units.boolean, "true", "listener", True,
             "BEGIN is answered at once, and opened where its first statement goes; false: it is sent to the primary at "

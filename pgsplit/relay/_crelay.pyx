@@ -97,6 +97,10 @@ DEF NAMES = 8              # statements of a session, likewise
 DEF NAME = 40              # bytes of a statement's name
 DEF RECENT = 50            # see counting.py
 DEF SMALL = 2048           # bytes: a longer piece is not kept for the next batch
+DEF EVENTUAL = 0           # see routes.py: CONSISTENCY
+DEF GLOBAL = 2
+DEF BOUNDED = 3
+DEF CLUSTER = 4
 DEF REPLICA = 0            # how a batch is repeated: see routes.py
 DEF PRIMARY = 1
 DEF INSIDE = 2
@@ -210,7 +214,7 @@ cdef class CRelay:
     cdef int64_t tick_ns
     cdef set legs
     cdef list raised, gone, roomy, lazy
-    cdef list stale             # flows with a read that waits for its replica
+    cdef dict stale             # in order, flows with a read that waits for its replica
     cdef object patience        # a timer: the end of the first one's
     cdef int64_t patience_ns
     cdef bint looping, busy, asked
@@ -247,7 +251,7 @@ cdef class CRelay:
         self.gone = []
         self.roomy = []
         self.lazy = []
-        self.stale = []
+        self.stale = {}
         self.writes_owner = writes if writes is not None else memoryview(bytearray(16)).cast("q")
         self.writes = self.writes_owner
         self.definitions = definitions if definitions is not None else memoryview(
@@ -815,6 +819,7 @@ cdef class CRelay:
             flow.context = context
             flow.routes = context.table.routes
             flow.consistency = context.consistency
+            flow.staleness_ns = context.staleness_ns
             flow.kept = context.table.kept
             flow.keeps = <int64_t *> flow.kept.data.as_longlongs
         flow.statements = context.statements
@@ -983,7 +988,7 @@ cdef class CRelay:
         """Whether the replica may be read from without another question (`Context.fresh`)."""
         if flow.fresh == NULL or flow.cleared != ground[0] or not self._defined(flow):
             return False
-        return flow.consistency == 0 or flow.fresh[0] > self._fence(flow)
+        return flow.consistency == EVENTUAL or flow.fresh[0] > self._fence(flow)
 
     cdef bint _defined(self, Flow flow) noexcept:
         """Whether no definition has been changed since those of the flow's database were read."""
@@ -995,10 +1000,14 @@ cdef class CRelay:
         return True
 
     cdef int64_t _fence(self, Flow flow) noexcept:
-        """As of later than when a replica must be fresh for a read that comes now."""
+        """As of later than when a replica must be fresh for a read that comes now (`Context.fence`)."""
         cdef int64_t fence_ns = flow.fence_ns
         cdef Py_ssize_t at, slots
-        if flow.consistency == 2:
+        if flow.consistency == CLUSTER:
+            return max(fence_ns, now_ns())
+        if flow.consistency == BOUNDED:
+            return max(fence_ns, now_ns() - flow.staleness_ns)
+        if flow.consistency == GLOBAL:
             slots = self.writes.shape[0] - 1
             slots = min(slots, <Py_ssize_t> self.writes[slots])
             for at in range(slots):
@@ -1024,7 +1033,7 @@ cdef class CRelay:
         flow.route = route
         flow.way = REPLICA
         flow.pending = True
-        self.stale.append(flow)
+        self.stale[flow] = None
         self.hurried += 1
         flow.context.want(flow.wait_ns)
         if self.patience is None or flow.until_ns < self.patience_ns:
@@ -1047,7 +1056,7 @@ cdef class CRelay:
     def fresher(self):
         """Replicas are fresher than they were: let go what has waited for that."""
         cdef Flow flow
-        for flow in self.stale[:]:
+        for flow in list(self.stale):
             if flow.cleared != ground[0] or not self._defined(flow):
                 self._happened(flow, DATA)
             elif flow.on and flow.fresh[0] > flow.wait_ns:
@@ -1076,8 +1085,7 @@ cdef class CRelay:
 
     cdef int _waits_no_more(self, Flow flow) except -1:
         flow.pending = False
-        if flow in self.stale:
-            self.stale.remove(flow)
+        if self.stale.pop(flow, self) is None:
             self.hurried -= 1
         return 0
 

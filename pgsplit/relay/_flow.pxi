@@ -169,6 +169,7 @@ cdef class Flow:
     cdef array known_owner
     cdef const int64_t *known       # as of when the definitions of its database are known
     cdef int consistency
+    cdef int64_t staleness_ns
     cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx
     cdef array kept             # where reads in transactions on the primary are counted

@@ -13,6 +13,7 @@ from ..split.batch import Batch
 from ..split.reads import NO_READ
 from ..split.repeat import Repeat, repeat_of
 from ..split.statements import Statement
+from ..split.token import Token
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import BOUNDS, Histogram
@@ -24,7 +25,13 @@ ALWAYS: Final = array("q", [2**62])       # a moment that nothing comes after
 UNDER_WAY: Final = 600.0       # seconds that a batch may take to be counted though its text has been learnt anew since
 BUCKETS: Final = len(BOUNDS) + 1
 # How fresh a replica must be, as a number.
-CONSISTENCY: Final = {"eventual": 0, "session": 1, "global": 2}
+EVENTUAL: Final = 0
+SESSION: Final = 1
+GLOBAL: Final = 2
+BOUNDED: Final = 3
+CLUSTER: Final = 4
+CONSISTENCY: Final = {"eventual": EVENTUAL, "session": SESSION, "bounded": BOUNDED, "global": GLOBAL,
+                      "cluster": CLUSTER}
 # How a batch came to be where it is: by itself, or on the primary for another reason (`Repeat.decisions`).
 REPLICA: Final = 0
 PRIMARY: Final = 1
@@ -190,7 +197,7 @@ class Context:
 
     *statements*: the session's named ones. *recent*: its last decisions. *consistency*: one of CONSISTENCY.
     *freshness*: as of when its replica is fresh, a cell that the health checks keep. *cleared*: the state of GROUND
-    for which the session was last allowed to read there.
+    for which the session was last allowed to read there. *staleness_ns*: how old what a read shows may be, for BOUNDED.
     """
 
     table: FlowTable
@@ -213,11 +220,27 @@ class Context:
     known: array[int] = field(default_factory=lambda: ALWAYS)       # as of when the database's definitions are known
     latest_definition_ns: Callable[[], int] = lambda: 0
     writes_nothing: bool = False      # the upstream in the additional one's place is a standby
+    staleness_ns: int = 0
+    min_lsn: Token | None = None      # what the session has asked to see: *cleared* is not, until its replica has it
+    told_ns: int = 0                  # since when
 
     def fresh(self, fence_ns: int) -> bool:
         """Whether the replica may be read from without another question."""
         if self.cleared != GROUND[0] or self.freshness is None or self.known[0] <= self.latest_definition_ns():
             return False
-        if self.consistency == 2:
-            fence_ns = max(fence_ns, self.latest_write_ns())
-        return self.consistency == 0 or self.freshness[0] > fence_ns
+        return self.consistency == EVENTUAL or self.freshness[0] > self.fence(fence_ns, time.monotonic_ns())
+
+    def fence(self, fence_ns: int, began_ns: int) -> int:
+        """As of later than when a replica must be fresh for a read that began, with its last byte, at *began_ns*, in a
+        session that has been answered by its primary at *fence_ns* (G3; docs/adr/0019). EVENTUAL has none.
+        """
+        if self.consistency == CLUSTER:
+            return max(fence_ns, began_ns)
+        if self.consistency == BOUNDED:
+            return max(fence_ns, began_ns - self.staleness_ns)
+        return max(fence_ns, self.latest_write_ns()) if self.consistency == GLOBAL else fence_ns
+
+    def ask_for(self, min_lsn: Token | None) -> None:
+        """Another position that the session asks to see, or none."""
+        if min_lsn != self.min_lsn:
+            self.min_lsn, self.told_ns, self.cleared = min_lsn, time.monotonic_ns(), -1

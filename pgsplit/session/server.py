@@ -19,11 +19,13 @@ from ..config.model import Config, Listener, Process
 from ..errors import ConnectionLost, ServerError, Unanswered
 from ..relay.counting import SessionCounter
 from ..relay.pyrelay import PyRelay
-from ..relay.routes import CONSISTENCY, Context
+from ..relay.routes import BOUNDED, CLUSTER, CONSISTENCY, EVENTUAL, Context
 from ..split.batch import Batch
 from ..split.decision import Upstream
+from ..split.fence import NEVER, SEGMENT_HEADER
 from ..split.repeat import Held
 from ..split.splitter import Splitter
+from ..split.token import Term, Token
 from ..split.transaction import Transaction
 from ..stats.digests import Digests
 from ..topology.catalogue_reader import CatalogueReader
@@ -33,6 +35,7 @@ from ..topology.sampler import Sampler, Waiter
 from ..upstream import auth_query
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import OK, Credentials
+from ..upstream.server_identity import UNKNOWN
 from ..upstream.stream import Stream
 from ..wire import build
 from ..wire.startup import PROTOCOL_3_0, CancelRequest, StartupMessage
@@ -54,6 +57,7 @@ from .session import AGAIN, CANCELLED, LATER, RECONNECT_AFTER, Session
 
 logger = log.get("pgsplit.session")
 
+LOGIN_WAIT = 1.0               # seconds that a login under `bounded` may wait for a replica that lags
 RECONNECT_AT_MOST = 30.0       # seconds between two attempts
 CONSOLE_PARAMETERS = {"server_version": "15.0 (pgsplit console)", "server_encoding": "UTF8", "client_encoding": "UTF8",
                       "DateStyle": "ISO", "TimeZone": "UTC", "standard_conforming_strings": "on",
@@ -187,9 +191,10 @@ class Server:
             return self._console(stream, request, config)
         held.append(self.shared.limits.take_listener(self.listener))
         started = time.monotonic_ns()
+        patience = max(self.listener.fence_wait, min(LOGIN_WAIT, staleness(self.listener) / 1e9))
 
         def fresh_replica(alone: bool) -> Host | None:
-            host = self.sampler.pick_fresh(started, self.listener.fence_wait) if self.sampler is not None else None
+            host = self.sampler.pick_fresh(started, patience) if self.sampler is not None else None
             return None if alone and host is not None and host.balanced else host
 
         asked = self._ask_for(request.user)
@@ -250,6 +255,11 @@ class Server:
             active.session.drain()
 
 
+def staleness(listener: Listener) -> int:
+    """Nanoseconds by which what a session sees may be old though it is not its own."""
+    return int(1e9 * listener.max_staleness) if listener.consistency == "bounded" else 0
+
+
 def is_console(process: Process, request: StartupMessage) -> bool:
     """Whether a startup asks for the SQL console: its name is a database's where nobody may use it."""
     return bool(process.admin_users or process.stats_users) and (
@@ -301,7 +311,8 @@ class ActiveSession:
                                CONSISTENCY[self.listener.consistency], self._publish, board.latest_write_ns,
                                want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait),
                                writes_nothing=self._on_standby, known=self.database.known,
-                               latest_definition_ns=board.latest_definition_ns)
+                               latest_definition_ns=board.latest_definition_ns,
+                               staleness_ns=staleness(self.listener))
         self.session = self._make(stream)
 
     def _make(self, stream: Stream) -> Session:
@@ -314,8 +325,10 @@ class ActiveSession:
             has_replica=not sole and logged_in.default is not None, sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
             parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
-            transaction=self._transaction(), replica_clock=self.listener.clock == "replica")
-        fence_ns = time.monotonic_ns()
+            transaction=self._transaction(), term=self._term, replica_clock=self.listener.clock == "replica")
+        if any("pgsplit." in text.lower() for pair in logged_in.parameters.items() for text in pair):
+            splitter.own_options_given()
+        fence_ns = time.monotonic_ns() - self.context.staleness_ns
         welcome(stream, main.session.statuses.messages, *self.key)
         tls = stream.tls is not None
         client = relay.adopt("client", *stream.detach())
@@ -390,6 +403,7 @@ class ActiveSession:
 
     def _compare_configurations(self, splitter: Splitter) -> None:
         """Tell the splitter in which settings the replica is configured differently."""
+        self.context.cleared = -1
         replica, main = self.logged_in.default, self.logged_in.main
         if replica is None or replica is main:
             return
@@ -457,12 +471,47 @@ class ActiveSession:
                 return "unknown_relation"
             # What a replica has not replayed of the definitions that were read is not what it would do.
             fence_ns = max(fence_ns, reader.known[0])
-        if self.listener.consistency == "global":
-            fence_ns = max(fence_ns, self.shared.board.latest_write_ns())
-        why_not = self._await_fresh(sampler, host, fence_ns) if self.listener.consistency != "eventual" else ""
-        return why_not or (self._await_clock(host, fence_ns) if batch.reads_clock else "")
+        context = self.context
+        if context.consistency != EVENTUAL:
+            waits = context.consistency in (BOUNDED, CLUSTER)
+            fence_ns = context.fence(fence_ns, self.session.splitter.began(time.monotonic_ns()) if waits else 0)
+        return self._why_not_fresh(sampler, host, fence_ns) or (
+            self._await_clock(host, fence_ns) if batch.reads_clock else "")
+
+    def _why_not_fresh(self, sampler: Sampler, host: Host, fence_ns: int) -> str:
+        """The rule that keeps the next read, which must see what there was at *fence_ns*, from *host*, or nothing."""
+        context, token = self.context, self.session.splitter.min_lsn
+        is_fenced = context.consistency != EVENTUAL
+        if token is None:
+            return self._await_fresh(sampler, host, fence_ns) if is_fenced else ""
+        context.ask_for(token)
+        return self._why_not_reached(sampler, host, fence_ns if is_fenced else NEVER, token)
+
+    def _why_not_reached(self, sampler: Sampler, host: Host, fence_ns: int, token: Token) -> str:
+        """The same where the session asks to see *token*, too. Where no sample has come so far yet, one that is begun
+        later than it has asked will have, unless the primary itself has lost what was there.
+        """
+        if token.term != self._term():
+            return "min_lsn_term"
+        told_ns = self.context.told_ns
+        as_of = self.shared.manager.rings[self.listener.write_cluster].as_of(token.lsn, told_ns)
+        why_not = self._await_fresh(sampler, host, max(fence_ns, told_ns if as_of is None else as_of - 1))
+        reached = host.is_primary or host.replayed + SEGMENT_HEADER >= token.lsn
+        return why_not or ("" if reached else "no_fresh_replica")
+
+    def _term(self) -> Term | None:
+        """Of the session's primary; None: it has none, or its system identifier is not known."""
+        reached, manager = self.logged_in.main.reached, self.shared.manager
+        if reached is None or reached.in_recovery or reached.timeline == UNKNOWN:
+            return None
+        system = reached.system_identifier
+        if not system and manager.is_primary(self.listener.write_cluster, reached):
+            identity = manager.primaries[self.listener.write_cluster].identity
+            system = identity.system_identifier if identity is not None else ""
+        return Term(system, reached.timeline) if system else None
 
     def _await_fresh(self, sampler: Sampler, host: Host, fence_ns: int) -> str:
+        """Have *host* fresh as of later than *fence_ns*, or say why not."""
         if host.fresh_ns > fence_ns:
             return ""
         if self.context.waited:

@@ -256,6 +256,7 @@ class Session:
             return
         if self._repeats is None or self.draining or not self.splitter.repeats:
             return
+        self._repeats.context.ask_for(self.splitter.min_lsn)
         self._repeats.context.without = self.splitter.without_replica
         self._repeats.context.holds_begin = self.splitter.holds_begin
         self._repeats.context.begins_as = self.splitter.begins_as

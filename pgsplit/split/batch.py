@@ -146,12 +146,13 @@ class Draft:
     must leave without a Sync, or 0. *obstacle* names the rule that keeps the batch off the replicas, if any.
     """
 
-    __slots__ = ("_sync", "bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle", "operations",
-                 "parsed", "portals", "query", "requests", "size", "unnamed", "uses")
+    __slots__ = ("_sync", "began_ns", "bound", "call", "closes", "elsewhere", "end", "executes", "judged", "obstacle",
+                 "operations", "parsed", "portals", "query", "requests", "size", "unnamed", "uses")
 
     def __init__(self) -> None:
         self.size = 0
         self._sync = 0                           # where its Sync was found ahead of time
+        self.began_ns = 0                        # when it was first asked whether a replica may have it
         self.judged = 0                          # the size at which it could still be a replica's
         self.requests = 0
         self.executes = False

@@ -7,7 +7,7 @@ samples is kept, not only the newest: on a busy primary the newest has never bee
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 RING: Final = 512              # samples that are kept as they came, however close
@@ -83,6 +83,17 @@ class Ring:
         """The greatest t whose position is replayed; NEVER when there is none."""
         index = bisect_right(self._lsns, replayed)
         return self._times[index - 1] if index else NEVER
+
+    def as_of(self, lsn: int, told_ns: int) -> int | None:
+        """As of when a replica is fresh that has replayed *lsn*, a position of this primary's known since *told_ns*;
+        None while it is not known to have come so far.
+
+        A sample is normalised, and *lsn* is not: it may be that of the newest sample behind a page's header.
+        """
+        index = bisect_left(self._lsns, lsn)
+        if index == len(self._lsns) and index and lsn - self._lsns[-1] <= SEGMENT_HEADER and self._times[-1] > told_ns:
+            index -= 1
+        return self._times[index] if index < len(self._times) else None
 
     def lag_ns(self, replayed: int) -> int:
         """The age, as of the newest sample, of the oldest thing that is not replayed; of what is older than all samples

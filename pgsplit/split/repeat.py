@@ -97,7 +97,7 @@ def repeat_of(facts: Facts) -> Repeat | None:
     """How a text of these *facts* is repeated; None when it is not."""
     if len(facts.commands) != 1 or not facts.text or facts.empty or facts.reads_clock:
         return None
-    if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route:
+    if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route or facts.tells_lsn:
         return None
     if facts.prepares or facts.executes or facts.deallocates or facts.defines or facts.unsure:
         return None

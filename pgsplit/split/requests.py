@@ -74,6 +74,11 @@ class Requests:
         draft = self._draft
         return draft if draft.size and not draft.end and not self._state.asked else None
 
+    def began(self, now_ns: int) -> int:
+        """See `Splitter.began`."""
+        self._draft.began_ns = self._draft.began_ns or now_ns
+        return self._draft.began_ns
+
     @property
     def waits(self) -> bool:
         """Whether a statement waits here, and runs at no server: for a question to the primary, to be asked again, for
@@ -433,6 +438,8 @@ class Requests:
             return Decision(primary, "sole_upstream")
         if state.route == "primary":
             return Decision(primary, "route_setting")
+        if state.lsn.refused is not None:
+            return Decision(primary, "min_lsn_term")
         if state.forced:
             return Decision(primary, state.forced)
         if draft.end in _NEVER_A_READ:
@@ -479,6 +486,7 @@ class Requests:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
+        ahead += state.lsn.ahead(batch.bound, batch.texts, wrote=state.may_have_written)
         untouched = state.untouched()
         if state.transaction.begin is not None and not (batch.aside or batch.beside):
             if not state.transaction.opened:

@@ -14,6 +14,7 @@ from ..wire import build
 from ..wire.messages import IDLE
 from ..wire.parse import error_fields, parameter_status
 from .decision import Upstream
+from .lsn import MIN_LSN
 from .settings import LOGIN, give
 from .state import State
 from .statements import Statement
@@ -68,7 +69,8 @@ class Restoration:
     """What a new connection is sent behind its login, and what it must answer."""
 
     def __init__(self, state: State) -> None:
-        own = [(b"pgsplit.route", state.route.encode()), (b"pgsplit.trace", b"on" if state.trace else b"")]
+        own = [(b"pgsplit.route", state.route.encode()), (b"pgsplit.trace", b"on" if state.trace else b""),
+               (MIN_LSN.encode(), str(state.lsn.token or "").encode())]
         more = (*state.primary_only, *((name, value) for name, value in own if value))
         settings = state.settings._replace(values=state.settings.values + more)
         ahead = [give(settings)] if settings != LOGIN else []

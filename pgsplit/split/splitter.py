@@ -6,19 +6,21 @@ leaves the client, `Answers` what comes back; `State` is what both know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..wire.messages import IDLE
 from .answers import Answers
 from .batch import Batch, Draft
 from .decision import Decision, Upstream
+from .lsn import Lsn
 from .observer import Observer
 from .repeat import Held
 from .requests import PRIMARY_AWAY_ERROR, Requests
 from .restore import Loss, Restoration, lose, regain, transaction_lost, why_lost
 from .settings import LOGIN
-from .state import Classify, State
+from .state import OWN_OPTIONS, Classify, State
 from .statements import Statement
+from .token import Term, Token
 from .transaction import PLAIN, Defaults, Place, Transaction
 
 
@@ -30,16 +32,17 @@ class Splitter:
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
     serve is an ERROR. *parameters*: the primary's ParameterStatus. *transaction*: which transactions may read on a
-    replica. *replica_clock*: a replica's clock may be read, where `Freshness` lets it.
+    replica. *replica_clock*: a replica's clock may be read, where `Freshness` lets it. *term*: the primary's, on which
+    positions compare.
     """
 
     def __init__(self, classify: Classify, observer: Observer, *, user: str, has_replica: bool, sole: bool = False,
                  read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
                  parameters: Mapping[str, str] | None = None, transaction: Transaction | None = None,
-                 replica_clock: bool = False) -> None:
+                 term: Callable[[], Term | None] = lambda: None, replica_clock: bool = False) -> None:
         self._state = State(classify, user=user, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
                             must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction(),
-                            replica_clock=replica_clock)
+                            lsn=Lsn(term), replica_clock=replica_clock)
         self._requests = Requests(self._state, observer)
         self._answers = Answers(self._state, observer)
         self._state.reported = parameters or {}
@@ -297,6 +300,21 @@ class Splitter:
     def refuse(self, reason: str) -> None:
         """The ASK step given last cannot be done: its batch goes to the primary for *reason*."""
         self._state.forced = reason
+
+    @property
+    def min_lsn(self) -> Token | None:
+        """What the session has asked to see (`SET pgsplit.min_lsn`)."""
+        return self._state.lsn.token
+
+    def own_options_given(self) -> None:
+        """The client may have given pgsplit's own options at its login: the primary is asked for them first."""
+        self._state.options |= OWN_OPTIONS
+        self._state.own_unsettled = not self._state.sole
+        self._state.lsn.given()
+
+    def began(self, now_ns: int) -> int:
+        """The moment at which the batch of the last ASK step was first looked at: now, or before."""
+        return self._requests.began(now_ns)
 
     @property
     def waits(self) -> bool:

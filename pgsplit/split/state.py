@@ -17,13 +17,14 @@ from ..wire.messages import FAILED, IDLE
 from .batch import CLOSE_COMPLETE, FUNCTION_CALL, Batch, Draft, Operation, Parsed
 from .decision import Decision, Upstream
 from .inquiry import DescribeInquiry, Inquiry, StateInquiry
+from .lsn import MIN_LSN, Lsn
 from .reads import statements
 from .settings import CLOSE_OWN, LOGIN, Ahead, Pair, Settings, changed, empty, set_config
 from .state_query import CHECKED, LONGEST
 from .statements import Statement, Statements, parse_message
 from .transaction import Defaults, Transaction
 
-OWN_OPTIONS: Final = frozenset({"pgsplit.route", "pgsplit.trace"})
+OWN_OPTIONS: Final = frozenset({"pgsplit.route", "pgsplit.trace", MIN_LSN})
 MAX_OPTIONS: Final = 200       # customized options of a session that are looked after
 
 # Client encodings in which the second byte of a character may be an ASCII one (PostgreSQL manual 24.3.1).
@@ -40,8 +41,9 @@ class State:
 
     __slots__ = (
         "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling", "copy_ends",
-        "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "must_read_on_replica",
-        "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings", "primary", "primary_away",
+        "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "lsn",
+        "must_read_on_replica", "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings",
+        "primary", "primary_away",
         "primary_lacks", "primary_only", "primary_unnamed", "read_only", "redirecting", "refusal", "refused",
         "replica", "replica_clock", "reported", "route", "segment", "settings", "skips", "sole", "statements",
         "taken_back", "told", "trace", "transaction", "tx", "tx_defined", "tx_wrote", "unknown_functions",
@@ -49,7 +51,8 @@ class State:
     )
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
-                 must_read_on_replica: bool, transaction: Transaction, replica_clock: bool = False) -> None:
+                 must_read_on_replica: bool, transaction: Transaction, lsn: Lsn,
+                 replica_clock: bool = False) -> None:
         self._user = user
         self._classify = classify
         self.has_replica = has_replica
@@ -91,7 +94,8 @@ class State:
         self.trace = False                     # pgsplit.trace
         self.application_name = ""
         self.route = ""                        # pgsplit.route
-        self.own_unsettled = False             # one of those two may have changed
+        self.lsn = lsn                         # pgsplit.lsn and pgsplit.min_lsn
+        self.own_unsettled = False             # one of those that are set may have changed
         self.leaves_own: set[Upstream] = set()     # who may have one of pgsplit's own statements, left by an error
         self.inquiries = 0                     # pgsplit's own questions at the primary
         self.cancelled_waiting = False         # the client has cancelled the statement that is to be routed next
@@ -160,8 +164,8 @@ class State:
                     self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
-                    or self.trace or self.route or self.unsafe_encoding or self.opaque or self.read_only
-                    or self.statements.coming or self.statements.to_close or self.leaves_own
+                    or self.trace or self.route or self.lsn.refused or self.unsafe_encoding or self.opaque
+                    or self.read_only or self.statements.coming or self.statements.to_close or self.leaves_own
                     or self.transaction.asked_within or self.primary_away))
 
     def put_ahead(self, upstream: Upstream, ahead: list[Ahead]) -> list[Ahead]:
@@ -284,7 +288,11 @@ class State:
             if facts.ends and not self.pins.keys().isdisjoint(facts.ends):
                 self.unsettled = True
             self.options.update(facts.settings)
-            self.own_unsettled |= not plain and any(name in OWN_OPTIONS for name in facts.settings)
+            if facts.settings:
+                self.lsn.leaves(facts)
+            self.own_unsettled |= not plain and (any(name in OWN_OPTIONS for name in facts.settings) or (
+                (self.trace or bool(self.route) or self.lsn.is_set)
+                and any(change.name == ALL for change in facts.changes)))
         if len(self.options) > MAX_OPTIONS:
             self.pins.setdefault("unknown_settings", "many customized options")
 
@@ -325,6 +333,8 @@ class State:
                 self.trace = value in ("on", "true", "yes", "1")
             if name == "pgsplit.route" or name == ALL:
                 self.route = value or ""
+            if name in (MIN_LSN, ALL):
+                self.lsn.take(value or "")
             if name == ALL:
                 self.transaction.defaults = self.transaction.login_defaults
                 self.primary_only = ()
@@ -412,6 +422,7 @@ class State:
         own = {name: value for name, value in settings.values if name.startswith(b"pgsplit.")}
         self.trace = own.get(b"pgsplit.trace") in (b"on", b"true", b"yes", b"1")
         self.route = own.get(b"pgsplit.route", b"").decode(errors="replace")
+        self.lsn.take(own.get(MIN_LSN.encode(), b"").decode(errors="replace"))
         self.settings = settings._replace(values=tuple(pair for pair in settings.values if pair[0] not in own))
         found = {pin: cause or self.pins.get(pin, "") for pin, cause in pins.items()}
         self.pins = found | {pin: cause for pin, cause in self.pins.items() if pin not in PASSING}
@@ -428,6 +439,16 @@ class State:
         self.forced = "state_unknown"
 
     # --- what goes past ---------------------------------------------------------------------------------
+
+    def may_have_written(self) -> bool:
+        """Whether the transaction in which the primary is when it has done all that was sent may have written."""
+        opened, wrote = self.tx != IDLE, self.tx_wrote
+        sent = (facts for batch in self.primary for facts in batch.bound)
+        for each in (part for facts in sent for part in facts.parts or (facts,)):
+            if each.tx in (Tx.BEGIN, Tx.END):
+                opened, wrote = each.tx is Tx.BEGIN, False
+            wrote |= opened and not each.wrote_nothing
+        return wrote
 
     @property
     def publishes(self) -> bool:

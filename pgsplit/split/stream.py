@@ -56,7 +56,7 @@ class Stream:
             if kind in _MEANT and not state.copying:
                 draft = _draft(kind, bytes(inbox[position + HEADER:min(stop, end)]))
                 bound, parsed = self._facts(draft)
-                lacking = self._lacking(draft, bound + parsed)
+                lacking = self._lacking(draft, bound, parsed)
                 if lacking and position:
                     break
                 for operation, data in lacking:
@@ -76,7 +76,7 @@ class Stream:
             bound.insert(0, DOUBT)
         return bound, self._state.parsed_facts(draft)
 
-    def _lacking(self, draft: Draft, facts: list[Facts]) -> list[tuple[Operation, bytes]]:
+    def _lacking(self, draft: Draft, bound: list[Facts], parsed: list[Facts]) -> list[tuple[Operation, bytes]]:
         """As `Requests` puts ahead of a batch; here between two messages: its answers are told by their order."""
         state, segment = self._state, self._open
         if segment.failed:
@@ -84,7 +84,8 @@ class Stream:
         told = tells_route(segment)
         unnamed = state.statements.unnamed
         found = []
-        for part in state.lacks(draft, not told and any(each.tells_route for each in facts)):
+        parts = state.lacks(draft, not told and any(each.tells_route for each in bound + parsed))
+        for part in parts + state.lsn.ahead(bound, parsed, segment.bound, wrote=state.may_have_written):
             statement = unnamed if unnamed is not None and part.data == unnamed.message else None
             if statement is None or segment.statement is not statement:
                 found.append((Operation(part.answers[0], None, statement, part.answers), part.data))

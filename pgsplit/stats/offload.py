@@ -30,7 +30,7 @@ KEPT: Final = (
           ("server_local_function", "server_local_relation", "server_local_setting", "sequence_row", "relation_kind")),
     Group("cursor", "FETCH from a cursor on the primary", ("cursor",)),
     Group("asked_for", "a comment, or pgsplit.route, asks for the primary", ("hint_primary", "route_setting")),
-    Group("no_fresh_replica", "no replica was fresh enough within fence_wait", ("no_fresh_replica",)),
+    Group("no_fresh_replica", "no replica was fresh enough within fence_wait", ("no_fresh_replica", "min_lsn_term")),
     Group("no_replica", "the session had no replica that it could use",
           ("no_replica", "primary_changed", "replica_lost", "replica_out")),
     Group("replica_error", "a replica answered with an error, and the primary was asked", (REPLICA_ERROR,)),

@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from .. import log
 from ..errors import ConnectionLost, PgSplitError
+from ..split.fence import NEVER, Ring
 from .cluster import Cluster, ClusterManager
 from .host import Host
 from .monitor import HealthCheck
@@ -54,6 +55,8 @@ class Sampler:
         self._standing: dict[Host, Waiter] = {}      # those of `want`
         self._fresher = fresher
         self._wanted = Event()
+        self._position = 0           # the primary's end of the log in its newest sample
+        self._writes = True          # and whether it had moved
         self.samples = 0
         self._greenlet = gevent.spawn(self._run)
 
@@ -116,20 +119,45 @@ class Sampler:
                     gevent.sleep(1)
 
     def _round(self) -> None:
-        """Ask whom it takes: the primary when a waiter is newer than all samples, and the replicas, all at once."""
+        """Ask whom it takes: the primary when a waiter is newer than all samples, and the replicas, all at once; but
+        while nobody writes the replicas have replayed all before the primary says so, and are not asked.
+        """
         writers, readers = self._manager.cluster(self._write), self._manager.cluster(self._read)
         primary = self._manager.primaries.get(self._write)
         ring = self._manager.rings[self._write]
         asked: list[HealthCheck] = []
-        if any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters):
+        if self._asks_primary(ring):
             check = writers.checks.get(primary.key) if primary is not None else None
             if check is None or not check.connection.open:
                 raise ConnectionLost(self._write, "has no primary to ask")
             asked.append(check)
-        self._ask(asked + self._wanted_replicas(readers))
-        self._serve()
-        if self._waiters:
-            gevent.sleep(PAUSE)
+        if asked and not self._writes:
+            self._ask(asked)
+            self._note(ring)
+            self._know(readers, ring)
+            self._serve()
+            asked = []
+        if asked or any(waiter.fence_ns < ring.newest_ns for waiter in self._waiters):
+            self._ask(asked + self._wanted_replicas(readers))
+            if asked:
+                self._note(ring)
+            self._serve()
+        if self._waiters and not self._asks_primary(ring):
+            self._wanted.clear()
+            self._wanted.wait(PAUSE)        # a read that comes meanwhile waits for a sample of its own
+
+    def _note(self, ring: Ring) -> None:
+        self._writes, self._position = ring.newest_lsn != self._position, ring.newest_lsn
+
+    def _know(self, readers: Cluster, ring: Ring) -> None:
+        """What a replica has replayed it has replayed: is that all, it is fresh as of the newest sample."""
+        for host in readers.usable():
+            if host.fresh_ns > NEVER and host.replayed >= ring.newest_lsn:
+                host.fresh_ns = max(host.fresh_ns, ring.newest_ns)
+
+    def _asks_primary(self, ring: Ring) -> bool:
+        """Whether somebody waits for a newer sample of it than there is."""
+        return any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters)
 
     def _wanted_replicas(self, readers: Cluster) -> list[HealthCheck]:
         wanted = {waiter.host for waiter in self._waiters}
@@ -166,14 +194,16 @@ class Sampler:
 
     def _serve(self) -> None:
         now = time.monotonic()
-        for waiter in self._waiters[:]:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             host = waiter.host
             if host is None:
                 waiter.found = self._fresh_host(waiter.fence_ns)
             elif host.fresh_ns > waiter.fence_ns:
                 waiter.found = host
-            if waiter.found is not None or waiter.until <= now:
-                self._waiters.remove(waiter)
+            if waiter.found is None and waiter.until > now:
+                self._waiters.append(waiter)
+            else:
                 if host is not None and self._standing.get(host) is waiter:
                     del self._standing[host]
                 waiter.ready.set()

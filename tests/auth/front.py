@@ -117,6 +117,7 @@ def listener(users: dict[str, str], **over: Any) -> Listener:
         "name": "test", "addresses": (Address(host="127.0.0.1", port=0),), "stat_prefix": "test",
         "enable_sql_parsing": False, "downstream_ssl": "ALLOW", "upstream_ssl": "DISABLE", "split_rw": True,
         "read_cluster": "read", "write_cluster": "write", "tls": None, "consistency": "global",
+        "max_staleness": 1.0,
         "transactions": "until_write", "hold_begin": True, "repeatable_read_only": "primary",
         "clock": "primary", "max_clock_skew": 0.002,
         "read_fallback": "primary", "unlisted_users": "reject", "login_without_primary": False, "login_wait": 0.0,

@@ -1,11 +1,11 @@
-"""A few seconds of each checker; `./run fence`, `chaos`, `cancels` and `topology` run them for as long as one likes."""
+"""A few seconds of each checker; `./run fence`, `nodes`, `chaos`, … run them for as long as one likes."""
 
 from __future__ import annotations
 
 import pytest
 
 from pgsplit.demo.replication import PrimaryAndStandbys
-from tests.checkers import cancels, chaos, fence, topology
+from tests.checkers import cancels, chaos, fence, nodes, topology
 from tests.conftest import ROLES, SUPERUSER_PASSWORD
 
 
@@ -13,6 +13,12 @@ from tests.conftest import ROLES, SUPERUSER_PASSWORD
 def test_no_read_is_stale_and_without_the_fence_some_are(cluster, pgsplit_server, consistency):
     proxy = pgsplit_server(**fence.configuration(cluster, consistency, 2))
     found = fence.check(cluster, proxy, consistency, seconds=3, seed=1)
+    assert found.good, str(found)
+
+
+@pytest.mark.parametrize("case", nodes.CASES)
+def test_no_read_is_stale_through_another_node(cluster, case):
+    found = nodes.run(cluster, case, workers=1, seconds=3, seed=1)
     assert found.good, str(found)
 
 

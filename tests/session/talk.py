@@ -19,6 +19,7 @@ from pgsplit.split.answers import ROWS
 from pgsplit.split.batch import Batch
 from pgsplit.split.decision import Decision, Upstream
 from pgsplit.split.splitter import Splitter
+from pgsplit.split.token import Term
 from pgsplit.split.transaction import Defaults, Transaction
 from pgsplit.sql.lexer import tokens
 from pgsplit.wire import build
@@ -95,6 +96,7 @@ class Talk:
     """Say what happens with `client`, `replica`, `primary`, `expect…`; `run` plays it cut in pieces of *cut* bytes."""
 
     classify = staticmethod(facts)
+    term: Term | None = None
 
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536, transactions: str = "primary", holds: bool = True,
@@ -210,7 +212,7 @@ class Talk:
                             read_only=self._make["read_only"],
                             replica_clock=self._replica_clock,
                             transaction=Transaction(self._transactions, self._defaults, holds=self._holds,
-                                                        repeatable=self._repeatable))
+                                                        repeatable=self._repeatable), term=lambda: self.term)
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
                                reask_hold=self._hold, freshness=self, publish=self._publish,
                                lost_replica=self.replicas_lost.append, answered=self.answered,

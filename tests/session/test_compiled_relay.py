@@ -84,6 +84,30 @@ def test_the_session_s_own_fence_may_be_the_later_one(line: Line, stale: list[in
     assert stale == [300]
 
 
+def test_a_read_of_the_whole_cluster_waits_for_a_sample_that_is_begun_behind_it() -> None:
+    line = Line("compiled", "cluster")
+    with gevent.Timeout(30):
+        wanted: list[int] = []
+        line.context.want = wanted.append
+        line.context.fence_wait_ns = LONG
+        assert line.context.freshness is not None
+        before = line.context.freshness[0] = time.monotonic_ns()
+        reads(line)
+        assert before < wanted[0] < time.monotonic_ns()
+        line.context.freshness[0] = wanted[0]
+        line.relay.fresher()
+        assert line.heard("replica") == b""
+        line.context.freshness[0] = wanted[0] + 1
+        line.relay.fresher()
+        line.hears("replica", Q(READ))
+        line.says("replica", ROWS + I)
+        line.hears("client", ROWS + I)
+        line.says("client", Q(READ))            # the next one is another moment's
+        assert line.heard("replica") == b"" and wanted[1] > wanted[0] + 1
+        assert is_session_s(line)
+    line.close()
+
+
 def test_a_read_that_has_waited_long_enough_is_the_session_s(line: Line, stale: list[int]) -> None:
     line.context.fence_wait_ns = 5_000_000
     line.release()

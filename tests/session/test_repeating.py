@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,15 @@ from gevent import socket as gsocket
 from pgsplit.split.decision import Upstream
 from pgsplit.split.repeat import Repeat, repeat_of
 from pgsplit.split.statements import Statement
+from pgsplit.split.token import Term, Token
 from pgsplit.topology.host import GROUND, ground_moved
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line, classified
 from tests.session.relays import FORMS
 from tests.session.talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, batch, done, error
+
+LATER = 10**14      # ns, longer than a test takes
 
 
 @pytest.fixture(params=FORMS)
@@ -282,6 +286,52 @@ def test_a_replica_is_read_from_while_it_is_fresh(form: str, consistency: str, f
         line.says("client", Q(READ))
         assert fresh or line.wakes()
         assert line.heard("replica") == (Q(READ) if fresh else b"")
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("consistency, staleness_ns, own_ns, fresh_ns, fresh", [
+    ("cluster", 0, -LATER, 0, False), ("cluster", 0, -LATER, LATER, True), ("cluster", 0, 2 * LATER, LATER, False),
+    ("bounded", LATER, -LATER, 0, True), ("bounded", 0, -LATER, 0, False),
+    ("bounded", LATER, -LATER, -2 * LATER, False), ("bounded", LATER, 0, 0, False),
+])
+def test_a_replica_is_read_from_while_it_is_fresh_by_the_clock(form: str, consistency: str, staleness_ns: int,
+                                                               own_ns: int, fresh_ns: int, fresh: bool) -> None:
+    """Moments are told from now. What this node has written does not matter."""
+    line = Line(form, consistency)
+    try:
+        assert line.context.freshness is not None
+        now = time.monotonic_ns()
+        line.context.freshness[0] = now + fresh_ns
+        line.context.staleness_ns = staleness_ns
+        line.writes[1] = now + 5 * LATER
+        line.release(fence_ns=now + own_ns)
+        line.says("client", Q(READ))
+        assert fresh or line.wakes()
+        assert line.heard("replica") == (Q(READ) if fresh else b"")
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("consistency", ["eventual", "session", "global"])
+def test_who_has_asked_for_a_position_reads_when_the_session_has_found_it_reached(form: str, consistency: str) -> None:
+    line = Line(form, consistency)
+    try:
+        line.context.fence_wait_ns = LATER
+        line.context.ask_for(Token(Term("7", 1), 0x3000148))
+        line.release()
+        line.says("client", Q(READ))
+        assert line.wakes() and line.held().running is None and line.heard("replica") == b""
+        line.relay.consume(line.flow.client, len(Q(READ)))
+        line.context.cleared = GROUND[0]
+        line.context.ask_for(Token(Term("7", 1), 0x3000148))        # the same
+        line.release()
+        line.repeats(Q(READ), "replica", ROWS + I)
+        line.held()
+        line.context.ask_for(None)
+        assert line.context.cleared == -1
     finally:
         line.close()
 

@@ -38,6 +38,16 @@ def test_fresh_as_of_the_newest_sample_that_is_replayed():
     assert [ring.fresh_ns(lsn) for lsn in (9, 10, 19, 25, 30, 99)] == [NEVER, 100, 100, 200, 300, 300]
 
 
+def test_as_of_when_a_position_is_replayed():
+    ring = Ring()
+    assert ring.as_of(5, 0) is None
+    for t_ns, lsn in ((100, 0x2000), (200, 0x4000), (300, 0x6000)):
+        ring.add(t_ns, lsn)
+    assert [ring.as_of(lsn, 0) for lsn in (1, 0x2000, 0x2001, 0x6000)] == [100, 100, 200, 300]
+    assert [ring.as_of(0x6000 + 24, told_ns) for told_ns in (299, 300)] == [300, None]     # behind a page's header
+    assert ring.as_of(0x6000 + 41, 0) is None
+
+
 def test_a_primary_that_writes_nothing_stays_fresh():
     ring = Ring()
     for t_ns in range(100, 1000):

@@ -321,6 +321,27 @@ def test_what_a_relay_wants_is_sampled_until_it_is_there(cluster, manage):
     sampler.stop()
 
 
+def test_a_read_that_comes_wakes_the_sampler(cluster, manage, monkeypatch):
+    """Also while it pauses, since a replica has not replayed what others wait for."""
+    monkeypatch.setattr("pgsplit.topology.sampler.PAUSE", 3600)
+    standby = cluster.standbys[0]
+    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="60s"))
+    sampler = Sampler(manager, "primary", "replicas")
+    host = manager.pick("replicas")
+    standby.pause_replay()
+    try:
+        cluster.primary.query("create table wakes (n int)")
+        assert not sampler.wait_fresh(host, time.monotonic_ns(), 0.2)
+        waits = gevent.spawn(sampler.wait_fresh, host, time.monotonic_ns(), 3600)
+        gevent.sleep(0.2)
+    finally:
+        standby.resume_replay()
+    cluster.catch_up()
+    assert sampler.wait_fresh(host, time.monotonic_ns(), 30) and waits.get(timeout=30)
+    sampler.stop()
+    cluster.primary.query("drop table wakes")
+
+
 def test_nobody_wants_for_ever(manage):
     manager = manage(configuration("127.0.0.1:1", ["127.0.0.1:2"]))
     sampler = Sampler(manager, "primary", "replicas")
