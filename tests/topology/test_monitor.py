@@ -20,7 +20,7 @@ STARTED = b"pg_postmaster_start_time"
     (STARTED, health.rows(), "0 rows instead of one"),
     (STARTED, GOOD[STARTED] + GOOD[STARTED], "2 rows instead of one"),
     (b"from pg_settings", health.rows(("DateStyle",)), "1 columns instead of 2"),
-    (b"", health.rows(("f", "0/1000000")), "2 columns instead of 4"),
+    (b"", health.rows(("f", "0/1000000")), "2 columns instead of 5"),
 ], ids=["columns", "no row", "two rows", "settings", "sample"])
 def test_an_answer_that_is_none_is_named(monkeypatch, question, answer, why):
     if question:
