@@ -29,20 +29,21 @@ cdef bint _word(const unsigned char *text, Py_ssize_t left, const char *word, Py
     if left < size:
         return False
     for at in range(size):
-        if (text[at] | 32) != <unsigned char> word[at]:
+        if text[at] != <unsigned char> word[at] and (text[at] | 32) != <unsigned char> word[at]:
             return False
     return True
 
 
-cdef bint _of_the_clock(const unsigned char *text, Py_ssize_t size) noexcept nogil:
-    """`folding._CLOCK`."""
+cdef bint _telling(const unsigned char *text, Py_ssize_t size) noexcept nogil:
+    """`folding._TELLING`."""
     cdef Py_ssize_t at
     cdef unsigned char byte
     for at in range(size):
         byte = text[at] | 32
-        if (byte == 110 or byte == 116 or byte == 121) and (
+        if (byte == 110 or byte == 116 or byte == 121 or byte == 99) and (
                 _word(text + at, size - at, b"now", 3) or _word(text + at, size - at, b"today", 5)
-                or _word(text + at, size - at, b"tomorrow", 8) or _word(text + at, size - at, b"yesterday", 9)):
+                or _word(text + at, size - at, b"tomorrow", 8) or _word(text + at, size - at, b"yesterday", 9)
+                or _word(text + at, size - at, b"current_setting", 15)):
             return True
     return False
 
@@ -101,7 +102,7 @@ cdef Py_ssize_t _fold(const unsigned char *text, Py_ssize_t size, unsigned char 
         out[to] = before = byte
         to += 1
         at += 1
-    if quotes and _of_the_clock(text, size):
+    if quotes and _telling(text, size):
         return -1
     return to
 

@@ -29,6 +29,8 @@ CORPUS = Path(__file__).parents[1] / "corpus" / "statements.jsonl.gz"
     (b"select 1 /* 2 */", None), (b"select 'a\\'", None), (b"select 'open", None), (b"select '\1'", None),
     (b"select 'no'\n'w'::timestamptz", None), (b"select u&'!006eow' uescape '!'", None),
     (b"select 'now'::timestamptz", None), (b"select timestamp ' Today 14:00'", None),
+    (b"select Current_Setting ('app.x'), 5", None),
+    (b"select current setting, 5, 'x'", b"select current setting, \2, \1"),
 ])
 def test_folding(sql, folded):
     assert fold(sql) == folded
@@ -63,12 +65,17 @@ def test_what_depends_on_a_literal_is_learnt_by_its_text():
     classifier = Classifier(100, 65536)
     assert classifier(b"select set_config('work_mem', '1MB', false)").settings == ()
     assert classifier(b"select set_config('app.x', '1MB', false)").settings == ("app.x",)
+    assert classifier(b"select current_setting('app.x'), 5").verdict is Verdict.READ
+    assert classifier(b"select current_setting('port'), 5").verdict is Verdict.PRIMARY
+    assert classifier(b"select current_setting('app.x'), 6").verdict is Verdict.READ
+    assert classifier(b"select current_setting('pgsplit.last_route'), 6").tells_route
     assert classifier(b"select '5'::timestamptz").verdict is Verdict.READ
     assert classifier(b"select 'tomorrow 5:00'::timestamptz").reason == "clock"
 
 
 PIECES = st.sampled_from(["select", " ", "'", "''", "1", "12.5", "1.", ".5", "a1", "1a", "_", "-", "--", "/", "/*", "&",
-                          "&'", '"', "$1", "\\", "now", "NOW", "Today", "tomorrow", "yesterda", "\n", "\t", "x", "é",
+                          "&'", '"', "$1", "\\", "now", "NOW", "Today", "tomorrow", "yesterda", "current_setting",
+                          "CURRENT_SETTING", "current", "\n", "\t", "x", "é",
                           ",", "(", "\x01", "\0", "1e5", "=", "%s"])
 
 
