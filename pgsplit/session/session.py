@@ -576,12 +576,13 @@ class Session:
         """What the session does by itself: wait for a primary, and for how long; have its state known; park."""
         splitter, now = self.splitter, time.monotonic()
         if splitter.wants_primary and self.flow.additional is None:
+            limit = splitter.statement_timeout
             if self._wait_until is None:
-                self._wait_until = now + primaries.patience
+                self._wait_until = now + min(limit or primaries.patience, primaries.patience)
                 primaries.want()
             elif now >= self._wait_until:
                 self._wait_until = None
-                splitter.refuse_waiting()
+                splitter.refuse_waiting(timed_out=0 < limit < primaries.patience)
                 self._pump_client()
         else:
             self._wait_until = None

@@ -36,6 +36,10 @@ PRIMARY_AWAY_ERROR: Final = build.error_response(
     "ERROR", "57P03", "the primary cannot be reached",
     detail="The statement has waited for failover_wait, and has not run.")
 
+STATEMENT_TIMEOUT_ERROR: Final = build.error_response(
+    "ERROR", "57014", "canceling statement due to statement timeout",
+    detail="The statement has waited for a primary, and has not run.")
+
 NO_REPLICA_ERROR: Final = build.error_response(
     "ERROR", "57P03", "no replica can serve this read now",
     detail="read_fallback is set to error, so the primary is not asked.")

@@ -15,11 +15,12 @@ from .decision import Decision, Upstream
 from .lsn import Lsn
 from .observer import Observer
 from .repeat import Held
-from .requests import PRIMARY_AWAY_ERROR, Requests
+from .requests import PRIMARY_AWAY_ERROR, STATEMENT_TIMEOUT_ERROR, Requests
 from .restore import Loss, Restoration, lose, regain, transaction_lost, why_lost
 from .settings import LOGIN
 from .state import OWN_OPTIONS, Classify, State
 from .statements import Statement
+from .timeouts import seconds
 from .token import Term, Token
 from .transaction import PLAIN, Defaults, Place, Transaction
 
@@ -213,9 +214,16 @@ class Splitter:
         """
         return regain(self._state, restoration, parameters, defaults)
 
-    def refuse_waiting(self) -> None:
-        """What waits for a primary has waited for long enough: it gets an error."""
-        self._state.refusal = PRIMARY_AWAY_ERROR
+    @property
+    def statement_timeout(self) -> float:
+        """The session's, in seconds; 0: none."""
+        state = self._state
+        own = dict(state.settings.values).get(b"statement_timeout")
+        return seconds(state.transaction.login_defaults.statement_timeout if own is None else own.decode("latin-1"))
+
+    def refuse_waiting(self, *, timed_out: bool) -> None:
+        """What waits for a primary has waited for long enough, or, *timed_out*, for as long as a statement may take."""
+        self._state.refusal = STATEMENT_TIMEOUT_ERROR if timed_out else PRIMARY_AWAY_ERROR
 
     def transaction_lost(self, why: str) -> None:
         """The transaction that is open on the primary is gone with it: until the client ends it, all is refused."""

@@ -44,7 +44,7 @@ class Place(IntEnum):
 
 # Settings by which the session's transactions differ from what a replica can have, or a BEGIN from its opening.
 SETTINGS: Final = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable",
-                   "idle_in_transaction_session_timeout", "transaction_timeout")
+                   "idle_in_transaction_session_timeout", "transaction_timeout", "statement_timeout")
 
 LONGEST: Final = 65536         # bytes of a prologue
 MOST: Final = 200              # statements of one
@@ -66,12 +66,13 @@ class Defaults(NamedTuple):
     read_only: bool = False
     deferrable: bool = False
     times_out: bool = False              # a transaction that idles, or lasts, is ended by the server
+    statement_timeout: str = ""          # as the setting has it
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Defaults:
         """Of the values of SETTINGS; a server that is older than a setting has none."""
         return cls(values.get(SETTINGS[0], ""), values.get(SETTINGS[1]) == "on", values.get(SETTINGS[2]) == "on",
-                   any(values.get(name) not in (None, "", "0") for name in SETTINGS[3:]))
+                   any(values.get(name) not in (None, "", "0") for name in SETTINGS[3:5]), values.get(SETTINGS[5], ""))
 
 
 UNKNOWN_DEFAULTS: Final = Defaults()

@@ -34,10 +34,10 @@ ANSWERS = {
     b"pg_collation": rows(("c0ffee",)),
 }
 # Of a primary and of a standby, which is always fresh.
-SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000", "00000001")),
-           False: message(b"2") + rows(("t", "0/1000000", None, "00000001"))}
+SAMPLES = {True: message(b"2") + rows(("f", "0/1000000", "0/1000000", "00000001", "1764000000000000")),
+           False: message(b"2") + rows(("t", "0/1000000", None, "00000001", "1764000000000000"))}
 # What a session's own connection is told when it asks which server it has reached.
-TRANSACTIONS = ("read committed", "off", "off", "0", None)      # what they are by default
+TRANSACTIONS = ("read committed", "off", "off", "0", None, "0")      # what they are by default
 REACHED = {True: rows((STARTED, "f", "00000001", *TRANSACTIONS, "1")),
            False: rows((STARTED, "t", None, *TRANSACTIONS, "1"))}
 SAYS_WHICH = REACHED[True] + build.ready_for_query(ord("I"))        # behind a login, asked or not

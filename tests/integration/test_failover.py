@@ -154,6 +154,15 @@ def written(session: Session) -> bool:
     return True
 
 
+def test_statement_timeout_ends_what_waits(servers, start: Start):
+    servers.primary.query("alter role postgres set statement_timeout = '300ms'")
+    session = connect(start())
+    servers.primary.stop()
+    with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+        session.execute("insert into kept values (1)")
+    servers.primary.start()
+
+
 def test_a_cancel_ends_what_waits(servers, start: Start, background):
     proxy = start()
     session = connect(proxy)

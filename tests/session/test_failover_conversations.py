@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 import pytest
 
 from pgsplit.split.requests import PRIMARY_AWAY_ERROR
 from pgsplit.split.settings import Settings, give
 from pgsplit.wire import build
 from pgsplit.wire.build import message
-from tests.session.talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, done, error
+from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, T, Talk, X, done, error
 from tests.session.test_state_conversations import DESCRIPTION, LATE, PARAMETERS, PARSE, given
 
 READ, WRITE = Q("select 1"), Q("insert into t values (1)")
@@ -188,6 +190,21 @@ def test_what_waits_too_long_gets_an_error():
     told = lost(talk(patience=0.0)).client(WRITE).do(lambda: None).do(lambda: None)
     told.expect_client(PRIMARY_AWAY_ERROR, I).client(READ).expect_replica(READ)
     told.cuts()
+
+
+@pytest.mark.parametrize("timeout, waits", [("1ms", False), ("0", True), ("1h", True)])
+def test_statement_timeout_counts_the_wait(timeout, waits):
+    told = talk(defaults=READ_COMMITTED._replace(statement_timeout=timeout))
+    told = lost(told).client(WRITE).do(lambda: None).do(lambda: sleep(0.01)).do(lambda: None)
+    told.do(lambda: check((b"C57014\0" in told.sides.client.heard) is not waits)).run()
+
+
+def test_the_sessions_own_statement_timeout_counts_before_the_logins():
+    told = talk(defaults=READ_COMMITTED._replace(statement_timeout="1h"))
+    own = Settings(((b"statement_timeout", b"1ms"),))
+    told.do(lambda: setattr(told.session.splitter._state, "settings", own))
+    lost(told).client(WRITE).do(lambda: None).do(lambda: sleep(0.01)).do(lambda: None)
+    told.do(lambda: check(b"C57014\0" in told.sides.client.heard)).run()
 
 
 def test_a_batch_of_the_extended_protocol_that_waits_too_long():
