@@ -56,7 +56,8 @@ class Balancer:
             far.settimeout(None)
             self._open += [near, far]
             for one, other in ((near, far), (far, near)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError):          # it may have been cut meanwhile
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=_carry, args=(one, other), daemon=True).start()
 
 

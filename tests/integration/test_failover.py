@@ -12,10 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.balancer import Balancer
-from tests.conftest import SUPERUSER_PASSWORD
+from tests.conftest import ROLES, SUPERUSER_PASSWORD
 from tests.integration.conftest import Start, value
+from tests.needs import missing
 from tests.waiting import eventually
 
 Session = psycopg.Connection[Any]
@@ -27,6 +30,29 @@ def connect(proxy: Proxy, **arguments: Any) -> Session:
     defaults = {"autocommit": True, "prepare_threshold": None, "sslmode": "disable", "connect_timeout": 20}
     return psycopg.connect(host="127.0.0.1", port=proxy.port, user="postgres", password=SUPERUSER_PASSWORD,
                            dbname="postgres", **defaults | arguments)
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[PrimaryAndStandbys]:
+    """A primary and a standby of this file's own: its primary is restarted, and never another one."""
+    try:
+        installation.find()
+    except installation.PostgresMissing as error:
+        missing(str(error))
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD) as found:
+        found.primary.query("create table kept (n int primary key, said text)")
+        found.primary.query("grant insert, select on kept to pg_monitor")
+        found.catch_up()
+        yield found
+
+
+@pytest.fixture
+def servers(standing: PrimaryAndStandbys) -> Iterator[PrimaryAndStandbys]:
+    standing.primary.query("truncate kept")
+    yield standing
+    if not standing.primary.running:
+        standing.primary.start()
+    standing.primary.query("alter role postgres reset statement_timeout")
 
 
 @pytest.fixture
@@ -70,10 +96,12 @@ def look(session: Session) -> None:
     assert session.info.parameter_status("TimeZone") == "Asia/Tokyo"
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("how, sslmode", [
+    (signal.SIGINT, "disable"), *(pytest.param(how, sslmode, marks=pytest.mark.slow) for how, sslmode in (
+        (signal.SIGINT, "require"), (signal.SIGQUIT, "disable"), (signal.SIGQUIT, "require"),
+        (signal.SIGKILL, "disable"), (signal.SIGKILL, "require"))),
+])
 def test_an_idle_session_outlives_a_restart(servers, start, background, how, sslmode):
-    servers.primary.query("grant insert, select on kept to pg_monitor")
     proxy = start(upstream_tls="disable") if sslmode == "disable" else start()
     session = connect(proxy, sslmode=sslmode)
     prepare(session)
@@ -85,25 +113,6 @@ def test_an_idle_session_outlives_a_restart(servers, start, background, how, ssl
     waiting.result(60)
     look(session)
     eventually(lambda: (count(proxy, "primary_waits"), count(proxy, "sessions")) == (1, 1))
-
-
-def test_a_session_follows_a_failover(servers, start: Start, background):
-    everywhere = [server.address for server in servers.servers]
-    servers.primary.query("grant insert, select on kept to pg_monitor")
-    proxy = start(primary=everywhere, replicas=everywhere)
-    session, idle = connect(proxy), connect(proxy)
-    prepare(session)
-    assert value(idle, "select 1") == 1
-    former, promoted, _ = servers.servers
-    eventually(lambda: is_settled(proxy))
-    servers.catch_up()
-    former.stop()
-    waiting = background.submit(session.execute, "insert into kept values (%s, 'after')", [2])
-    promoted.promote()
-    waiting.result(60)
-    look(session)
-    assert value(idle, "select count(*) from kept") == 2
-    assert promoted.query("select n from kept order by n") == [(1,), (2,)]
 
 
 def test_a_login_waits_for_a_primary(servers, start: Start, background):
@@ -222,8 +231,9 @@ def test_a_read_under_way_is_asked_again_and_a_write_is_not(servers, start: Star
 
 
 @pytest.mark.parametrize("pin, words", [
-    ("create temp table mine (a int)", "temporary objects"), ("listen news", "LISTEN"),
-    ("select pg_advisory_lock(7)", "advisory locks"), ("declare c cursor with hold for select 1", "a cursor WITH HOLD"),
+    ("create temp table mine (a int)", "temporary objects"), *(pytest.param(*pin, marks=pytest.mark.slow) for pin in (
+        ("listen news", "LISTEN"), ("select pg_advisory_lock(7)", "advisory locks"),
+        ("declare c cursor with hold for select 1", "a cursor WITH HOLD"))),
 ])
 def test_what_no_other_connection_has_is_named(servers, start: Start, pin, words):
     proxy = start()
@@ -238,7 +248,7 @@ def test_what_no_other_connection_has_is_named(servers, start: Start, pin, words
         assert words in str(raised.value.diag.message_detail)
 
 
-@pytest.mark.parametrize("mode", ["fatal", "abort"])
+@pytest.mark.parametrize("mode", [pytest.param("fatal", marks=pytest.mark.slow), "abort"])
 def test_a_transaction_is_lost(servers, start: Start, mode):
     proxy = start(pgsplit={"lost_transaction": mode})
     session = connect(proxy)
@@ -263,7 +273,6 @@ def test_a_transaction_is_lost(servers, start: Start, mode):
 
 
 def test_an_idle_session_is_parked(servers, start: Start):
-    servers.primary.query("grant insert, select on kept to pg_monitor")
     proxy = start(pgsplit={"park_after": "1s", "workers": 1})
     session, pinned = connect(proxy), connect(proxy)
     pinned.execute("create temp table mine (a int)")

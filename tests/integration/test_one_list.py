@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -14,6 +14,8 @@ from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Server
 from tests.freezing import frozen
+from tests.integration.conftest import value
+from tests.integration.test_failover import is_settled, look, prepare
 from tests.integration.test_topology import Session, append, connect, everywhere, kept, refused, route
 from tests.patroni import FakeMember
 from tests.waiting import eventually
@@ -81,6 +83,7 @@ def test_a_switchover_needs_no_edit(servers, start):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_term_is_forgotten_for_a_restore_from_a_backup(servers, start):
     """The former primary is what a backup would have given: on a lower timeline, and now the right one."""
     restored, promoted, other = servers.servers
@@ -108,28 +111,29 @@ def test_a_term_is_forgotten_for_a_restore_from_a_backup(servers, start):
     assert 6 in kept(promoted)
 
 
-def test_a_session_ends_when_patroni_takes_the_lock_from_its_primary(servers, start):
+@pytest.mark.slow
+def test_a_session_leaves_its_primary_when_patroni_takes_the_lock_from_that(servers, start):
     former, promoted, _ = servers.servers
     names = [("127.0.0.1", server.port) for server in servers.servers]
-    with FakeMember(names, names[0]) as fake:
+    with FakeMember(names, names[0]) as fake, ThreadPoolExecutor(1) as background:
         proxy = start(**one_list(servers), topology={"source": "patroni", "patroni": [fake.address]})
         session = connect(proxy)
         append(session, 1)
         fake.leader = None
-        assert select.select([session.fileno()], [], [], 60)[0]         # cut while it is idle
-        with pytest.raises(psycopg.OperationalError):
-            session.execute("select 1")
-        eventually(lambda: any("is ended" in line and "is not Patroni's leader: there is none now" in line
+        eventually(lambda: any("leaves its primary" in line and "is not Patroni's leader: there is none now" in line
                                for line in proxy.log.read_text().splitlines()))
-        assert not written(proxy, 2)
+        waiting = background.submit(append, session, 2)
+        assert not written(proxy, 20)
+        assert not waiting.done() and kept(former) == {1}
         fake.leader = names[0]
+        waiting.result(60)
         eventually(lambda: written(proxy, 3), timeout=60)
         promoted.promote()              # by hand, without Patroni: it is no leader, and who is, is on a lower timeline
         eventually(lambda: "former primary" in hosts(proxy, "primary")[former.address]["why_not"], timeout=60)
         assert not any(written(proxy, number) for number in range(4, 8))
         fake.leader = names[1]
         eventually(lambda: written(proxy, 8), timeout=60)
-    assert kept(former) == {1, 3}
+    assert kept(former) == {1, 2, 3}
     assert 8 in kept(promoted)
     with connect(proxy) as session:     # nobody of Patroni answers any more
         eventually(lambda: "its last word holds" in hosts(proxy, "primary")[promoted.address]["note"], timeout=60)
@@ -214,3 +218,23 @@ def test_a_worker_that_is_replaced_knows_the_greatest_timeline(servers, start):
     eventually(lambda: "former primary" in hosts(proxy, "primary")[former.address]["why_not"], timeout=60)
     assert not written(proxy, 3)
     assert kept(former) == {1}
+
+
+def test_a_session_follows_a_failover(servers, start):
+    """With all that it had; the one that idles, too."""
+    former, promoted, _ = servers.servers
+    servers.primary.query("grant insert, select on kept to pg_monitor")
+    proxy = start(**one_list(servers))
+    session, idle = connect(proxy), connect(proxy)
+    prepare(session)
+    assert value(idle, "select 1") == 1
+    eventually(lambda: is_settled(proxy))
+    servers.catch_up()
+    former.stop()
+    with ThreadPoolExecutor(1) as background:
+        waiting = background.submit(session.execute, "insert into kept values (%s, 'after')", [2])
+        promoted.promote()
+        waiting.result(60)
+    look(session)
+    assert value(idle, "select count(*) from kept") == 2
+    assert kept(promoted) == {1, 2}
