@@ -71,13 +71,17 @@ class Restoration:
     def __init__(self, state: State) -> None:
         own = [(b"pgsplit.route", state.route.encode()), (b"pgsplit.trace", b"on" if state.trace else b""),
                (MIN_LSN.encode(), str(state.lsn.token or "").encode())]
-        more = (*state.primary_only, *((name, value) for name, value in own if value))
-        settings = state.settings._replace(values=state.settings.values + more)
-        ahead = [give(settings)] if settings != LOGIN else []
         self.statements = [*state.statements.named.values()]
         unnamed = state.statements.unnamed
         if unnamed is not None and unnamed.additional:
             self.statements.append(unnamed)
+        facts = [statement.facts for statement in self.statements]
+        # What asks for these is given them anew each time; a server that has never had one does not parse it.
+        asked = [(name, b"") for name, tells in ((b"pgsplit.last_route", any(each.tells_route for each in facts)),
+                                                 (b"pgsplit.lsn", any(each.tells_lsn for each in facts))) if tells]
+        more = (*state.primary_only, *((name, value) for name, value in own if value), *asked)
+        settings = state.settings._replace(values=state.settings.values + more)
+        ahead = [give(settings)] if settings != LOGIN else []
         self._awaited: deque[tuple[int, bytes | None, Statement | None]] = deque(
             (kind, None, None) for part in ahead for kind in part.answers)
         data = [part.data for part in ahead]

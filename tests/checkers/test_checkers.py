@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgsplit.demo.replication import PrimaryAndStandbys
-from tests.checkers import cancels, chaos, fence, nodes, topology
+from tests.checkers import cancels, chaos, failover, fence, nodes, topology
+from tests.checkers.failover_ledger import TABLE
 from tests.conftest import ROLES, SUPERUSER_PASSWORD
 
 
@@ -41,3 +42,35 @@ def test_no_write_is_lost_at_a_former_primary(cluster):
             topology.in_front_of(servers) as proxy:
         found = topology.check(servers, proxy, seconds=10, seed=1)
         assert found.good, f"{found}\n{proxy.log_end(400)}"
+
+
+@pytest.mark.slow
+def test_sessions_outlive_their_primary_and_what_is_wrong_is_found():
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as servers, \
+            failover.in_front_of(servers) as (checker, proxy):
+        password = servers.roles[failover.USER].password or ""
+        found = failover.check(checker, proxy, password, seconds=0, seed=1, at_least=len(failover.FAULTS))
+        assert found.good, f"{found}\n{proxy.log_end(400)}"
+        assert {one.fault for one in found.rounds} == set(failover.FAULTS)
+        primary, ledger = checker.stage.primary, checker.ledger
+        assert ledger.judge(primary) == []
+        once, twice, *_ = ledger.acknowledged[0]
+        primary.query(f"delete from {TABLE} where writer = 0 and n = %s", [once])
+        primary.query(f"insert into {TABLE} values (0, %s)", [twice])
+        ledger.refuse(1, next(iter(ledger.acknowledged[1])))
+        primary.query(f"delete from {TABLE} where writer = 2 and n = %s and part = 2", [max(ledger.acknowledged[2])])
+        words = "\n".join(ledger.judge(primary))
+        assert all(what in words for what in ("1 lost", "1 doubled", "1 refused, and there", "1 half a transaction"))
+
+
+@pytest.mark.slow
+def test_a_write_that_a_promotion_loses_is_found():
+    """Acknowledged by a primary that waits for nobody, while neither standby is sent anything."""
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as servers, \
+            failover.in_front_of(servers) as (checker, proxy):
+        checker.stage.primary.query("alter system set synchronous_standby_names = ''")
+        checker.stage.primary.query("select pg_reload_conf()")
+        checker.stage.lag = 1
+        found = failover.check(checker, proxy, servers.roles[failover.USER].password or "", seconds=0, seed=1,
+                               faults=["killed, promoted"])
+        assert any("lost: acknowledged" in line for line in found.wrong), str(found)

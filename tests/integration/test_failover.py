@@ -81,6 +81,8 @@ def prepare(session: Session) -> None:
     session.execute("prepare seen (int) as select $1 + 1")
     session.prepare_threshold = 0
     session.execute("select %s::int * 2", [4])
+    for option in ("last_route", "lsn"):        # whose answer is pgsplit's
+        session.execute(f"show pgsplit.{option}")
     session.execute("insert into kept values (%s, 'before')", [1])
 
 
@@ -93,6 +95,8 @@ def look(session: Session) -> None:
         assert value(session, f"show {name}") == expected
     assert value(session, "execute seen (6)") == 7
     assert session.execute("select %s::int * 2", [4]).fetchone() == (8,)
+    assert value(session, "show pgsplit.last_route").split(":")[0] in ("replica", "primary")
+    assert value(session, "show pgsplit.lsn").count("/") == 3
     assert session.info.parameter_status("TimeZone") == "Asia/Tokyo"
 
 

@@ -11,12 +11,13 @@ from pgsplit.split.settings import Settings, give
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, T, Talk, X, done, error
-from tests.session.test_state_conversations import DESCRIPTION, LATE, PARAMETERS, PARSE, given
+from tests.session.test_state_conversations import CLOSED, DESCRIPTION, LATE, NOTHING, PARAMETERS, PARSE, given, row
 
 READ, WRITE = Q("select 1"), Q("insert into t values (1)")
 ANSWER = (ROW, done("SELECT 1"), I)
 WRITTEN = (done("INSERT 0 1"), I)
 SHUTDOWN, CRASH = error("57P01", "FATAL"), error("57P02", "FATAL")
+OWN_OPTION = (PARSED, BOUND, row("x"), done("SELECT 1"), CLOSED)      # to a set_config of pgsplit's own
 IN_FLIGHT = "What it was doing may or may not have taken effect."
 
 
@@ -79,6 +80,16 @@ def test_it_is_given_the_state_of_the_one_before():
     told.expect_primary(build.bind() + build.execute() + S).primary(BOUND, *WRITTEN).expect_client(BOUND, *WRITTEN)
     told.do(lambda: check(told.given_to_primary == give(Settings(((b"known.a", b"1"),))).data + LATE
                           + build.parse("", "insert into t values (1)") + S))
+    told.run()
+
+
+def test_a_statement_that_asks_for_an_option_of_pgsplits_own_can_be_parsed_there():
+    show = build.parse("s", "show pgsplit.last_route") + build.describe(b"S", "s") + S
+    told = talk().client(show).primary(*OWN_OPTION, PARSED, NOTHING, DESCRIPTION, I)
+    lost(told).client(WRITE).do(lambda: told.sides.client.heard.clear())
+    told.new_primary(given(3), PARSED, NOTHING, DESCRIPTION, I).expect_primary(WRITE)
+    told.do(lambda: check(told.given_to_primary.startswith(give(Settings(((b"pgsplit.last_route", b""),))).data)))
+    told.primary(*WRITTEN).expect_client(*WRITTEN)
     told.run()
 
 
