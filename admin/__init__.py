@@ -9,13 +9,27 @@ from flask import Flask, render_template
 from pgsplit import __version__
 from pgsplit.errors import PgSplitError
 
-from . import api, clusters, configuration, formats, log, login, machine, overview, routing, security, sessions, users
+from . import (
+    api,
+    clusters,
+    configuration,
+    formats,
+    log,
+    login,
+    machine,
+    overview,
+    routing,
+    security,
+    sessions,
+    topology,
+    users,
+)
 from .instance import Instance
 from .proxying import BehindProxy
 from .settings import AdminSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (overview, sessions, routing, clusters, users, configuration, log)
+PAGES = (overview, sessions, routing, clusters, topology, users, configuration, log)
 LIMIT = 4 << 20        # bytes of a request
 
 

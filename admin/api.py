@@ -10,7 +10,7 @@ from flask import Blueprint, abort, jsonify, request
 from pgsplit.errors import PgSplitError
 from pgsplit.stats.shares import offload
 
-from . import clusters, configuration, routing, sessions, users
+from . import clusters, configuration, routing, sessions, topology, users
 from .problems import problems
 from .security import audit, changes, instance
 
@@ -97,6 +97,11 @@ def forget() -> Any:
 @blueprint.get("/clusters")
 def all_clusters() -> Any:
     return jsonify(hosts=[asdict(host) for host in instance().hosts()])
+
+
+@blueprint.get("/topology")
+def all_topology() -> Any:
+    return jsonify(topology.content())
 
 
 @blueprint.post("/clusters/<cluster>/<host>/<order>")

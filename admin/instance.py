@@ -12,6 +12,7 @@ import gevent
 from pgsplit.errors import PgSplitError
 from pgsplit.process.client import Client
 from pgsplit.session.snapshot import DecisionSnapshot, SessionSnapshot
+from pgsplit.topology import changes
 from pgsplit.topology.snapshot import HostSnapshot
 
 from .usage import Usage, merged
@@ -66,6 +67,10 @@ class Instance:
                 key = host.cluster, host.name
                 hosts[key] = _both(hosts[key], host) if key in hosts else host
         return sorted(hosts.values(), key=lambda host: (not host.writes, host.cluster, host.name))
+
+    def topology(self) -> dict[str, Any]:
+        """Who is the primary since when, and the last changes, of all workers as one (`changes.merge`)."""
+        return changes.merge(self._shared("topology", lambda: self.each("topology")).values())
 
     def greatest_timelines(self) -> dict[str, int]:
         """That were seen, by write cluster."""
@@ -142,7 +147,7 @@ class Instance:
 def _both(one: HostSnapshot, other: HostSnapshot) -> HostSnapshot:
     return replace(
         one, healthy=one.healthy and other.healthy, why_not=one.why_not or other.why_not,
-        note=one.note or other.note, other_role=one.other_role and other.other_role,
+        note=one.note or other.note, other_role=one.other_role and other.other_role, silent=one.silent and other.silent,
         lag_bytes=_greatest(one.lag_bytes, other.lag_bytes), lag_ms=_greatest(one.lag_ms, other.lag_ms),
         **_worse_clock(one, other), timeline=max(one.timeline, other.timeline),
         cx_active=one.cx_active + other.cx_active, cx_total=one.cx_total + other.cx_total,

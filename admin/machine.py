@@ -83,5 +83,6 @@ def stats() -> Response:
 def metrics() -> Any:
     registry = CollectorRegistry(auto_describe=False)
     running = instance()
-    registry.register(Metrics(running.totals(), running.about(), running.workers(), running.hosts()))
+    registry.register(Metrics(running.totals(), running.about(), running.workers(), running.hosts(),
+                              running.topology()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -26,8 +26,9 @@ class Metrics:
     """A collector of one scrape."""
 
     def __init__(self, totals: Mapping[str, int], about: Mapping[str, Any], workers: list[dict[str, Any]],
-                 hosts: list[HostSnapshot]) -> None:
+                 hosts: list[HostSnapshot], topology: Mapping[str, Any]) -> None:
         self._totals, self._about, self._workers, self._hosts = totals, about, workers, hosts
+        self._topology = topology
 
     def collect(self) -> Iterator[Metric]:
         yield from self._process()
@@ -36,6 +37,7 @@ class Metrics:
         yield from self._own()
         yield from self._latencies()
         yield from self._upstreams()
+        yield from self._primaries()
 
     def _process(self) -> Iterator[Metric]:
         about, workers = self._about, self._workers
@@ -142,3 +144,29 @@ class Metrics:
                 if (number := value(host)) is not None:         # a lag that is not known has no sample
                     family.add_metric([host.cluster, host.name], number)
             yield family
+
+    def _primaries(self) -> Iterator[Metric]:
+        """Who is the primary of each cluster, and the last change of it."""
+        changes = CounterMetricFamily("pgsplit_primary_changes", "Changes of the primary", labels=["cluster"])
+        since = GaugeMetricFamily("pgsplit_primary_since_seconds",
+                                  "When the primary was first seen to be it, in Unix seconds",
+                                  labels=["cluster", "server", "by"])
+        away = GaugeMetricFamily("pgsplit_primary_away", "Whether that one is away now", labels=["cluster"])
+        for primary in self._topology["primaries"]:
+            changes.add_metric([primary["cluster"]], primary["changes"])
+            since.add_metric([primary["cluster"], primary["server"], primary["by"]], primary["at"])
+            away.add_metric([primary["cluster"]], int(primary["lost_s"] is not None))
+        rows: tuple[tuple[str, str, str], ...] = (
+            ("gap_seconds", "for how long there was no primary", "gap_s"),
+            ("sessions_kept", "sessions that have lost their connection to the primary, and went on", "kept"),
+            ("sessions_cut", "sessions that have ended with their connection to the primary", "cut"),
+            ("longest_wait_seconds", "for how long one of them has waited for a primary", "longest_wait_s"))
+        families = [GaugeMetricFamily(f"pgsplit_primary_last_change_{name}", f"At the last change: {words}",
+                                      labels=["cluster"]) for name, words, _ in rows]
+        told = set()
+        for change in self._topology["changes"]:            # the newest first
+            if change["cluster"] not in told:
+                told.add(change["cluster"])
+                for family, (_, _, key) in zip(families, rows, strict=True):
+                    family.add_metric([change["cluster"]], change[key])
+        yield from (changes, since, away, *families)

@@ -221,6 +221,11 @@ class ProxyService:
         manager = self._shared.manager
         return {cluster.name: manager.judge.greatest(cluster) for cluster in manager.clusters() if cluster.writes}
 
+    def _topology(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Who is the primary since when, and the last changes (see `Changes.told`)."""
+        manager = self._shared.manager
+        return manager.changes.told([cluster.name for cluster in manager.clusters() if cluster.writes])
+
     def _check_now(self, args: Mapping[str, Any]) -> bool:
         self._shared.manager.check_now()
         return True
@@ -349,6 +354,7 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "terminate": ProxyService._terminate,
     "terms": ProxyService._terms,
     "test_login": ProxyService._test_login,
+    "topology": ProxyService._topology,
     "totals": lambda service, args: service.totals(),
 }
 

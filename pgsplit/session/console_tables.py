@@ -18,6 +18,8 @@ from ..config.model import Config
 from ..config.settings import of_scope
 from ..stats import shares
 from ..stats.totals import merge
+from ..topology import changes
+from ..topology.servers import servers as servers_of
 
 Row = dict[str, Any]
 
@@ -42,6 +44,9 @@ class Known:
                 for name in ("cx_active", "cx_total", "cx_connect_fail"):
                     known[name] += host[name]
         return list(found.values())
+
+    def topology(self) -> dict[str, Any]:
+        return changes.merge(self.ask("topology"))
 
     def totals(self) -> dict[str, int]:
         return merge(self.ask("totals"))
@@ -170,10 +175,42 @@ def hosts(known: Known) -> list[Row]:
                 for name in ("clock_offset_ms", "clock_bound_ms")}} for host in known.hosts()]
 
 
+def topology(known: Known) -> list[Row]:
+    """A row a server of each cluster that is written to. What is not known is empty."""
+    primaries = {primary["cluster"]: primary for primary in known.topology()["primaries"]}
+    beside: dict[str, set[str]] = {}
+    for listener in known.config.listeners:
+        if listener.split_rw:
+            beside.setdefault(listener.write_cluster, set()).add(listener.read_cluster)
+    found, rows = known.hosts(), []
+    for cluster, readers in sorted(beside.items()):
+        primary = primaries.get(cluster)
+        for server in servers_of(found, cluster, readers):
+            is_it = primary is not None and primary["server"] == server["server"]
+            rows.append({"cluster": cluster, "server": server["server"], "role": server["role"],
+                         "timeline": server["timeline"], "status": server["status"],
+                         "lag_bytes": _text(server["lag_bytes"]), "lag_ms": _number(server["lag_ms"], 0),
+                         "clock_offset_ms": _number(server["clock_offset_ms"], 3),
+                         "clock_bound_ms": _number(server["clock_bound_ms"], 3),
+                         "primary_since": _clock(primary["at"]) if is_it and primary else "",
+                         "by": primary["by"] if is_it and primary else "",
+                         "system_identifier": primary["system_identifier"] if is_it and primary else ""})
+    return rows
+
+
+def primary_changes(known: Known) -> list[Row]:
+    """The last changes of the primary, and what they have cost; the newest first."""
+    return [{"cluster": change["cluster"], "changed": _clock(change["at"]), "from_server": change["from_server"],
+             "from_timeline": change["from_timeline"], "to_server": change["server"], "to_timeline": change["timeline"],
+             "by": change["by"], "none_for_ms": int(1000 * change["gap_s"]), "sessions_kept": change["kept"],
+             "sessions_cut": change["cut"], "longest_wait_ms": int(1000 * change["longest_wait_s"])}
+            for change in known.topology()["changes"]]
+
+
 SHOW: Final[Mapping[str, Callable[[Known], list[Row]]]] = {
     "clients": clients, "config": config, "databases": databases, "hosts": hosts, "lists": lists,
-    "offload": offload, "pools": pools, "routes": routes, "servers": servers, "stats": stats, "users": users,
-    "version": version,
+    "offload": offload, "pools": pools, "primary_changes": primary_changes, "routes": routes, "servers": servers,
+    "stats": stats, "topology": topology, "users": users, "version": version,
 }
 
 
@@ -191,6 +228,10 @@ def _peer(session: Row, kind: str, host: str, port: int, *, link: str, pid: int)
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return (host.strip("[]"), int(port)) if port.isdecimal() else (text, 0)
+
+
+def _number(value: float | None, places: int) -> str:
+    return "" if value is None else f"{value:.{places}f}"
 
 
 def _clock(moment: float) -> str:

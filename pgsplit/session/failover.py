@@ -65,6 +65,7 @@ class Failover:
         self._adopt = adopt
         self._looking: gevent.Greenlet[..., None] | None = None
         self._over = False
+        self._kept = False                       # it has lost its primary, as topology/changes.py knows
 
     # --- the session's words ------------------------------------------------------------------------------
 
@@ -72,6 +73,8 @@ class Failover:
         active = self._active
         logger.info("%s: goes on without a primary: %s", active.session.label, why)
         active.server.stats.primary_lost += 1
+        self._kept = True
+        active.shared.manager.changes.kept(active.listener.write_cluster, self._started)
         active.shared.manager.hint(active.listener.write_cluster)
         self._leave()
         if not last_words:
@@ -99,6 +102,18 @@ class Failover:
         if self._looking is not None:
             self._looking.kill(block=False)
 
+    def not_kept(self) -> None:
+        """The session ends before it has another primary."""
+        if self._kept:
+            self._kept = False
+            self._active.shared.manager.changes.kept(self._active.listener.write_cluster, self._started, -1)
+
+    @property
+    def _started(self) -> int:
+        """The start time of the server on which the session is, or has been last."""
+        reached = self._active.logged_in.main.reached
+        return reached.started if reached is not None else 0
+
     def _leave(self) -> None:
         self.away = True
         self._active.logged_in.main.release()
@@ -115,6 +130,7 @@ class Failover:
         if self._over:
             return
         if is_up:
+            self.not_kept()
             session.say_goodbye(last_words)
         else:
             session.go_on()
@@ -133,7 +149,7 @@ class Failover:
     def _find(self) -> None:
         """Until there is one, or the session wants it no more."""
         session, delay = self._active.session, AGAIN
-        began = time.monotonic()
+        began, started = time.monotonic(), self._started
         try:
             while not self._over and session.wants_primary:
                 try:
@@ -148,6 +164,8 @@ class Failover:
                 self._active.shared.manager.await_change(delay)
                 delay = min(2 * delay, AGAIN_AT_MOST)
         finally:
+            self._active.shared.manager.changes.waited(self._active.listener.write_cluster, started,
+                                                       time.monotonic() - began)
             self._looking = None
 
     def _serve(self) -> bool:
@@ -197,7 +215,7 @@ class Failover:
             return
         active.logged_in.additional = connection
         connection.callback = active.session
-        self.away = False
+        self.away = self._kept = False
         active.session.offer_primary(NewPrimary(
             self._adopt(connection), restoration, connection.session.parameters,
             connection.reached.transactions if connection.reached is not None else None))

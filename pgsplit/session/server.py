@@ -388,6 +388,8 @@ class ActiveSession:
             self._over = True
             if self.session.lost_primary:
                 self.shared.manager.hint(self.listener.write_cluster)
+            if self.session.cut_off and not self._on_standby:
+                self._count_cut()
             if reader is not None:
                 reader.leave()
             self.server.stats.session_ended()
@@ -400,6 +402,14 @@ class ActiveSession:
             for connection in (self.logged_in.default, self.logged_in.additional):
                 if connection is not None:
                     connection.release()
+
+    def _count_cut(self) -> None:
+        self.server.stats.primary_cut += 1
+        reached = self.logged_in.main.reached
+        changes, started = self.shared.manager.changes, reached.started if reached is not None else 0
+        if self.failover is not None:
+            self.failover.not_kept()
+        changes.cut(self.listener.write_cluster, started)
 
     def _compare_configurations(self, splitter: Splitter) -> None:
         """Tell the splitter in which settings the replica is configured differently."""

@@ -137,6 +137,7 @@ class Session:
         self._late = False        # what gathers has been told of it
         self._ended = False
         self.lost_primary = False       # its server has ended the connection
+        self.cut_off = False            # and the session could not go on without
         self._said_goodbye = False
         self._new_replica: Leg | None = None
         self._leave_replica = ""
@@ -227,6 +228,7 @@ class Session:
         try:
             while not self._ended:
                 if self._cut and not self._outlive(self._cut):
+                    self.cut_off = True
                     self._fail(self._lost("the connection to the primary was ended", self._cut))
                     break
                 self._cut = ""
@@ -289,6 +291,7 @@ class Session:
             self._ended = True
             self.relay.send(self.flow.client, self._goodbye)
         elif self._cannot_go_on is not None:
+            self.cut_off = True
             self._fail(self._cannot_go_on)
         elif self._new_primary is not None and not (self.splitter.mid_answer or self.splitter.mid_message):
             self._take_primary(self._new_primary)
@@ -379,12 +382,15 @@ class Session:
         """The server's own last words have been passed on; where it had none the client is told."""
         splitter = self.splitter
         self.lost_primary = True
+        leaves = self._said_goodbye or self.flow.client.eof is not None         # so does the server, then
         if splitter.primary_said_goodbye or splitter.mid_message:
+            self.cut_off = not leaves and (splitter.primary_shut_down or not splitter.primary_said_goodbye)
             self._ended = True
             return
         last_words = splitter.last_words
         if self._outlive(f"it {why}"):
             return
+        self.cut_off = not leaves
         if last_words:
             self._ended = True
             self.relay.send(self.flow.client, last_words)

@@ -57,6 +57,7 @@ class Answers:
         self._held = 0            # bytes of the replica's inbox that have been looked at
         self.cancelled = False    # the client has cancelled what runs on the replica
         self.goodbye = False      # the primary has ended the connection with a FATAL
+        self.goodbye_sqlstate = ""
         self.last_words = b""     # that FATAL, where the session may go on without the client being told
         self.aborts = False       # where the session goes on without its primary, its transaction is an error
         self.promoted = False     # the replica is none any more
@@ -252,7 +253,7 @@ class Answers:
         elif kind == ERROR:
             fields = error_fields(body)
             self._observer.error(fields.severity, fields.sqlstate)
-            self.goodbye = fields.severity in ("FATAL", "PANIC")
+            self.goodbye, self.goodbye_sqlstate = fields.severity in ("FATAL", "PANIC"), fields.sqlstate
             state.copying = False
             if state.primary:
                 state.primary[0].failed = True

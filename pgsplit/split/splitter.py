@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from ..wire.messages import IDLE
-from .answers import Answers
+from .answers import SHUT_DOWN, Answers
 from .batch import Batch, Draft
 from .decision import Decision, Upstream
 from .lsn import Lsn
@@ -164,6 +164,11 @@ class Splitter:
     def primary_said_goodbye(self) -> bool:
         """Its FATAL, which names why it ends the connection, has been passed on."""
         return self._answers.goodbye
+
+    @property
+    def primary_shut_down(self) -> bool:
+        """By that FATAL the server has ended, or an administrator the session: not a time limit, say."""
+        return self._answers.goodbye and self._answers.goodbye_sqlstate in SHUT_DOWN
 
     # --- without a primary --------------------------------------------------------------------------------
 

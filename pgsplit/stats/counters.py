@@ -61,6 +61,7 @@ OWN: Final = (
     Counter("statements_primary", "CommandComplete messages of the primary"),
     Counter("reasks", "batches whose answer by a replica was void and that the primary was asked"),
     Counter("primary_lost", "sessions that have lost their connection to the primary, and went on"),
+    Counter("primary_cut", "sessions that have ended with their connection to the primary"),
     Counter("primary_waits", "sessions that have waited for a primary"),
     Counter("primary_wait_ns", "nanoseconds that those have waited until they had one"),
     Counter("parked", "sessions that have given their connections back since they were idle"),

@@ -8,7 +8,7 @@ from typing import Final
 # What is a state and not a count: of the living workers the sum, or where all see the same thing the greatest.
 SUMMED_GAUGES: Final = frozenset({"sessions_active", "upstream_cx_active"})
 SHARED_GAUGES: Final = frozenset({"membership_total", "membership_healthy", "healthy", "lag_bytes", "lag_ms",
-                                      "clock_skew_us"})
+                                      "clock_skew_us", "primary_changes"})
 
 
 def last_word(name: str) -> str:

@@ -22,6 +22,7 @@ from ..split.fence import NEVER, Ring
 from ..stats.own import Own
 from ..upstream.tls import client_context
 from .balance import POLICIES, preferred
+from .changes import PATRONI, SERVERS, Changes
 from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
@@ -153,8 +154,9 @@ class ClusterManager:
         self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
         self._demoted, self._promoted = demoted, promoted
         self._terms = Terms(timelines or OwnTimelines())
+        self.changes = Changes()
         self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name), self._terms,
-                           self._look_at_demotion, self._look_at_promotion, self._refused)
+                           self._look_at_demotion, self._look_at_promotion, self._refused, self.changes, self._by_whom)
         self._sources: dict[str, Patroni] = {}        # by write cluster
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
         self._hints = Hints(self._check_all_of)
@@ -224,6 +226,11 @@ class ClusterManager:
         names = {(endpoint.host.lower(), endpoint.port) for endpoint, addresses in cluster.resolved.items()
                  if host.address in addresses}
         return source.why_not(names | {host.address})
+
+    def _by_whom(self, cluster: Cluster) -> str:
+        """By whose word the cluster's primary is it: Patroni's counts once it has said one."""
+        source = self._sources.get(cluster.name)
+        return PATRONI if source is not None and source.leader is not None else SERVERS
 
     def _interval_of(self, name: str) -> float:
         return self.interval(self.cluster(name))
@@ -549,6 +556,8 @@ class ClusterManager:
             prefix = f"cluster.{cluster.name}"
             totals[f"{prefix}.membership_total"] = len(cluster.members)
             totals[f"{prefix}.membership_healthy"] = len(cluster.usable())
+            if cluster.writes:
+                totals[f"{prefix}.primary_changes"] = self.changes.count(cluster.name)
             for host in cluster.hosts.values():
                 for name, value in host.counters().items():
                     totals[f"{prefix}.{host.name}.{name}"] = value

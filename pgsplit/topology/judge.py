@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .. import log
 from ..split.fence import ALWAYS, NEVER, SEGMENT_HEADER, Ring
 from ..upstream.server_identity import UNKNOWN, Reached
+from .changes import SERVERS, Changes
 from .host import IS_PRIMARY, IS_STANDBY, NO_STANDBY, OTHER_ROLES, Host, Identity, ground_moved
 from .patroni import UNASKED
 from .terms import Terms
@@ -37,12 +38,15 @@ class Judge:
     """*clusters* are the manager's, by name; *writer_of*: the write cluster with whose primary a read cluster's hosts
     are compared. *demoted* is called when `demotion` has something to tell, *promoted* with a host of a read cluster
     that is no standby any more. *refused*: why a host of a write cluster may not be the primary, by the word of
-    somebody who knows better than the servers. *rings* and *primaries* are by write cluster.
+    somebody who knows better than the servers. *rings* and *primaries* are by write cluster. *changes* gets to know of
+    each other primary, and by *by_whom*'s word it is one.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster], writer_of: Callable[[str], str], terms: Terms,
                  demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None,
-                 refused: Callable[[Cluster, Host], str] = lambda cluster, host: "") -> None:
+                 refused: Callable[[Cluster, Host], str] = lambda cluster, host: "",
+                 changes: Changes | None = None,
+                 by_whom: Callable[[Cluster], str] = lambda cluster: SERVERS) -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters = clusters
@@ -51,6 +55,8 @@ class Judge:
         self._demoted = demoted
         self._promoted = promoted
         self._refused = refused
+        self._changes = changes if changes is not None else Changes()
+        self._by_whom = by_whom
         self._term: dict[str, Term] = {}
         self._flushed: dict[str, int] = {}            # the primary's flushed position in its newest sample
         self.demoted = False                          # a server that took writes may take none any more: see `demotion`
@@ -128,6 +134,10 @@ class Judge:
         term = Term(host.identity, host.timeline)
         if self._term.get(cluster.name) != term:
             self._begin(cluster, term)
+            if host.identity is not None:
+                self._changes.began(cluster.name, host.name, host.identity, host.timeline, self._by_whom(cluster))
+        elif host.found:
+            self._changes.back(cluster.name)
         if (before := self.primaries.get(cluster.name)) is not host and (before is None or before.found):
             self.primaries[cluster.name] = host
             ground_moved()
@@ -170,6 +180,7 @@ class Judge:
         host.out(why)
         if self.primaries.get(cluster.name) is host:
             del self.primaries[cluster.name]
+            self._changes.lost(cluster.name)
             self._begin(cluster, Term(None, UNKNOWN))
 
     def _begin(self, cluster: Cluster, term: Term) -> None:

@@ -309,6 +309,7 @@ class HealthCheck:
         if _has_ended(error):
             self.host.claims = False
         if self._manager.primaries.get(self._cluster.name) is self.host:
+            self._manager.changes.lost(self._cluster.name)
             self._manager.hint(self._cluster.name)
         self._manager.changed()
 

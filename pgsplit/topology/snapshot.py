@@ -37,6 +37,7 @@ class HostSnapshot:
     cx_connect_fail: int
     other_role: bool = False       # it has, as it may, the role that another cluster is for: it is none of this one's
     finds_roles: bool = False      # the cluster's hosts may have either role
+    silent: bool = False           # it has not answered its last check: its role is what it had
 
     @property
     def serves(self) -> bool:
@@ -61,4 +62,4 @@ def host_snapshot(cluster: Cluster, host: Host) -> HostSnapshot:
         replayed=f"{host.replayed >> 32:X}/{host.replayed & 0xFFFFFFFF:X}" if host.replayed else "",
         started=_moment(host.identity.started) if host.identity is not None else "", timeline=host.timeline,
         note=host.note, cx_active=host.cx_active, cx_total=host.cx_total, cx_connect_fail=host.cx_connect_fail,
-        other_role=host.other_role, finds_roles=cluster.finds_roles)
+        other_role=host.other_role, finds_roles=cluster.finds_roles, silent=host.silent)

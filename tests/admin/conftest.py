@@ -39,6 +39,12 @@ def host(**over: Any) -> dict[str, Any]:
             "cx_active": 1, "cx_total": 2, "cx_connect_fail": 0} | over
 
 
+def change(**over: Any) -> dict[str, Any]:
+    return {"cluster": "primary", "at": time.time() - 90, "server": "10.0.0.1:5432", "system_identifier": "7001",
+            "timeline": 3, "started": 33, "by": "patroni", "from_server": "10.0.0.2:5432", "from_timeline": 2,
+            "from_started": 22, "gap_s": 2.5, "kept": 40, "cut": 3, "longest_wait_s": 2.75} | over
+
+
 class FakeClient:
     """Answers as arbiter and one worker would; *said* are the questions that change something."""
 
@@ -46,6 +52,9 @@ class FakeClient:
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.sessions = [session()]
         self.hosts = [host(), host(cluster="primary", name="10.0.0.1:5432", role="primary", writes=True, lag_bytes=0)]
+        self.primaries = [{name: change()[name] for name in ("cluster", "at", "server", "system_identifier", "timeline",
+                                                             "started", "by")} | {"lost_s": None, "changes": 1}]
+        self.changes = [change()]
         self.down = False
         self.reloads = 0
         self.refused: list[str] = []
@@ -79,6 +88,8 @@ class FakeClient:
                  "digest": self.sessions[0]["digest"]}]}
         if what == "hosts":
             return self.hosts
+        if what == "topology":
+            return {"primaries": self.primaries, "changes": self.changes}
         if what == "terms":
             return {"primary": 3}
         if what == "asked_users":

@@ -15,7 +15,7 @@ from tests.needs import missing
 from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGES = ("/", "/sessions", "/routing", "/clusters", "/users", "/configuration", "/log")
+PAGES = ("/", "/sessions", "/routing", "/clusters", "/topology", "/users", "/configuration", "/log")
 PATIENCE = 60_000       # milliseconds
 
 
@@ -166,10 +166,10 @@ def test_a_host_is_drained_and_all_reads_go_to_the_primary(cluster, proxy, page)
 
 def test_dark_and_narrow(page):
     page.emulate_media(color_scheme="dark")
-    page.set_viewport_size({"width": 400, "height": 800})
+    page.set_viewport_size({"width": 390, "height": 800})
     for path in PAGES:
         page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
 
 

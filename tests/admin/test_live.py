@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 import urllib.error
 import urllib.request
 from http.cookiejar import CookieJar
@@ -262,3 +263,28 @@ def test_a_new_connection_of_an_open_session_uses_the_new_secret(cluster, proxy,
         eventually(lambda: client.execute("select 9") and client.execute("show pgsplit.last_route").fetchone()[0]
                    == "replica: read")
     save(page, role, "", action="delete")
+
+
+def test_the_topology_of_a_real_pair(cluster, proxy, page):
+    primary, standby = cluster.primary.address, cluster.standbys[0].address
+
+    def complete():
+        [found] = page.json("topology")["clusters"]
+        rows = {server["server"]: server for server in found["servers"]}
+        return rows[standby]["clock_offset_ms"] is not None and rows[standby]["lag_ms"] is not None and found
+
+    found = eventually(complete)
+    [(system, timeline)] = cluster.primary.query(
+        "select system_identifier::text, timeline_id from pg_control_system(), pg_control_checkpoint()")
+    known = found["primary"]
+    assert (known["server"], known["system_identifier"], known["by"]) == (primary, system, "servers")
+    assert known["timeline"] == found["timeline"] == timeline and known["lost_s"] is None and known["changes"] == 0
+    assert 0 <= time.time() - known["at"] < 3600
+    shown = [tuple(server[name] for name in ("server", "role", "status", "timeline")) for server in found["servers"]]
+    assert shown == [
+        (primary, "primary", "used for writes", timeline), (standby, "standby", "used for reads", timeline)]
+    text = page.get("/topology")
+    assert primary in text and "recovery and timeline" in text and "None since the workers were started." in text
+    metrics = page.get("/metrics")
+    assert f'pgsplit_primary_since_seconds{{by="servers",cluster="primary",server="{primary}"}}' in metrics
+    assert 'pgsplit_primary_changes_total{cluster="primary"} 0.0' in metrics

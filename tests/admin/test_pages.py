@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.admin.conftest import Browser, host, session
+from tests.admin.conftest import Browser, change, host, session
 
 
 def test_the_overview_says_what_is_wrong(browser, proxy):
@@ -277,8 +278,8 @@ def test_prometheus_reads_the_metrics(browser):
     assert families["pgsplit_cluster_host_lag_bytes"].samples[0].value in (0, 12)
 
 
-@pytest.mark.parametrize("path", ["overview", "sessions", "sessions/1-7", "routing", "clusters", "configuration",
-                                  "users", "log", "history?since=0"])
+@pytest.mark.parametrize("path", ["overview", "sessions", "sessions/1-7", "routing", "clusters", "topology",
+                                  "configuration", "users", "log", "history?since=0"])
 def test_the_api_shows_what_the_pages_show(browser, path):
     assert browser.get(f"/api/v1/{path}").json
 
@@ -312,3 +313,62 @@ def test_the_clocks_of_standbys_are_shown(browser, proxy):
     proxy.hosts = [host(clock_offset_ms=None, clock_bound_ms=None), proxy.hosts[1]]
     time.sleep(0.5)
     assert "± " not in browser.get("/clusters/part").text
+
+
+def cells(page, row):
+    """Of the *row*th row behind the table's head, the text of each cell."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", page, re.DOTALL)[row]
+    return [" ".join(re.sub(r"<[^>]+>", "", cell).split()) for cell in re.findall(r"<td[^>]*>(.*?)</td>", rows,
+                                                                                 re.DOTALL)]
+
+
+def test_the_topology_says_who_is_the_primary_and_what_its_last_change_has_cost(browser, proxy):
+    proxy.hosts = [*of_one_list("10.0.0.1:5432", True, timeline=3), *of_one_list("10.0.0.2:5432", False, timeline=3),
+                   of_one_list("10.0.0.3:5432", False, role="primary", other_role=False, healthy=False, timeline=2,
+                               why_not="is a former primary", note="<b>see to it</b>")[1]]
+    page = browser.get("/topology").text
+    assert 'hx-get="/topology/part"' in page and 'aria-current="page">Topology' in page
+    page = browser.get("/topology/part").text
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert facts["Primary"] == "<code>10.0.0.1:5432</code>" and "for 1 min" in facts["Since"]
+    assert facts["By whose word"].startswith("Patroni&#39;s, beside the servers&#39; own")
+    assert facts["Term"] == "timeline 3 of system <code>7001</code>" and facts["Greatest timeline seen"] == "3"
+    assert cells(page, 1)[:6] == ["10.0.0.1:5432", "primary", "3", "–", "–", "used for writes"]
+    assert cells(page, 2)[:6] == ["10.0.0.2:5432", "standby", "3", "12 B · 500 µs", "-0.25 ± 0.12 ms", "used for reads"]
+    assert cells(page, 3)[:6] == ["10.0.0.3:5432", "out of recovery", "2", "–", "–",
+                                  "is a former primary &lt;b&gt;see to it&lt;/b&gt;"]
+    assert cells(page, 5)[1:] == ["primary", "10.0.0.2:5432 timeline 2", "10.0.0.1:5432 timeline 3", "patroni",
+                                  "2.5 s", "40", "3", "2.8 s"]
+    assert "<script" not in page and "style=" not in page
+    found = browser.get("/api/v1/topology").json
+    assert found["clusters"][0]["primary"]["server"] == "10.0.0.1:5432" and found["clusters"][0]["timeline"] == 3
+    assert [server["role"] for server in found["clusters"][0]["servers"]] == ["primary", "standby", "out of recovery"]
+    assert found["changes"][0]["kept"] == 40
+
+
+def test_the_topology_says_that_there_is_no_primary(browser, proxy):
+    proxy.primaries[0]["lost_s"] = 3.5
+    proxy.changes = [change(server="10.0.0.1:5432", from_server="10.0.0.1:5432", from_timeline=3)]
+    page = browser.get("/topology/part").text
+    assert "No primary for 3.5 s. The last one is below." in page and "restarted" in page
+    proxy.primaries, proxy.changes = [], []
+    time.sleep(0.5)
+    page = browser.get("/topology/part").text
+    assert "No primary has been found yet." in page and "None since the workers were started." in page
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert families["pgsplit_primary_since_seconds"].samples == []
+
+
+def test_the_changes_of_the_primary_are_metrics(browser, proxy):
+    def sample(name):
+        [found] = families[name].samples
+        return found.labels, found.value
+
+    proxy.changes = [change(kept=1, at=2000.0), change(kept=40)]
+    families = {family.name: family for family in text_string_to_metric_families(browser.get("/metrics").text)}
+    assert sample("pgsplit_primary_changes") == ({"cluster": "primary"}, 1)
+    assert sample("pgsplit_primary_since_seconds") == (
+        {"cluster": "primary", "server": "10.0.0.1:5432", "by": "patroni"}, proxy.primaries[0]["at"])
+    assert sample("pgsplit_primary_away") == ({"cluster": "primary"}, 0)
+    assert sample("pgsplit_primary_last_change_sessions_kept") == ({"cluster": "primary"}, 40)
+    assert sample("pgsplit_primary_last_change_gap_seconds")[1] == 2.5

@@ -85,6 +85,13 @@ def test_every_table(cluster, proxy, console):
     assert int(rows["own_primary", "identity"]["count"]) > 0 and rows["own_replica", "health"]["words"]
     assert int(rows["primary", "with_pgsplit"]["time_us"]) > 0
     assert {row["role"] for row in show(console, "hosts")} == {"primary", "standby"}
+    primary, standby = show(console, "topology")
+    assert (primary["server"], primary["role"], primary["by"]) == (cluster.primary.address, "primary", "servers")
+    assert primary["primary_since"].endswith(" UTC") and primary["system_identifier"].isdecimal()
+    assert (standby["server"], standby["role"], standby["primary_since"]) == (
+        cluster.standbys[0].address, "standby", "")
+    assert (primary["cluster"], primary["timeline"]) == ("primary", standby["timeline"])
+    assert show(console, "primary_changes") == []
 
 
 def test_reload_is_for_admins(cluster, proxy, console):
