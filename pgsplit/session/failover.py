@@ -125,6 +125,9 @@ class Failover:
         session, before = self._active.session, self._active.logged_in.main
         try:
             is_up = self._is_up(before)
+        except Exception:
+            logger.exception("%s: whether its primary is up cannot be told", session.label)
+            is_up = True
         finally:
             self._looking = None
         if self._over:

@@ -247,6 +247,9 @@ class Session:
         finally:
             self._farewell()
             self.relay.close(self.flow)
+            for leg in (self._new_replica, self._new_primary.leg if self._new_primary is not None else None):
+                if leg is not None:             # it was offered when nobody looked any more
+                    self.relay.close_leg(leg)
 
     def _release(self) -> None:
         """While nothing is to be decided the relay repeats what it knows, and passes rows on."""

@@ -290,6 +290,9 @@ class Talk:
 
     def close(self, flow: Sides) -> None: ...
 
+    def close_leg(self, leg: Side) -> None:
+        leg.closed = True
+
     def shut_down(self, leg: Side) -> None: ...
 
     # --- primaries ------------------------------------------------------------------------------------------

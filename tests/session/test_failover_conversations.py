@@ -6,11 +6,12 @@ from time import sleep
 
 import pytest
 
+from pgsplit.session.session import NewPrimary
 from pgsplit.split.requests import PRIMARY_AWAY_ERROR
 from pgsplit.split.settings import Settings, give
 from pgsplit.wire import build
 from pgsplit.wire.build import message
-from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, T, Talk, X, done, error
+from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, Side, T, Talk, X, done, error
 from tests.session.test_state_conversations import CLOSED, DESCRIPTION, LATE, NOTHING, PARAMETERS, PARSE, given, row
 
 READ, WRITE = Q("select 1"), Q("insert into t values (1)")
@@ -233,6 +234,18 @@ def test_a_cancel_ends_what_waits():
 
 def test_a_client_that_goes_while_it_waits():
     lost(talk()).client(WRITE).ends("client").expect_replica(X).run()
+
+
+def test_a_connection_that_comes_as_the_client_leaves_is_closed():
+    late = Side("primary")
+
+    def meet() -> None:
+        told.sides.client.eof = "closed the connection"
+        told.session.offer_primary(NewPrimary(late, told.session.splitter.restoration(), {}, None))
+
+    told = lost(talk()).client(WRITE).do(meet)
+    told.run()
+    assert late.closed
 
 
 def test_both_are_lost():
