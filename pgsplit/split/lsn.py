@@ -42,11 +42,12 @@ class Lsn:
     *token* is what `pgsplit.min_lsn` asks for; *refused*, when it asks for what cannot be: the next statements' error.
     """
 
-    __slots__ = ("_term", "_unseen", "refused", "token")
+    __slots__ = ("_checks", "_term", "_unseen", "refused", "token")
 
     def __init__(self, term: Callable[[], Term | None] = lambda: None) -> None:
         self._term = term
         self._unseen = False            # it was set to what the text does not show, and not looked at since
+        self._checks = False            # what `ahead` has given last looks at it
         self.token: Token | None = None
         self.refused: Refused | None = None
 
@@ -72,13 +73,15 @@ class Lsn:
     def ahead(self, facts: Sequence[Facts], texts: Iterable[Facts], before: Iterable[Facts] = (), *,
               wrote: Callable[[], bool]) -> list[Ahead]:
         """What the primary is told ahead of statements of these *facts*, and of *texts* that are parsed. *before*:
-        others of their batch, which it has already. *wrote*: whether their transaction may have written.
+        others of their batch, which it has already. *wrote*: whether their transaction may have written. Where that
+        leaves, `told` is to be called.
         """
         ahead = []
+        self._checks = False
         if (self.refused is not None or self._unseen) and facts and not any(_lifts(each) for each in facts):
             if self.refused is not None:
                 return [complain(self.refused)]
-            self._unseen = False
+            self._checks = True
             ahead.append(_check(self._term()))
         for text in (text for each in facts for text in each.min_lsns):
             found = judge(text, self._term())
@@ -87,6 +90,10 @@ class Lsn:
         if any(each.tells_lsn for each in (*facts, *texts)):
             ahead.append(self._tell([*before, *facts], wrote()))
         return ahead
+
+    def told(self) -> None:
+        """What `ahead` has given last is on its way."""
+        self._unseen &= not self._checks
 
     def _tell(self, facts: list[Facts], wrote: bool) -> Ahead:
         """The end of the log now, which is behind all that anybody has been told of; but of what is not committed yet

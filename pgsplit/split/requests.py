@@ -491,6 +491,7 @@ class Requests:
         state = self._state
         ahead = state.lacks(draft, tells_route(batch))
         ahead += state.lsn.ahead(batch.bound, batch.texts, wrote=state.may_have_written)
+        state.lsn.told()
         untouched = state.untouched()
         if state.transaction.begin is not None and not (batch.aside or batch.beside):
             if not state.transaction.opened:

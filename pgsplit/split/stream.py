@@ -10,7 +10,9 @@ from ..wire import build
 from ..wire.framing import HEADER, message_end
 from ..wire.messages import FRONTEND
 from .batch import COPY_TYPES, FUNCTION_CALL, PASSWORD, QUERY, SYNC, TERMINATE, Batch, Draft, Operation
+from .decision import Upstream
 from .observer import Observer
+from .settings import Ahead
 from .state import State
 from .step import MORE, Action, Step
 
@@ -59,7 +61,8 @@ class Stream:
                 lacking = self._lacking(draft, bound, parsed)
                 if lacking and position:
                     break
-                for operation, data in lacking:
+                state.lsn.told()
+                for operation, data in self._with_own_closed(lacking):
                     self._insert(operation)
                     ahead += data
                 self._take(draft, bound, parsed)
@@ -90,6 +93,13 @@ class Stream:
             if statement is None or segment.statement is not statement:
                 found.append((Operation(part.answers[0], None, statement, part.answers), part.data))
         return found
+
+    def _with_own_closed(self, lacking: list[tuple[Operation, bytes]]) -> list[tuple[Operation, bytes]]:
+        """*lacking* as it may be sent, whatever has failed at the primary before (see `State.put_ahead`)."""
+        ahead = self._state.put_ahead(Upstream.ADDITIONAL, [Ahead(data, operation.swallowed)
+                                                            for operation, data in lacking])
+        closing = ahead[:len(ahead) - len(lacking)]
+        return [*((Operation(part.answers[0], None, None, part.answers), part.data) for part in closing), *lacking]
 
     def _insert(self, operation: Operation) -> None:
         segment = self._open

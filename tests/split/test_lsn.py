@@ -96,6 +96,17 @@ def test_and_between_two_messages():
     talk.run()
 
 
+def test_there_too_what_an_error_has_left_is_closed_first():
+    talk = Asking().client(Q(f"{WRITE}; {SHOW}")).primary(PARSED, BOUND, error("25001")).primary(I).forget()
+    talk.client(build.parse("", "begin") + build.bind() + build.execute() + message(b"H")).forget()
+    talk.client(build.parse("", SHOW) + build.bind() + build.execute(), message(b"H"))
+    talk.asks_primary("Spgsplit\0", "pg_current_wal_insert_lsn", SHOW).client(S).forget("client")
+    talk.primary(PARSED, BOUND, done("BEGIN"), CLOSED, PARSED, BOUND, ROW, done("SELECT 1"), CLOSED, PARSED,
+                 PARSED, BOUND, ROW, done("SELECT 1"), CLOSED, BOUND, ROW, done("SHOW"), T)
+    talk.expect_client(PARSED, BOUND, done("BEGIN"), PARSED, BOUND, ROW, done("SHOW"), T)
+    talk.run()
+
+
 @pytest.mark.parametrize("behind", [
     Q(f"{WRITE}; {SHOW}"), build.parse("", WRITE) + build.bind() + build.execute() + batch(SHOW),
     Q(f"begin; {WRITE}; commit; {SHOW}"),
@@ -202,6 +213,14 @@ def test_in_a_transaction_the_primary_looks_itself():
     talk.primary(PARSED, BOUND, done("DO"), CLOSED, ROW, done("SELECT 1"), T)
     talk.client(Q(READ)).expect_primary(Q(READ))            # once
     talk.run()
+
+
+def test_in_the_midst_of_what_has_come_together_too():
+    local = "select set_config('pgsplit.min_lsn', $1, true)"
+    talk = Asking().client(Q("begin")).primary(done("BEGIN"), T).client(batch(local)).forget()
+    talk.primary(PARSED, BOUND, ROW, done("SELECT 1"), T).client(build.parse("s", READ) + message(b"H")).forget()
+    talk.client(build.parse("", READ) + build.bind() + build.execute() + message(b"H"))
+    talk.asks_primary(READ, "7301/0*1a/").run()
 
 
 def test_the_complaint_cannot_be_left_by_what_it_quotes():
