@@ -359,7 +359,7 @@ class ActiveSession:
     def has_primary(self, *, from_park: bool) -> None:
         """The session has another connection to a primary."""
         self._compare_configurations(self.session.splitter)
-        if from_park:
+        if from_park and self.logged_in.default is None:
             self._reconnect_later(RECONNECT_AFTER)
 
     def _transaction(self) -> Transaction:
@@ -624,17 +624,23 @@ class ActiveSession:
             self.logged_in.default = None
         self._reconnect_later(RECONNECT_AFTER)
 
+    @property
+    def _parked(self) -> bool:
+        return self.failover is not None and self.failover.is_parked
+
     def _reconnect_later(self, delay: float) -> None:
-        parked = self.failover is not None and self.failover.is_parked
-        if not (self._over or parked or self._reconnecting or is_replication(self.logged_in.parameters)):
+        if not (self._over or self._parked or self._reconnecting is not None
+                or is_replication(self.logged_in.parameters)):
             self._reconnecting = gevent.spawn_later(delay, self._reconnect, delay)
 
     def _reconnect(self, delay: float) -> None:
-        self._reconnecting = None
-        connection = self._connect_replica()
+        try:
+            connection = self._connect_replica() if not self._parked else None
+        finally:
+            self._reconnecting = None
         if connection is None:
             self._reconnect_later(min(delay * 2, RECONNECT_AT_MOST))
-        elif self._over:
+        elif self._over or self._parked:
             connection.close()
         else:
             self.logged_in.default = connection

@@ -306,6 +306,9 @@ class Session:
             self._abandon(self._abandoned)
         if self._new_replica is not None:
             leg, self._new_replica = self._new_replica, None
+            if self.flow.default is not None:       # what runs there would have no answer
+                self.relay.close_leg(leg)
+                return
             leg.limit = self._reask_buffer
             self.relay.attach_default(self.flow, leg)
             self.splitter.replica_connected()
@@ -584,7 +587,7 @@ class Session:
     def _look_for_primary(self, primaries: Primaries) -> None:
         """What the session does by itself: wait for a primary, and for how long; have its state known; park."""
         splitter, now = self.splitter, time.monotonic()
-        if splitter.wants_primary and self.flow.additional is None:
+        if splitter.wants_primary and self.flow.additional is None and self._new_primary is None:
             limit = splitter.statement_timeout
             if self._wait_until is None:
                 self._wait_until = now + min(limit or primaries.patience, primaries.patience)

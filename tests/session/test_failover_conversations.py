@@ -248,6 +248,14 @@ def test_a_connection_that_comes_as_the_client_leaves_is_closed():
     assert late.closed
 
 
+def test_a_second_replica_does_not_take_the_place_of_one_that_works():
+    second = Side("replica")
+    told = talk().client(READ).expect_replica(READ).do(lambda: told.session.offer_replica(second)).do(lambda: None)
+    told.replica(*ANSWER).expect_client(*ANSWER)
+    told.run()
+    assert second.closed
+
+
 def test_both_are_lost():
     told = lost(talk().ends("default")).client(READ).do(lambda: None).expect_client()
     told.new_primary().expect_primary(READ).primary(*ANSWER).expect_client(*ANSWER)
