@@ -39,6 +39,7 @@ COPY_BOTH: Final = ord("W")
 ROW_DESCRIPTION: Final = ord("T")
 NO_DATA: Final = ord("n")
 # What may be longer than an inbox and then passes in pieces.
+ENDING: Final = frozenset({"FATAL", "PANIC"})       # severities
 # A server's FATAL by which it ends a session that has done nothing: admin_shutdown and crash_shutdown.
 SHUT_DOWN: Final = frozenset({"57P01", "57P02"})
 PIECEWISE: Final = frozenset(b"DdTtVNE")
@@ -192,7 +193,8 @@ class Answers:
 
     def _ends_idle_session(self, body: bytes) -> bool:
         """Whether it is the end of a server, or of one session by an administrator, while the session can go on."""
-        if error_fields(body).sqlstate not in SHUT_DOWN:
+        fields = error_fields(body)
+        if fields.severity not in ENDING or fields.sqlstate not in SHUT_DOWN:
             return False
         loss = why_lost(self._state)
         return loss is None or (loss.transaction and self.aborts)
@@ -210,7 +212,7 @@ class Answers:
         if stop < 0 or (stop > end and stop <= _INBOX):
             return MORE
         kind, body = inbox[0], bytes(inbox[HEADER:min(stop, end)])
-        if kind in (PARAMETER, NOTIFICATION) or (kind == ERROR and error_fields(body).severity in ("FATAL", "PANIC")):
+        if kind in (PARAMETER, NOTIFICATION) or (kind == ERROR and error_fields(body).severity in ENDING):
             return self._pass_one(kind, body, stop, end)
         if batch.inquiry is None and kind == ERROR:
             batch.ahead.clear()             # the error is the batch's; the server skips all up to a Sync
@@ -253,7 +255,7 @@ class Answers:
         elif kind == ERROR:
             fields = error_fields(body)
             self._observer.error(fields.severity, fields.sqlstate)
-            self.goodbye, self.goodbye_sqlstate = fields.severity in ("FATAL", "PANIC"), fields.sqlstate
+            self.goodbye, self.goodbye_sqlstate = fields.severity in ENDING, fields.sqlstate
             state.copying = False
             if state.primary:
                 state.primary[0].failed = True

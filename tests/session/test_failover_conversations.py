@@ -153,6 +153,15 @@ def test_a_read_under_way_is_asked_again():
     told.cuts()
 
 
+def test_an_error_that_only_has_the_sqlstate_of_a_servers_end_is_none():
+    """As a function may raise it."""
+    raised = error("57P01")
+    told = talk().do(lambda: setattr(told, "stale", "no_fresh_replica")).client(READ).expect_primary(READ)
+    told.primary(raised, I).expect_client(raised, I).client(WRITE).expect_primary(WRITE)
+    told.cuts()
+    assert told.primaries_lost == []
+
+
 def test_two_reads_under_way_are_asked_again_in_their_order():
     other = Q("select 2")
     told = talk().do(lambda: setattr(told, "stale", "no_fresh_replica")).client(READ, other)
