@@ -596,6 +596,9 @@ class Session:
                 self._wait_until = None
                 splitter.refuse_waiting(timed_out=0 < limit < primaries.patience)
                 self._pump_client()
+                if splitter.refused:
+                    self._fail(ServerError("57P03", "the primary cannot be reached", severity="FATAL",
+                                           detail="Part of a long message has come, and the rest waits behind it."))
         else:
             self._wait_until = None
         idle = splitter.idle

@@ -227,8 +227,14 @@ class Splitter:
         return seconds(state.transaction.login_defaults.statement_timeout if own is None else own.decode("latin-1"))
 
     def refuse_waiting(self, *, timed_out: bool) -> None:
-        """What waits for a primary has waited for long enough, or, *timed_out*, for as long as a statement may take."""
+        """What waits for a primary has waited for long enough, or, *timed_out*, for as long as a statement may take:
+        the next step is its error. A message that is too long to be seen whole cannot have one: it is `refused` still.
+        """
         self._state.refusal = STATEMENT_TIMEOUT_ERROR if timed_out else PRIMARY_AWAY_ERROR
+
+    @property
+    def refused(self) -> bool:
+        return bool(self._state.refusal)
 
     def transaction_lost(self, why: str) -> None:
         """The transaction that is open on the primary is gone with it: until the client ends it, all is refused."""

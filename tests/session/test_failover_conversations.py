@@ -235,6 +235,13 @@ def test_a_batch_of_the_extended_protocol_that_waits_too_long():
     told.expect_client(PRIMARY_AWAY_ERROR, I).client(READ).expect_replica(READ).run()
 
 
+def test_a_message_that_is_not_seen_whole_and_waits_too_long_ends_the_session():
+    long = Q("insert into t values ('" + "x" * 70000 + "')")
+    told = lost(talk(patience=0.0)).client(long[:65536]).do(lambda: None)
+    told.run()
+    assert b"SFATAL\0VFATAL\0C57P03\0" in bytes(told.sides.client.heard)
+
+
 def test_a_cancel_ends_what_waits():
     told = lost(talk()).client(WRITE).do(lambda: None).do(lambda: check(told.session.cancel_waiting()))
     told.do(lambda: check(b"C57014\0" in told.sides.client.heard)).do(lambda: told.sides.client.heard.clear())
