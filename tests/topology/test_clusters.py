@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -15,10 +15,8 @@ from pgsplit.config.model import Config
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.split.fence import ALWAYS, NEVER
 from pgsplit.stats.own import KINDS
-from pgsplit.topology.cluster import ClusterManager, resolve
+from pgsplit.topology.cluster import resolve
 from pgsplit.topology.sampler import Sampler
-
-Make = Callable[..., ClusterManager]
 
 
 def configuration(primary: str, replicas: list[str], **settings: str) -> Config:
@@ -30,22 +28,6 @@ users: {{postgres: postgres-secret}}
 pgsplit: {{{", ".join(f"{name}: {value}" for name, value in own.items())}}}
 """
     return load(text, "test.yaml", open, defaults={"workers": 1, "run_dir": "/nowhere"}).config
-
-
-@pytest.fixture
-def manage() -> Iterator[Make]:
-    made: list[ClusterManager] = []
-
-    def make(*args: Any, **keywords: Any) -> ClusterManager:
-        manager = ClusterManager(*args, **keywords)
-        made.append(manager)
-        manager.wait_checked(20)
-        return manager
-
-    with gevent.Timeout(60):
-        yield make
-        for manager in made:
-            manager.stop()
 
 
 def soon(effect: Callable[[], Any], timeout: float = 30) -> Any:

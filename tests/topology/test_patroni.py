@@ -18,7 +18,6 @@ from pgsplit.errors import ServerError
 from pgsplit.topology.cluster import ClusterManager
 from pgsplit.topology.patroni import NOBODY, Leader, Patroni, ask, leader_in, tls_context
 from tests.patroni import FakeMember
-from tests.topology.test_clusters import manage as manage
 from tests.topology.test_clusters import soon
 
 DB1, DB2 = ("127.0.0.1", 5433), ("127.0.0.1", 5434)

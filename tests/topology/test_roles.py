@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import gevent
 import pytest
@@ -14,13 +12,10 @@ from pgsplit.config.model import Config
 from pgsplit.errors import ServerError
 from pgsplit.process import findings
 from pgsplit.split.fence import NEVER
-from pgsplit.topology.cluster import ClusterManager
 from pgsplit.topology.hints import GAP, HURRIED, Hints
 from pgsplit.topology.sampler import Sampler
 from pgsplit.topology.snapshot import host_snapshot
 from tests.topology.test_clusters import soon
-
-Make = Callable[..., ClusterManager]
 
 
 def configuration(*servers: str, **settings: str) -> Config:
@@ -31,22 +26,6 @@ users: {{postgres: postgres-secret}}
 pgsplit: {{{", ".join(f"{name}: {value}" for name, value in own.items())}}}
 """
     return load(text, "test.yaml", open, defaults={"workers": 1, "run_dir": "/nowhere"}).config
-
-
-@pytest.fixture
-def manage() -> Iterator[Make]:
-    made: list[ClusterManager] = []
-
-    def make(*args: Any, **keywords: Any) -> ClusterManager:
-        manager = ClusterManager(*args, **keywords)
-        made.append(manager)
-        manager.wait_checked(20)
-        return manager
-
-    with gevent.Timeout(60):
-        yield make
-        for manager in made:
-            manager.stop()
 
 
 def test_each_server_is_used_for_what_it_is(cluster, manage, caplog):
