@@ -33,6 +33,7 @@ class Exchange:
     def __init__(self, client: Stream, credentials: Credentials, binding: bytes | None) -> None:
         self.asked = False
         self._rest: Callable[[], bool] = self._cannot_end
+        self._by_the_list: Callable[[], bool] = self._cannot_end
         self._client = client
         self.credentials = self._credentials = credentials
         self._binding = binding
@@ -86,6 +87,14 @@ class Exchange:
         """
         return self._rest()
 
+    def holds_by_the_list(self) -> bool:
+        """A server whose *yes* counts for nothing has asked: whether the proof was judged by what the user list
+        has, or is in `credentials` and to be judged by the server that is next.
+
+        :raises ServerError: 28P01 when the proof does not hold.
+        """
+        return self._by_the_list()
+
     def _cannot_end(self) -> bool:
         return False
 
@@ -109,9 +118,9 @@ class Exchange:
         if code == CLEARTEXT:
             text = answer.partition(b"\0")[0].decode(errors="surrogateescape")
             self._credentials.seen_password = Secret(Kind.CLEAR, text)
-            self._rest = self._end_cleartext
+            self._rest = self._by_the_list = self._end_cleartext
         else:
-            self._rest = partial(self._end_md5, data[:4], answer)
+            self._rest = self._by_the_list = partial(self._end_md5, data[:4], answer)
         return connection.request(answer)
 
     def _end_cleartext(self) -> bool:
@@ -154,7 +163,7 @@ class Exchange:
         secret = self._credentials.secret
         if self._client.tls is not None and secret is not None and secret.kind is not Kind.MD5:
             self._end_scram(secret, connection, data)
-            self._rest = self._can_follow
+            self._rest = self._by_the_list = self._can_follow
             return connection.authenticate(self._credentials, (SASL, data))
         return self._relay_scram(connection, data)
 
@@ -187,14 +196,17 @@ class Exchange:
         return self._prove_final(server, self._read_answer())
 
     def _prove_final(self, server: scram.ScramServer, answer: bytes) -> scram.Keys:
+        final, keys = self._judge(server, answer)
+        self._tell_last(SASL_FINAL, final)
+        return keys
+
+    def _judge(self, server: scram.ScramServer, answer: bytes) -> tuple[bytes, scram.Keys]:
         try:
-            final, keys = server.final(answer)
+            return server.final(answer)
         except scram.ScramError as error:
             if error.sqlstate != "28P01":
                 raise
             raise wrong_password(self._credentials.user) from None
-        self._tell_last(SASL_FINAL, final)
-        return keys
 
     def _derived_verifier(self, secret: Secret) -> Verifier:
         return _verifier(secret, mock.salt(self._credentials.user), scram.ITERATIONS)
@@ -224,6 +236,7 @@ class Exchange:
         self._ask(SASL_CONTINUE, challenge)
         final = self._read_proof(SASL_CONTINUE)
         self._rest = partial(self._end_relayed, initial, challenge, final)
+        self._by_the_list = partial(self._holds_relayed, initial, challenge, final)
         if why:
             self._refuse(connection, final, why)
         if observer:
@@ -247,15 +260,28 @@ class Exchange:
         if secret is None or secret.kind is Kind.MD5:
             return False
         if challenge:
-            _, salt, iterations = scram.parse_server_first(challenge)
-            server = scram.ScramServer(secret.verifier or _verifier(secret, salt, iterations), None)
-            server.resume(split_initial(initial)[1], challenge)
-            keys = self._prove_final(server, final)
+            keys = self._prove_final(_resumed(secret, initial, challenge), final)
         else:
             keys = self._prove_from(scram.ScramServer(secret.verifier or self._derived_verifier(secret), None), initial)
         if secret.kind is Kind.SCRAM:
             self._credentials.keys = keys
         return True
+
+    def _holds_relayed(self, initial: bytes, challenge: bytes, final: bytes) -> bool:
+        """Of an exchange that a server has ended: the client has its signature already."""
+        secret = self._credentials.secret
+        if secret is None or secret.kind is Kind.MD5:
+            return False
+        self._judge(_resumed(secret, initial, challenge), final)
+        return True
+
+
+def _resumed(secret: Secret, initial: bytes, challenge: bytes) -> scram.ScramServer:
+    """In the place of the server that has answered *initial* with *challenge*."""
+    _, salt, iterations = scram.parse_server_first(challenge)
+    server = scram.ScramServer(secret.verifier or _verifier(secret, salt, iterations), None)
+    server.resume(split_initial(initial)[1], challenge)
+    return server
 
 
 def split_initial(body: bytes) -> tuple[str, bytes]:

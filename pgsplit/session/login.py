@@ -159,16 +159,35 @@ class Login:
             return None
         server = self._manager.server_of(connection)
         if host is not None and server is not host:
-            server = self._manager.await_server(connection, self._began_ns) if self._exchange.asked else None
+            try:
+                server = self._another(connection)
+            except BaseException:
+                connection.close()
+                raise
             if server is None:
                 connection.close()
-                if self._exchange.asked:
-                    raise ServerError("57P03", "another server than expected has answered the login; try again",
-                                      severity="FATAL")
                 return None
         if server is not None:
             connection.belongs_to(server)
         return connection
+
+    def _another(self, connection: UpstreamConnection) -> Judged | None:
+        """The server that has answered in the place of the one that is fresh, once it is known to be fresh itself; None
+        where its word is not needed: nobody was asked, or the user list can judge the client's proof.
+
+        :raises ServerError: where only that server could, and is not known to be fresh in time.
+        """
+        if not self._exchange.asked:
+            return None
+        if not self._proved and self._exchange.holds_by_the_list():
+            self._proved = True
+        if self._proved:
+            return None
+        server = self._manager.await_server(connection, self._began_ns)
+        if server is None:
+            raise ServerError("57P03", "another server than expected has answered the login; try again",
+                              severity="FATAL")
+        return server
 
     def _end_without(self, error: ServerError) -> None:
         """A replica that asked the client is lost, or full: what the client was asked is ended without it.

@@ -452,6 +452,52 @@ def test_a_role_s_connection_limit_on_the_replica_alone_is_no_error():
         close(logged_in)
 
 
+class Elsewhere(Manager):
+    """Behind the replica's address is a balancer that leads to a server of which nothing is known."""
+
+    def server_of(self, connection: UpstreamConnection) -> Any:
+        return None if connection.host is self.replica else connection.host
+
+    def await_server(self, connection: UpstreamConnection, as_of_ns: int) -> Any:
+        return self.server_of(connection)
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+def test_a_replica_that_is_another_server_than_expected_is_no_error(cluster: PrimaryAndStandbys, sslmode: str):
+    """Its *yes* may be of last year's password: the list judges the proof that it was given, then the primary."""
+    manager = Elsewhere.of(cluster)
+    for user, entry in entries(cluster):
+        password = cluster.roles[user].password
+        with Front(manager, listener({user: entry}), cluster) as front:
+            logged_in = front.log_in(user=user, password=password, sslmode=sslmode)
+            assert outcome(logged_in) == "primary only", (user, entry)
+            with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for .*"{user}"'):
+                front.log_in(user=user, password="guess", sslmode=sslmode)
+    assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
+@pytest.mark.parametrize("user", ["md5_user", "scram_user"])
+def test_what_another_server_than_expected_takes_is_not_what_the_list_takes(cluster: PrimaryAndStandbys, user: str):
+    manager = Elsewhere.of(cluster)
+    with Front(manager, listener({user: "changed since"}), cluster) as front:
+        with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for user "{user}"'):
+            front.log_in(user=user, password=cluster.roles[user].password)
+    assert manager.replica.active == 0 and not manager.primary.logins
+
+
+def test_who_is_not_in_the_list_is_told_of_another_server(cluster: PrimaryAndStandbys):
+    """Nothing here can judge the proof; a clear password goes to the primary."""
+    manager = Elsewhere.of(cluster)
+    with Front(manager, listener({}, unlisted_users="read_only"), cluster) as front:
+        with pytest.raises(psycopg.OperationalError, match="another server than expected has answered the login"):
+            front.log_in(user="scram_user", password=SECRET)
+        logged_in = front.log_in(user="password_user", password=cluster.roles["password_user"].password)
+        assert logged_in.read_only and logged_in.default is not None
+        assert ask(logged_in.default, "select pg_is_in_recovery()") == ["f"]
+        close(logged_in)
+    assert (manager.replica.active, manager.primary.active) == (0, 0)
+
+
 def test_who_is_not_in_the_list_is_told_that_the_replica_is_lost(cluster: PrimaryAndStandbys):
     """Nothing can take the replica's place; a clear password is the client's own, and goes to the primary."""
     for user, lost in (("scram_user", True), ("password_user", False)):
