@@ -38,6 +38,7 @@ def main() -> int:
             args.commit, args.postgresql = _commit(), servers.installation.version
             bench = Bench(servers, role, account.choose(), args.workers)
             workloads.initialize(bench)
+            workloads.delay_replay(bench, args.delay)
             found = _start(bench, args.only)
             before = cpu.of_machine(), cpu.seconds(os.getpid())
             slices = _measure(bench, found, args)
@@ -62,15 +63,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, metavar="N", help="length of a slice (4), after a second of warming up")
     parser.add_argument("--rounds", type=int, metavar="N", help="(6)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="pgsplit's worker processes (2)")
+    parser.add_argument("--delay", type=int, default=0, metavar="MS",
+                        help="have the standby replay so late (recovery_min_apply_delay)")
+    parser.add_argument("--workload", metavar="NAME", help="only those whose name has NAME in it")
     parser.add_argument("--only", metavar="NAME,…", type=lambda text: text.split(","),
                         help=f"some of {', '.join(start.__name__ for start in contenders.ALL)}")
     parser.add_argument("--output", type=Path, metavar="FILE",
-                        help=f"write the report here (bench/{RESULTS.name}; with --quick or --only: nowhere)")
+                        help=f"write the report here (bench/{RESULTS.name}; with less than all: nowhere)")
     args = parser.parse_args()
     args.workloads = workloads.QUICK if args.quick else workloads.ALL
+    if args.workload:
+        args.workloads = [workload for workload in args.workloads if args.workload in workload.name]
     args.seconds = args.seconds or (2 if args.quick else 4)
     args.rounds = args.rounds or (2 if args.quick else 6)
-    if args.output is None and not args.quick and not args.only:
+    if args.output is None and not (args.quick or args.only or args.workload or args.delay):
         args.output = RESULTS
     return args
 

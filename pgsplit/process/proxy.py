@@ -30,7 +30,7 @@ from ..stats.totals import merge
 from ..topology.cluster import ClusterManager
 from ..topology.host import MAINTENANCE, Host, ground_moved
 from ..topology.patroni import tls_context
-from ..topology.sampler import Sampler
+from ..topology.sampler import Sampler, nobody_waits
 from ..topology.snapshot import host_snapshot
 from ..upstream.tls import client_context
 from . import findings
@@ -61,11 +61,12 @@ class ProxyService:
         self._prepared: tuple[Config, dict[str, Tls]] | None = None
         self._draining = False
         self._accepts = False                               # yet
+        fast = fast_relay(context.slot)
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload,
                               forget_term=self._forget_term, config=lambda: context.config,
-                              relay=PyRelay(), fast=fast_relay(context.slot), registry=Registry(),
+                              relay=PyRelay(), fast=fast, registry=Registry(),
                               manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries,
-                                                     promoted=self._leave),
+                                                     promoted=self._leave, loop=fast),
                               board=context.slot, limits=Limits(context.slot),
                               cancel_elsewhere=self._cancel_elsewhere)
         self._shared.databases = Databases(
@@ -282,7 +283,8 @@ class ProxyService:
         pairs = {(listener.write_cluster, listener.read_cluster) for listener in config.listeners if listener.split_rw}
         for pair in pairs - self._samplers.keys():
             fast = self._shared.fast
-            self._samplers[pair] = Sampler(self._shared.manager, *pair, *([fast.fresher] if fast is not None else []))
+            self._samplers[pair] = Sampler(self._shared.manager, *pair, hurry=self._shared.hurry,
+                                           fresher=fast.fresher if fast is not None else nobody_waits)
         self._shared.limits.configure(config.listeners)
         self._servers = {listener.name: self._serve(listener, *tls[listener.name]) for listener in config.listeners}
 

@@ -31,6 +31,7 @@ from ..split.repeat import Held
 from ..stats import offload
 from ..stats.histogram import BOUNDS
 from ..topology.host import GROUND
+from .bell import Bell
 from .pyrelay import Event
 from .routes import Counted
 
@@ -108,7 +109,8 @@ DEF WITHOUT = 3
 DEF ORDERED = 4
 DEF SOLE = 5
 DEF HERE = 6
-DEF WAYS = 7
+DEF STALE = 7
+DEF WAYS = 8
 DEF HELD = 1               # see split/transaction.py: Place
 DEF ON_REPLICA = 2
 DEF TICKED = 1             # why the loop goes back to the hub
@@ -185,6 +187,32 @@ cdef void _forget(Cached *cached) noexcept:
         cached.route = cached.routes = NULL
 
 
+cdef list _one_row(const unsigned char *data, Py_ssize_t size):
+    """The cells of the one row that a bound statement has answered (BindComplete, DataRow, CommandComplete,
+    ReadyForQuery outside a transaction); None for anything else.
+    """
+    cdef Py_ssize_t at = 12, end = size - 20, length
+    cdef int columns
+    if end < 12 or memcmp(data, b"2\0\0\0\x04D", 6) or memcmp(
+            data + end, b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I", 20) or <Py_ssize_t> word32(data + 6) != end - 6:
+        return None
+    columns = (data[10] << 8) | data[11]
+    cells = []
+    for _ in range(columns):
+        if end - at < 4:
+            return None
+        length = <int> word32(data + at)
+        at += 4
+        if length == -1:
+            cells.append(None)
+            continue
+        if length < 0 or length > end - at:
+            return None
+        cells.append(PyBytes_FromStringAndSize(<const char *> data + at, length))
+        at += length
+    return cells if at == end else None
+
+
 cdef int _watch(int epfd, int fd, uint32_t events, void *as_what) except -1:
     cdef epoll_event event
     event.events = events
@@ -217,7 +245,8 @@ cdef class CRelay:
     cdef dict stale             # in order, flows with a read that waits for its replica
     cdef object patience        # a timer: the end of the first one's
     cdef int64_t patience_ns
-    cdef bint looping, busy, asked
+    cdef bint looping, busy
+    cdef bint asked             # the hub is to have its turn
     cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
     cdef int threads            # how many of the hub's were at work when this turn began
     cdef int told               # for so many turns more the hub is about to hear of one's end
@@ -280,6 +309,68 @@ cdef class CRelay:
         self.legs.add(leg)
         return leg
 
+    def watch(self, str name, sock, heard):
+        """Call *heard*, which may not wait, whenever something has come on a socket that somebody else reads from.
+
+        Until `unwatch` of what is returned, which has to be before the socket is closed.
+        """
+        cdef Leg leg = Leg(name, sock, heard)
+        _watch(self.epfd, leg.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, <void *> leg)
+        if not self.legs:
+            self.watcher.start(self._ready)
+        self.legs.add(leg)
+        return leg
+
+    def bell(self):
+        """By which a greenlet can be woken from what `watch` calls."""
+        return Bell(self)
+
+    def unwatch(self, Leg leg):
+        """Idempotent."""
+        if not leg.closed:
+            leg.closed = True
+            leg.answered = None
+            self._leave(leg)
+
+    def ask(self, Leg leg, bytes question, answered):
+        """Send a *question* whose answer is one row, and give that to *answered*, which may not wait, in the loop itself.
+
+        *answered* gets the cells, each None or bytes, and the bytes that have come. The cells are None where that is not
+        one row at once and alone; the rest is for whoever reads there otherwise. False: it could not be sent.
+        """
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(question), sent
+        if leg.closed:
+            return False
+        sent = send(leg.fd, PyBytes_AS_STRING(question), size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent <= 0:
+            return False
+        if sent < size:
+            leg.sock.shutdown(socket.SHUT_RDWR)         # half a question is none, and the next would be its rest
+        leg.answered = answered
+        return True
+
+    def ask_no_more(self, Leg leg):
+        """What comes is not an answer to `ask` any more."""
+        leg.answered = None
+
+    def give_turn(self):
+        """Something has been left to the hub: it has its turn when this round is done."""
+        self.asked = True
+
+    cdef int _answer_to_ask(self, Leg leg) except -1:
+        cdef ssize_t count
+        while True:
+            count = recv(leg.fd, self.buffer, CHUNK, MSG_DONTWAIT)
+            if count >= 0 or c_errno != EINTR:
+                break
+        if count < 0 and c_errno == EAGAIN:
+            return 0                # told of before it was asked
+        answered, leg.answered = leg.answered, None
+        count = max(count, 0)
+        received = PyBytes_FromStringAndSize(<const char *> self.buffer, count)
+        answered(_one_row(self.buffer, count), received)
+        return 0
+
     def open(self, Leg client, Leg default, Leg additional):
         cdef Flow flow = Flow()
         flow.client = client
@@ -324,6 +415,11 @@ cdef class CRelay:
         leg.eof = leg.eof or "closed"
         if leg.lazy:
             self.lazy.remove(leg)
+        self._leave(leg)
+        leg._flow = None
+        leg.sock.close()
+
+    cdef int _leave(self, Leg leg) except -1:
         epoll_ctl(self.epfd, EPOLL_CTL_DEL, leg.fd, NULL)
         self.legs.discard(leg)
         self.gone.append(leg)       # an event of this round may still name it
@@ -331,8 +427,7 @@ cdef class CRelay:
             self.gone.clear()
         if not self.legs:
             self.watcher.stop()
-        leg._flow = None
-        leg.sock.close()
+        return 0
 
     def shut_down(self, Leg leg):
         """Tell the peer that nothing more will be sent, so that what was sent still reaches it."""
@@ -617,7 +712,7 @@ cdef class CRelay:
                 self.gone.clear()
         if self.asked:
             self.asked = False
-            found |= HUB            # whom we have asked waits for its turn there
+            found |= HUB
         if self.raised:
             self._deliver()
             found |= DELIVERED
@@ -643,6 +738,11 @@ cdef class CRelay:
 
     cdef int _event(self, Leg leg, uint32_t events) except -1:
         if leg.closed:
+            return 0
+        if leg.answered is not None:
+            return self._answer_to_ask(leg)
+        if leg.heard is not None:
+            leg.heard()
             return 0
         if events & EPOLLOUT and PyByteArray_GET_SIZE(leg.outbox):
             self._writable(leg)
@@ -826,10 +926,13 @@ cdef class CRelay:
         flow.named_count = 0
         if flow.freshness is not context.freshness:
             flow.freshness = context.freshness
+            if flow.freshness is not None and len(flow.freshness) < 2:
+                raise ValueError("a host has two cells of freshness")
         flow.fresh = <const int64_t *> flow.freshness.data.as_longlongs if flow.freshness is not None else NULL
         flow.known_owner = context.known
         flow.known = <const int64_t *> flow.known_owner.data.as_longlongs
         flow.cleared = context.cleared
+        flow.stale = context.stale
         flow.ordered = context.ordered
         flow.without = context.without
         flow.sole = context.sole
@@ -906,7 +1009,7 @@ cdef class CRelay:
             return self._answer(flow, route, size, IN_TRANSACTION)
         way = self._way_of(flow, route)
         if way < 0:
-            return route.read and self._wait_fresh(flow, route, size)
+            return route.read and self._wait_fresh(flow, route, size)      # or goes to the primary
         flow.way = way
         leg = flow.default if way == REPLICA else flow.additional
         if leg is None or leg.eof is not None or PyByteArray_GET_SIZE(leg.outbox):
@@ -1016,29 +1119,49 @@ cdef class CRelay:
         return fence_ns
 
     # --- reads that wait for their replica --------------------------------------------------------------------
-    # The sampler is told once a read, and says when replicas are fresher. What is not a matter of a moment, the end of
-    # a session's patience too, is left to the session, with the batch where it was.
+    # The sampler is told once a read, and says when replicas are fresher. A read whose patience ends goes to the primary.
+    # What else is not a matter of a moment is left to the session, with the batch where it was.
 
     cdef bint _wait_fresh(self, Flow flow, Route route, Py_ssize_t size) except -1:
-        """Keep a read that its replica is not fresh enough for, when it lacks nothing else."""
-        if flow.fresh == NULL or flow.cleared != ground[0] or flow.default is None or not flow.context.fence_wait_ns:
+        """Keep a read that its replica is not fresh enough for, when it lacks nothing else. Where waiting is to no avail,
+        or not wanted, it is the primary's.
+        """
+        cdef int64_t now, wait_ns = <int64_t> flow.context.fence_wait_ns
+        if flow.fresh == NULL or flow.default is None or wait_ns < 0:
             return False
-        if not self._defined(flow):
+        now = now_ns()
+        if (flow.fresh[1] > now or not wait_ns) and ground[0] in (flow.cleared, flow.stale):
+            if flow.place or not self._takes(flow.additional):
+                return False
+            _keep(&flow.batch, self.buffer, size)
+            flow.started = now
+            flow.route = route
+            flow.context.gave_up(self._fence(flow))
+            return self._to_primary(flow)
+        if flow.cleared != ground[0] or not self._defined(flow):
             return False
         _keep(&flow.batch, self.buffer, size)
-        flow.started = now_ns()
-        flow.until_ns = flow.started + <int64_t> flow.context.fence_wait_ns
+        flow.started = now
+        flow.until_ns = now + wait_ns
         flow.wait_ns = self._fence(flow)
         flow.leg = flow.default
         flow.route = route
         flow.way = REPLICA
         flow.pending = True
         self.stale[flow] = None
-        self.hurried += 1
         flow.context.want(flow.wait_ns)
         if self.patience is None or flow.until_ns < self.patience_ns:
             self._be_patient(flow.until_ns, flow.started)
-        self.asked = True
+        return True
+
+    cdef bint _takes(self, Leg leg) noexcept:
+        return leg is not None and leg.eof is None and PyByteArray_GET_SIZE(leg.outbox) == 0
+
+    cdef bint _to_primary(self, Flow flow) except -1:
+        """Send a read that no replica is fresh enough for where it always can go."""
+        flow.way = STALE
+        flow.leg = flow.additional
+        self._send_batch(flow, flow.batch.data, flow.batch.size)
         return True
 
     cdef int _be_patient(self, int64_t until, int64_t now) except -1:
@@ -1074,10 +1197,16 @@ cdef class CRelay:
         cdef int64_t now = now_ns(), until = 0
         self.patience.close()
         self.patience = None
-        for flow in self.stale:
+        for flow in list(self.stale):
             if flow.until_ns <= now:
-                flow.context.waited = True
-                self._happened(flow, DATA)
+                flow.context.waited_in_vain(now)
+                if (flow.on and not flow.place and flow.cleared == ground[0] and self._defined(flow)
+                        and self._takes(flow.additional) and not PyByteArray_GET_SIZE(flow.client.outbox)):
+                    self._waits_no_more(flow)
+                    self._to_primary(flow)
+                else:
+                    flow.context.waited = True
+                    self._happened(flow, DATA)
             elif not until or flow.until_ns < until:
                 until = flow.until_ns
         if until:
@@ -1085,8 +1214,7 @@ cdef class CRelay:
 
     cdef int _waits_no_more(self, Flow flow) except -1:
         flow.pending = False
-        if self.stale.pop(flow, self) is None:
-            self.hurried -= 1
+        self.stale.pop(flow, None)
         return 0
 
     # --- what a batch is ----------------------------------------------------------------------------------------

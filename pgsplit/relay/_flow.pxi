@@ -19,8 +19,12 @@ cdef class Leg:
     cdef bint hung_up           # the peer has ended: read to the end
     cdef bint lazy              # it is not told of less than MUCH: the ticks see to it
     cdef bint queued            # there is room again: it will be read from in the hub
+    # of one that somebody else reads from:
+    cdef object heard           # to be called when something has come
+    cdef object answered        # to be given what comes next, the answer to `ask`
 
-    def __init__(self, str name, sock):
+    def __init__(self, str name, sock, heard=None):
+        self.heard = heard
         self.name = name
         self.sock = sock
         self.fd = sock.fileno()
@@ -165,12 +169,12 @@ cdef class Flow:
     cdef Named *named           # those that have been used since `release`
     cdef unsigned int named_count
     cdef array freshness
-    cdef const int64_t *fresh
+    cdef const int64_t *fresh       # as of when its replica is fresh; until when nobody waits for that
     cdef array known_owner
     cdef const int64_t *known       # as of when the definitions of its database are known
     cdef int consistency
     cdef int64_t staleness_ns
-    cdef int64_t cleared, ordered, fence_ns, started, answered_ns, transaction_ns
+    cdef int64_t cleared, stale, ordered, fence_ns, started, answered_ns, transaction_ns
     cdef int tx
     cdef array kept             # where reads in transactions on the primary are counted
     cdef int64_t *keeps

@@ -40,7 +40,8 @@ WITHOUT: Final = 3          # there is no replica
 ORDERED: Final = 4          # the operator has sent all reads there
 SOLE: Final = 5             # there is no other upstream
 HERE: Final = 6             # no server was asked
-WAYS: Final = 7
+STALE: Final = 7           # no replica is fresh enough
+WAYS: Final = 8
 
 
 class Counted:
@@ -182,7 +183,7 @@ class FlowTable:
         reads = self._stats.reads
         reads.replica += counted.calls[REPLICA]
         reads.replica_us += counted.total_us[REPLICA]
-        for way in (PRIMARY, WITHOUT, ORDERED, SOLE):
+        for way in (PRIMARY, WITHOUT, ORDERED, SOLE, STALE):
             reads.keep(group_of(repeat.decisions[way].reason), counted.calls[way], counted.total_us[way])
 
 
@@ -196,7 +197,7 @@ class Context:
     """What a relay needs to know of a session to repeat for it.
 
     *statements*: the session's named ones. *recent*: its last decisions. *consistency*: one of CONSISTENCY.
-    *freshness*: as of when its replica is fresh, a cell that the health checks keep. *cleared*: the state of GROUND
+    *freshness*: of its replica, cells that are the host's (`Host.freshness`). *cleared*: the state of GROUND
     for which the session was last allowed to read there. *staleness_ns*: how old what a read shows may be, for BOUNDED.
     """
 
@@ -208,6 +209,7 @@ class Context:
     latest_write_ns: Callable[[], int]
     freshness: array[int] | None = None
     cleared: int = -1
+    stale: int = -1             # the state for which nothing but its freshness kept it from reading there
     ordered: int = -1           # the state of GROUND for which the operator has sent its reads to the primary
     without: bool = False       # there is no replica, and reads go to the primary for it
     begins_as: int = BEFORE_WRITE     # as what one that goes to the primary keeps a read
@@ -215,8 +217,10 @@ class Context:
     leaves_begin: bool = False  # it is the session's
     sole: bool = False          # there is one upstream, in the additional one's place
     want: Callable[[int], None] = lambda fence_ns: None      # ask for samples: a read waits for one newer than that
-    fence_wait_ns: int = 0      # how long at most; 0: reads that must wait are the session's
-    waited: bool = False        # one has waited in vain
+    fence_wait_ns: int = -1     # how long at most; 0: none waits; less: reads that must wait are the session's
+    waited: bool = False        # one has waited in vain that the session has to send on
+    waited_in_vain: Callable[[int], None] = lambda now_ns: None     # one has, by then
+    gave_up: Callable[[int], None] = lambda fence_ns: None          # one that is to be as fresh does not wait at all
     known: array[int] = field(default_factory=lambda: ALWAYS)       # as of when the database's definitions are known
     latest_definition_ns: Callable[[], int] = lambda: 0
     writes_nothing: bool = False      # the upstream in the additional one's place is a standby

@@ -309,7 +309,8 @@ class ActiveSession:
             split=server.sampler is not None and not self._on_standby)
         self.context = Context(self.database.table(server.stats, self.relay), {}, self.counter.recent,
                                CONSISTENCY[self.listener.consistency], self._publish, board.latest_write_ns,
-                               want=self.want, fence_wait_ns=int(1e9 * self.listener.fence_wait),
+                               want=self.want, waited_in_vain=self.waited_in_vain,
+                               gave_up=self.gave_up, fence_wait_ns=int(1e9 * self.listener.fence_wait),
                                writes_nothing=self._on_standby, known=self.database.known,
                                latest_definition_ns=board.latest_definition_ns,
                                staleness_ns=staleness(self.listener))
@@ -444,6 +445,8 @@ class ActiveSession:
             self.context.cleared = ground
         elif why_not == "reads_to_primary":
             self.context.ordered = ground
+        elif why_not == "no_fresh_replica" and self.session.splitter.min_lsn is None:
+            self.context.stale = ground
         return why_not
 
     def _why_not(self, fence_ns: int, batch: Batch) -> str:
@@ -526,6 +529,8 @@ class ActiveSession:
             return ""
         if self.context.waited:
             self.context.waited = False
+        elif not host.is_waited_for(time.monotonic_ns()):
+            pass
         elif self.session.splitter.in_flight:       # its answer is not to wait with this one
             sampler.want(host, fence_ns, self.listener.fence_wait)
             return LATER
@@ -541,6 +546,7 @@ class ActiveSession:
                     return CANCELLED
                 if found is not None:
                     return ""
+            host.waited_in_vain(time.monotonic_ns(), self.context.fence_wait_ns)
         self.server.stats.fence_timeouts += 1
         return "no_fresh_replica"
 
@@ -612,6 +618,20 @@ class ActiveSession:
         self.server.stats.fence_waits += 1
         if connection is not None and sampler is not None and isinstance(connection.host, Host):
             sampler.want(connection.host, fence_ns, self.listener.fence_wait)
+
+    def waited_in_vain(self, now_ns: int) -> None:
+        """One has waited in the relay as long as it may."""
+        self.server.stats.fence_timeouts += 1
+        connection = self.logged_in.default
+        if connection is not None and isinstance(connection.host, Host):
+            connection.host.waited_in_vain(now_ns, self.context.fence_wait_ns)
+
+    def gave_up(self, fence_ns: int) -> None:
+        """One does not wait in the relay. Where none may, only what is asked now makes a later one fresh."""
+        if self.listener.fence_wait:
+            self.server.stats.fence_timeouts += 1
+        else:
+            self.want(fence_ns)
 
     # --- another replica ------------------------------------------------------------------------------------
 

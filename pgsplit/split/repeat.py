@@ -22,6 +22,7 @@ _COMMITS: Final = frozenset({b"commit", b"commit work", b"commit transaction", b
 IN_TRANSACTION: Final = Decision(Upstream.ADDITIONAL, "transaction_open")
 NO_REPLICA: Final = Decision(Upstream.ADDITIONAL, "no_replica")
 READS_TO_PRIMARY: Final = Decision(Upstream.ADDITIONAL, "reads_to_primary")
+NOT_FRESH: Final = Decision(Upstream.ADDITIONAL, "no_fresh_replica")
 SOLE_UPSTREAM: Final = Decision(Upstream.ADDITIONAL, "sole_upstream")
 
 
@@ -37,7 +38,8 @@ class Repeat(NamedTuple):
     def decisions(self) -> tuple[Decision, ...]:
         """By how it came to be repeated: see `relay.routes`."""
         here = TRANSACTION_ENDED if self.commits else BEGIN_HELD
-        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here)
+        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here,
+                NOT_FRESH)
 
     @property
     def kept(self) -> int:

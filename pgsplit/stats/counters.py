@@ -66,7 +66,8 @@ OWN: Final = (
     Counter("primary_wait_ns", "nanoseconds that those have waited until they had one"),
     Counter("parked", "sessions that have given their connections back since they were idle"),
     Counter("fence_waits", "reads that waited for a sample"),
-    Counter("fence_timeouts", "reads that went to the primary because no replica was fresh within fence_wait"),
+    Counter("fence_timeouts",
+            "reads that went to the primary because no replica was fresh within fence_wait, or none waits now"),
 )
 ALL: Final = (*ENVOY, *OWN)
 

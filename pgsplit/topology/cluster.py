@@ -26,6 +26,7 @@ from .changes import PATRONI, SERVERS, Changes
 from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
+from .loop import Loop
 from .patroni import UNASKED, Patroni
 from .terms import OwnTimelines, Terms, Timelines
 
@@ -144,12 +145,13 @@ class ClusterManager:
 
     *timelines*: the greatest that this node has seen. *demoted* is called when a server has lost the right to be
     written to: sessions that are on it must not stay (`why_not_write`). *promoted* is called with a host of a read
-    cluster that has turned out to be no standby any more.
+    cluster that has turned out to be no standby any more. *loop*: in which samples are taken, the hub where it is None.
     """
 
     def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
                  demoted: Callable[[], None] = lambda: None,
-                 promoted: Callable[[Host], None] = lambda host: None) -> None:
+                 promoted: Callable[[Host], None] = lambda host: None, loop: Loop | None = None) -> None:
+        self.loop = loop
         self._clusters: dict[str, Cluster] = {}
         self._own: dict[str, Own] = {}                # also of clusters that are gone: totals never fall
         self._demoted, self._promoted = demoted, promoted
@@ -400,6 +402,15 @@ class ClusterManager:
     def seen(self, host: Host, position: Position, t_ns: int) -> None:
         """What a check or a sample that was asked for at *t_ns* has just found out."""
         self.judge.seen(host, position, t_ns, time.monotonic_ns())
+
+    def sampled(self, host: Host, position: Position, t_ns: int) -> None:
+        """The same of a sample."""
+        if not self.moves(host, position, t_ns, time.monotonic_ns()):
+            self.seen(host, position, t_ns)
+
+    def moves(self, host: Host, position: Position, t_ns: int, heard_ns: int) -> bool:
+        """See `Judge.moves`."""
+        return self.judge.moves(host, position, t_ns, heard_ns)
 
     def await_change(self, timeout: float) -> None:
         """Until something about a host is known better than before, at most *timeout* seconds."""

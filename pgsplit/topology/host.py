@@ -17,6 +17,9 @@ from .clock import SAME, Clock, Skew, skew
 
 logger = log.get("pgsplit.cluster")
 
+IN_VAIN: Final = 4              # times as long as a read waits nobody has got what he waited for: then none waits
+RESTS: Final = 20               # times as long
+REST_AT_MOST_NS: Final = 1_000_000_000
 SILENCE: Final = 60.0           # seconds between two lines that say the same
 FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
@@ -104,7 +107,8 @@ class Host:
 
     def __init__(self, cluster_name: str, address: tuple[str, int], behind: Identity | None = None) -> None:
         """*behind*: the address is a balancer's, and this is one of the servers behind it."""
-        self.freshness = array("q", [NEVER])
+        self.freshness = array("q", [NEVER, 0])     # `fresh_ns`, and until when nobody waits for a later one
+        self._in_vain_ns = 0               # since when nobody has got what he waited for
         self.cluster_name = cluster_name
         self.address = address
         self.behind = behind
@@ -159,6 +163,21 @@ class Host:
     @fresh_ns.setter
     def fresh_ns(self, moment: int) -> None:
         self.freshness[0] = moment
+
+    def waited_in_vain(self, now_ns: int, wait_ns: int) -> None:
+        """A read has waited *wait_ns* for it. Where none has got what it waited for in several times that, it lags, and
+        none waits for some time.
+        """
+        self._in_vain_ns = self._in_vain_ns or now_ns - wait_ns
+        if now_ns - self._in_vain_ns >= IN_VAIN * wait_ns:
+            self.freshness[1] = now_ns + min(RESTS * wait_ns, REST_AT_MOST_NS)
+
+    def caught_up(self) -> None:
+        """Somebody who waited has got what he waited for."""
+        self._in_vain_ns = self.freshness[1] = 0
+
+    def is_waited_for(self, now_ns: int) -> bool:
+        return self.freshness[1] <= now_ns
 
     @property
     def why_not(self) -> str:

@@ -89,6 +89,42 @@ class Judge:
         if self.demoted or self._terms.raised:
             self._demoted()
 
+    def moves(self, host: Host, position: Position, t_ns: int, heard_ns: int) -> bool:
+        """Whether nothing but its position is new of a host that is in use, since its last health check: then that has
+        been noted, and no more. Else it is to be `seen`.
+        """
+        cluster = self._clusters.get(host.cluster_name)
+        if cluster is None or host.found or self._terms.raised or self.demoted or (
+                host.in_recovery is not position.in_recovery or host.timeline != position.timeline):
+            return False
+        if not (self._writer_moves(cluster, host, position, t_ns) if cluster.writes else
+                self._reader_moves(cluster, host, position, heard_ns)):
+            return False
+        if position.clock:
+            host.clock.seen(position.sent_ns, position.heard_ns, position.clock)
+        return True
+
+    def _writer_moves(self, cluster: Cluster, host: Host, position: Position, t_ns: int) -> bool:
+        if self.primaries.get(cluster.name) is not host or position.in_recovery or (
+                self._term[cluster.name].identity is not host.identity
+                or self._terms.greatest(self._cluster_of(host, cluster.name)) != host.timeline):
+            return False
+        self._note_writer(cluster, position, t_ns)
+        return True
+
+    def _reader_moves(self, cluster: Cluster, host: Host, position: Position, heard_ns: int) -> bool:
+        """Who was given freshness in this term has been looked at in it."""
+        writer = self._writer_of(cluster.name)
+        primary, config = self.primaries.get(writer), cluster.config
+        if primary is None or primary.found or not NEVER < host.fresh_ns < ALWAYS or host.ahead:
+            return False
+        if config.max_lag or config.max_lag_bytes or position.timeline != primary.timeline:
+            return False
+        host.replayed, host.heard_ns = position.lsn, heard_ns
+        self._note_lag(host, writer)
+        host.fresh_ns = self.rings[writer].fresh_ns(position.lsn)
+        return True
+
     def _cluster_of(self, host: Host, writer: str) -> int:
         return self._terms.cluster(host.identity.system_identifier if host.identity is not None else "", writer)
 
@@ -142,10 +178,13 @@ class Judge:
             self.primaries[cluster.name] = host
             ground_moved()
             self._leave_the_readers(cluster, host)
+        self._note_writer(cluster, position, t_ns)
+        host.why_not = ""
+
+    def _note_writer(self, cluster: Cluster, position: Position, t_ns: int) -> None:
         self.rings[cluster.name].add(t_ns, position.inserted)
         self._flushed[cluster.name] = position.lsn
         self._look_for_those_ahead(cluster, t_ns)
-        host.why_not = ""
 
     def _why_no_primary(self, cluster: Cluster, host: Host) -> str:
         greatest = self._terms.greatest(self._cluster_of(host, cluster.name))
@@ -240,11 +279,9 @@ class Judge:
         if why := self._why_no_replica(host, primary, position):
             host.out(why)
             return
-        ring = self.rings[writer]
         flushed = self._flushed.get(writer)
-        if flushed is not None and primary is not None and not primary.found:
-            host.lag_bytes = max(0, flushed - position.lsn)
-            host.lag_ns = ring.lag_ns(position.lsn) if host.lag_bytes else 0
+        if primary is not None and not primary.found:
+            self._note_lag(host, writer)
         if host.ahead:
             host.ahead = flushed is None or position.lsn > flushed + SEGMENT_HEADER
             if host.ahead:
@@ -253,8 +290,14 @@ class Judge:
         if over := self._over_limit(host):
             host.out(over)
             return
-        host.fresh_ns = ring.fresh_ns(position.lsn)
+        host.fresh_ns = self.rings[writer].fresh_ns(position.lsn)
         host.why_not = ""
+
+    def _note_lag(self, host: Host, writer: str) -> None:
+        flushed = self._flushed.get(writer)
+        if flushed is not None:
+            host.lag_bytes = max(0, flushed - host.replayed)
+            host.lag_ns = self.rings[writer].lag_ns(host.replayed) if host.lag_bytes else 0
 
     def _no_reader(self, host: Host, primary: Host | None) -> None:
         """It is out of recovery, and *primary* is that server's host among the writers, if that may be written to."""

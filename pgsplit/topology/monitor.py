@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,11 +20,12 @@ from ..split.fence import NEVER, normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import Credentials
-from ..upstream.rows import take_rows
+from ..upstream.rows import take_row, take_rows
 from ..upstream.server_identity import START_TIME, UNKNOWN
 from ..wire import build
 from .cluster import Cluster, ClusterManager
 from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
+from .loop import Bell
 
 logger = log.get("pgsplit.health")
 
@@ -49,6 +50,7 @@ CONFIGURATION: Final = f"select name, setting from pg_settings where name in {RE
 COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace || ' '
     || coalesce(pg_collation_actual_version(oid), ''), ',' order by oid)) from pg_collation where collprovider <> 'd'"""
 SYSTEM: Final = "select system_identifier from pg_control_system()"
+COLUMNS: Final = 5
 ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
 
 
@@ -79,7 +81,11 @@ class MonitorConnection:
         self._connection: UpstreamConnection | None = None
         self._lock = Semaphore()
         self._ready = False
-        self._ear: Any = None
+        self._unasked: Callable[[], None] | None = None
+        self._ear: Any = None                # where there is none
+        self._bell: Bell | None = None       # of the loop that watches the socket
+        self._watched: Any = None
+        self._answered: Callable[[Position | None], None] | None = None     # who has asked in the loop
         self._sent_ns = self._heard_ns = 0
         self._segment_size, self._block_size = 16 << 20, 8192
 
@@ -93,23 +99,43 @@ class MonitorConnection:
         `deaf`, or the connection is closed.
         """
         stream = self._connection.stream if self._connection is not None else None
-        if self.open and stream is not None and stream.descriptor is not None:
+        if not self.open or stream is None or stream.descriptor is None:
+            return
+        self._unasked = heard
+        if self._watched is None:
             self._ear = gevent.get_hub().loop.io(stream.descriptor, READABLE)
-            self._ear.start(self._heard, stream.descriptor, heard)
+            self._ear.start(self._heard)
+        else:
+            self._heard()               # what has come before is not told again
 
-    def _heard(self, descriptor: int, heard: Callable[[], None]) -> None:
+    def _heard(self) -> None:
         if self._lock.locked():
+            if self._bell is not None:
+                self._bell.set()
             return                  # a sample: somebody waits for it
+        stream = self._connection.stream if self._connection is not None else None
+        if self._unasked is None or stream is None or stream.descriptor is None:
+            return
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        poll.register(stream.descriptor, select.POLLIN)
         if poll.poll(0):            # else somebody has just taken it
-            heard()
+            self._unasked()
 
     def deaf(self) -> None:
+        self._unasked = None
         if self._ear is not None:
             self._ear.stop()
             self._ear.close()
             self._ear = None
+
+    def _be_watched(self, connection: UpstreamConnection) -> None:
+        """Have the manager's loop, where it has one, tell of what comes: a sample then costs no turn of the hub."""
+        loop, stream = self._manager.loop, connection.stream
+        if loop is None or stream is None or stream.sock is None:
+            return
+        self._bell = loop.bell()
+        self._watched = loop.watch(self.host.name, stream.sock, self._heard)
+        stream.wait_by(self._bell.wait)
 
     def connect(self) -> Identity:
         """Log in to the host, and find out which server it is.
@@ -143,6 +169,7 @@ class MonitorConnection:
             self._connection = connection
             identity, standby = self._identify()
             self._ask("identity", build.parse("sample", SAMPLE.format(standby=standby)) + build.SYNC, 0)
+            self._be_watched(connection)
             self._ready = True
         except BaseException:
             self.close()
@@ -153,6 +180,14 @@ class MonitorConnection:
     def close(self) -> None:
         self.deaf()
         self._ready = False
+        if self._watched is not None and self._manager.loop is not None:
+            self._manager.loop.unwatch(self._watched)
+            self._watched = None
+        if self._bell is not None:
+            self._bell.set()            # who waits finds the connection closed
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(None)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -195,7 +230,47 @@ class MonitorConnection:
 
     def answer(self, kind: str) -> Position:
         """*kind*: as which it is counted (stats/own.py)."""
-        recovery, lsn, insert, timeline, clock = self._row(kind, 5)
+        return self._position(self._row(kind, COLUMNS))
+
+    @property
+    def can_ask_in_loop(self) -> bool:
+        """Whether `ask_in_loop` can be tried: nobody else asks, and nothing is to be read."""
+        stream = self._connection.stream if self._connection is not None else None
+        return (self._ready and self._watched is not None and not self._lock.locked()
+                and stream is not None and stream.tls is None and not stream.unread)
+
+    def ask_in_loop(self, answered: Callable[[Position | None], None]) -> bool:
+        """`ask`, and be *answered* in the manager's loop, where nobody may wait. None: the answer is not the plainest,
+        or not whole yet, or the connection has ended; what has come is where `answer` reads. False: not asked.
+        """
+        loop, stream = self._manager.loop, self._connection.stream if self._connection is not None else None
+        if loop is None or stream is None:
+            return False
+
+        def arrived(cells: list[bytes | None] | None, received: bytes) -> None:
+            self._answered = None
+            position: Position | None = None
+            if cells is None or len(cells) != COLUMNS:
+                stream.put_back(received)
+            else:
+                self._count("sample")
+                position = self._position([None if cell is None else cell.decode() for cell in cells])
+            answered(position)
+
+        self._sent_ns = time.monotonic_ns()
+        if not loop.ask(self._watched, ROUND, arrived):
+            return False
+        self._answered = answered
+        return True
+
+    def ask_no_more(self) -> None:
+        """What comes answers nobody any more who has asked in the loop."""
+        self._answered = None
+        if self._manager.loop is not None and self._watched is not None:
+            self._manager.loop.ask_no_more(self._watched)
+
+    def _position(self, row: Sequence[str | None]) -> Position:
+        recovery, lsn, insert, timeline, clock = row
         position = parse_lsn(lsn) if lsn else 0
         return Position(recovery == "t", self._normalised(position) if recovery == "f" else position,
                         self._normalised(parse_lsn(insert)) if insert else 0,
@@ -232,10 +307,12 @@ class MonitorConnection:
         """
         if self._connection is None or self._connection.stream is None:
             raise ConnectionLost(self.host.name, "the monitor is not connected")
-        rows, failure = take_rows(self._connection.stream)
-        in_recovery = not self._cluster.writes if self.host.in_recovery is None else self.host.in_recovery
-        self._heard_ns = time.monotonic_ns()
-        self._manager.asked(self._cluster.name, in_recovery, kind, self._heard_ns - self._sent_ns)
+        failure: ServerError | None = None
+        if (row := take_row(self._connection.stream)) is not None:
+            rows = [row]
+        else:
+            rows, failure = take_rows(self._connection.stream)
+        self._count(kind)
         if failure is not None:
             raise failure
         for row in rows:
@@ -243,6 +320,12 @@ class MonitorConnection:
                 raise ProtocolViolation(
                     f"{self.host.name} answered the monitor with {len(row)} columns instead of {columns}")
         return [[None if cell is None else cell.decode() for cell in row] for row in rows]
+
+
+    def _count(self, kind: str) -> None:
+        in_recovery = not self._cluster.writes if self.host.in_recovery is None else self.host.in_recovery
+        self._heard_ns = time.monotonic_ns()
+        self._manager.asked(self._cluster.name, in_recovery, kind, self._heard_ns - self._sent_ns)
 
 
 BLIND: Final = ("the monitor's role may not see which timeline this standby receives, so that one which follows another"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -21,11 +23,14 @@ from ..errors import ConnectionLost, PgSplitError
 from ..split.fence import NEVER, Ring
 from .cluster import Cluster, ClusterManager
 from .host import Host
+from .loop import bell_of
 from .monitor import HealthCheck
+from .quick_sample import QuickSample
 
 logger = log.get("pgsplit.sampler")
 
 PAUSE: Final = 0.0003        # seconds between two looks at a replica that has not replayed far enough
+LOOKS: Final = 4             # that follow each other without one
 
 
 @dataclass(eq=False, slots=True)
@@ -43,25 +48,40 @@ class Waiter:
         self.ready.set()
 
 
+def nobody_waits() -> None:
+    """Who is told that replicas are fresher, where no relay keeps reads that wait for that."""
+
+
 class Sampler:
-    """For one pair of a write cluster and a read cluster, in one worker. *fresher* is called behind each sample."""
+    """For one pair of a write cluster and a read cluster, in one worker. *fresher* is called behind each sample,
+    *hurry* is around what counts on the timers of the hub.
+    """
 
     def __init__(self, manager: ClusterManager, write_cluster: str, read_cluster: str,
-                 fresher: Callable[[], None] = lambda: None) -> None:
+                 fresher: Callable[[], None] = nobody_waits,
+                 hurry: AbstractContextManager[None] | None = None) -> None:
         self._manager = manager
         self._write = write_cluster
         self._read = read_cluster
         self._waiters: list[Waiter] = []
         self._standing: dict[Host, Waiter] = {}      # those of `want`
         self._fresher = fresher
-        self._wanted = Event()
+        self._hurry = hurry or nullcontext()
+        self._wanted = bell_of(manager.loop)
         self._position = 0           # the primary's end of the log in its newest sample
         self._writes = True          # and whether it had moved
         self.samples = 0
+        self._asked_primary = False  # by the quick sample that is on its way
+        self._loop = manager.loop
+        self._quick = QuickSample(manager, self._loop, self._sampled) if self._loop is not None else None
+        self._looks = 0              # quick ones, one behind the other, until somebody was served
+        self._at_work = False        # the greenlet
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         self._greenlet.kill()
+        if self._quick is not None:
+            self._quick.stop()
 
     @property
     def waiting(self) -> int:
@@ -84,12 +104,12 @@ class Sampler:
             self._waiters.append(waiter)
         else:
             waiter.fence_ns, waiter.until = max(waiter.fence_ns, fence_ns), until
-        self._wanted.set()
+        self._wake()
 
     def wait(self, waiter: Waiter, timeout: float) -> Host | None:
         """The host that has become fresh for *waiter*, within *timeout* seconds and before it gives up."""
         self._waiters.append(waiter)
-        self._wanted.set()
+        self._wake()
         try:
             waiter.ready.wait(timeout)
         finally:
@@ -101,12 +121,58 @@ class Sampler:
         cluster = self._manager.cluster(self._read)
         return cluster.choose([host for host in cluster.preferred() if host.fresh_ns > as_of_ns])
 
+    # --- asking in the loop -----------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._quick is not None and self._quick.is_on_its_way:
+            return                  # `_sampled` sees to it
+        self._looks = 0
+        if self._at_work or not self._begin_quick():
+            self._wanted.set()
+
+    def _begin_quick(self) -> bool:
+        """As `_round` asks, but only looks for a replica that has not replayed far enough follow each other without a
+        pause, and so only few.
+        """
+        if self._quick is None or self._looks == LOOKS:
+            return False
+        self._looks += 1
+        ring = self._manager.rings[self._write]
+        checks: list[HealthCheck] = []
+        if self._asks_primary(ring):
+            check = self._primary_check()
+            if check is None:
+                return False
+            checks.append(check)
+        if not checks or self._writes:
+            checks += self._wanted_replicas(self._manager.cluster(self._read))
+        self._asked_primary = self._asks_primary(ring)
+        if not self._quick.begin(checks):
+            return False
+        self.samples += 1
+        return True
+
+    def _sampled(self, plain: bool) -> None:
+        """A quick sample is done."""
+        ring = self._manager.rings[self._write]
+        if self._asked_primary:
+            self._note(ring)
+            self._know(self._manager.cluster(self._read), ring)
+        before = len(self._waiters)
+        self._serve()
+        if len(self._waiters) < before:
+            self._looks = 0
+        if self._waiters and not (plain and self._begin_quick()):
+            self._wanted.set()
+
     # --- asking -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
+            self._at_work = False
             self._wanted.wait()
             self._wanted.clear()
+            self._at_work = True
             while self._waiters:
                 try:
                     self._round()
@@ -122,13 +188,12 @@ class Sampler:
         """Ask whom it takes: the primary when a waiter is newer than all samples, and the replicas, all at once; but
         while nobody writes the replicas have replayed all before the primary says so, and are not asked.
         """
-        writers, readers = self._manager.cluster(self._write), self._manager.cluster(self._read)
-        primary = self._manager.primaries.get(self._write)
+        readers = self._manager.cluster(self._read)
         ring = self._manager.rings[self._write]
         asked: list[HealthCheck] = []
         if self._asks_primary(ring):
-            check = writers.checks.get(primary.key) if primary is not None else None
-            if check is None or not check.connection.open:
+            check = self._primary_check()
+            if check is None:
                 raise ConnectionLost(self._write, "has no primary to ask")
             asked.append(check)
         if asked and not self._writes:
@@ -144,7 +209,14 @@ class Sampler:
             self._serve()
         if self._waiters and not self._asks_primary(ring):
             self._wanted.clear()
-            self._wanted.wait(PAUSE)        # a read that comes meanwhile waits for a sample of its own
+            with self._hurry:
+                self._wanted.wait(PAUSE)    # a read that comes meanwhile waits for a sample of its own
+
+    def _primary_check(self) -> HealthCheck | None:
+        """The primary's, where it can be asked."""
+        primary = self._manager.primaries.get(self._write)
+        check = self._manager.cluster(self._write).checks.get(primary.key) if primary is not None else None
+        return check if check is not None and check.connection.open else None
 
     def _note(self, ring: Ring) -> None:
         self._writes, self._position = ring.newest_lsn != self._position, ring.newest_lsn
@@ -165,32 +237,37 @@ class Sampler:
         return [check for check in checks if check.connection.open and not check.host.is_primary]
 
     def _ask(self, checks: list[HealthCheck]) -> None:
+        """Ask all at once. One that takes too long, or answers otherwise than it should, fails; the others go on."""
         for check in checks:
             check.connection.lock().acquire()
         try:
-            t_ns = time.monotonic_ns()
-            self._each(checks, lambda check: check.connection.ask())
             self.samples += 1
-            self._each(checks, lambda check: self._manager.seen(check.host, check.connection.answer("sample"), t_ns))
+            t_ns = time.monotonic_ns()
+            left = deque([(check, check.connection.ask) for check in checks])
+            left += [(check, partial(self._take, check, t_ns)) for check in checks]
+            while left:
+                self._do(left)
         finally:
             for check in checks:
                 check.connection.lock().release()
 
-    def _each(self, checks: list[HealthCheck], do: Callable[[HealthCheck], None]) -> None:
-        """*do* for each whose connection is open. One that takes too long, or answers otherwise than it should, fails;
-        the others go on.
-        """
-        left = deque(checks)
-        while left:
-            try:
-                with gevent.Timeout(self._manager.cluster(left[0].host.cluster_name).health_timeout,
-                                    TimeoutError("the sample timed out")):
-                    while left:
-                        if left[0].connection.open:
-                            do(left[0])
-                        left.popleft()
-            except (PgSplitError, OSError, TimeoutError, ValueError, IndexError) as error:
-                left.popleft().fail(error)
+    def _do(self, steps: deque[tuple[HealthCheck, Callable[[], None]]]) -> None:
+        """Take *steps*, as far as connections are open, until all are taken or a host has failed."""
+        check, do = steps[0]
+        try:
+            with gevent.Timeout(self._manager.cluster(check.host.cluster_name).health_timeout,
+                                TimeoutError("the sample timed out")):
+                while steps:
+                    check, do = steps[0]
+                    if check.connection.open:
+                        do()
+                    steps.popleft()
+        except (PgSplitError, OSError, TimeoutError, ValueError, IndexError) as error:
+            steps.popleft()
+            check.fail(error)
+
+    def _take(self, check: HealthCheck, t_ns: int) -> None:
+        self._manager.sampled(check.host, check.connection.answer("sample"), t_ns)
 
     def _serve(self) -> None:
         now = time.monotonic()
@@ -201,10 +278,14 @@ class Sampler:
                 waiter.found = self._fresh_host(waiter.fence_ns)
             elif host.fresh_ns > waiter.fence_ns:
                 waiter.found = host
+                host.caught_up()
             if waiter.found is None and waiter.until > now:
                 self._waiters.append(waiter)
             else:
                 if host is not None and self._standing.get(host) is waiter:
-                    del self._standing[host]
+                    del self._standing[host]        # whom `fresher` tells
+                    continue
                 waiter.ready.set()
+                if self._loop is not None:
+                    self._loop.give_turn()
         self._fresher()

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import gevent
@@ -57,6 +57,7 @@ class Stream:
         self._watchers: dict[int, Any] = {}
         self._patience: float | None = None
         self._timer: Any = None
+        self._await_input: Callable[[], object] | None = None
         sock.setblocking(False)
 
     @classmethod
@@ -92,6 +93,10 @@ class Stream:
             self._timer.close()
             self._timer = None
 
+    def wait_by(self, await_input: Callable[[], object]) -> None:
+        """Who waits for the peer's bytes sleeps in *await_input*, which returns when some may have come."""
+        self._await_input = await_input
+
     # --- waiting ----------------------------------------------------------------------------------
 
     def _connect(self, address: Any) -> None:
@@ -107,21 +112,27 @@ class Stream:
 
         :raises ConnectionLost: when that takes longer than `be_patient` has said, or the stream is closed meanwhile.
         """
-        watcher: Any = self._watchers.get(what)
-        if watcher is None:
-            watcher = self._watchers[what] = self._hub.loop.io(self._socket.fileno(), what)
-        assert not watcher.active, "two greenlets wait for one stream"
         if self._patience is None:
-            self._hub.wait(watcher)
+            self._sleep(what)
             return
         if self._timer is None:
             self._timer = self._hub.loop.timer(self._patience, self._patience)
         self._timer.again(self._give_up, gevent.getcurrent())
         try:
-            self._hub.wait(watcher)
+            self._sleep(what)
         finally:
             if self._timer is not None:
                 self._timer.stop()
+
+    def _sleep(self, what: int) -> None:
+        if what == READ and self._await_input is not None:
+            self._await_input()
+            return
+        watcher: Any = self._watchers.get(what)
+        if watcher is None:
+            watcher = self._watchers[what] = self._hub.loop.io(self._socket.fileno(), what)
+        assert not watcher.active, "two greenlets wait for one stream"
+        self._hub.wait(watcher)
 
     def _give_up(self, waiting: Any) -> None:
         waiting.throw(ConnectionLost(self.name, f"did not answer within {self._patience:g} s"))
@@ -163,6 +174,20 @@ class Stream:
         kind, body = buffer[0], bytes(buffer[5:length + 1])
         del buffer[:length + 1]
         return kind, body
+
+    def take_received(self, begins: bytes, ends: bytes) -> bytes | None:
+        """All that has been received, at least one byte, where that *begins* and *ends* so; else it stays."""
+        while not self._buffer:
+            self._receive()
+        if not (self._buffer.startswith(begins) and self._buffer.endswith(ends)):
+            return None
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Somebody else has received *data*, which is to be taken here."""
+        self._buffer += data
 
     def take_all(self, kind: int) -> bytes:
         """The messages of type *kind* that come before one of another type, whole, with their headers.
@@ -263,6 +288,11 @@ class Stream:
     def _socket(self) -> socket.socket:
         if self._sock is None:
             raise ConnectionLost(self.name, "is closed")
+        return self._sock
+
+    @property
+    def sock(self) -> socket.socket | None:
+        """None where it is closed, or given up."""
         return self._sock
 
     @property

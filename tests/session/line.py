@@ -44,7 +44,7 @@ class Line:
         self.statements: dict[bytes, Statement] = {}
         self.context = Context(self.table, self.statements, deque(maxlen=50), CONSISTENCY[consistency],
                                partial(self.writes.__setitem__, 0), lambda: max(self.writes[:2]),
-                               array("q", [2**62]), GROUND[0])
+                               array("q", [2**62, 0]), GROUND[0])
         self.far: dict[str, gsocket.socket] = {}
         legs = []
         for name in ("client", "replica", "primary"):

@@ -7,6 +7,7 @@ import itertools
 import socket
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -16,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgsplit.relay.leg import LIMIT
-from pgsplit.topology.host import ground_moved
+from pgsplit.split.decision import Upstream
+from pgsplit.split.transaction import Place
+from pgsplit.topology.host import GROUND, ground_moved
 from pgsplit.wire.build import message
 from tests.session.line import READ, ROWS, WRITE, Line
 from tests.session.relays import make
@@ -108,19 +111,79 @@ def test_a_read_of_the_whole_cluster_waits_for_a_sample_that_is_begun_behind_it(
     line.close()
 
 
-def test_a_read_that_has_waited_long_enough_is_the_session_s(line: Line, stale: list[int]) -> None:
-    line.context.fence_wait_ns = 5_000_000
+def is_the_primary_s(line: Line, sql: bytes = Q(READ)) -> None:
+    """It is answered there, without the session, and for that reason."""
+    line.hears("primary", sql)
+    line.says("primary", ROWS + I)
+    line.hears("client", ROWS + I)
+    assert line.heard("replica") == b"" and not line.woken.ready()
+    held = line.held()
+    assert held.last is not None and (held.primary, held.replica) == (1, 0)
+    assert (held.last.upstream, held.last.reason) == (Upstream.ADDITIONAL, "no_fresh_replica")
+    assert held.fence_ns >= held.started_ns > 0        # what it has seen there it is to see again
+
+
+def test_a_read_that_has_waited_long_enough_is_the_primary_s(line: Line, stale: list[int]) -> None:
+    in_vain: list[int] = []
+    line.context.fence_wait_ns, line.context.waited_in_vain = 5_000_000, in_vain.append
     line.release()
+    began_ns = time.monotonic_ns()
+    line.says("client", Q(READ))
+    is_the_primary_s(line)
+    assert len(in_vain) == 1 and in_vain[0] >= began_ns + 5_000_000 and not line.context.waited
+    line.table.drain()
+    assert line.stats.decisions == {("primary", "no_fresh_replica"): 1} and line.stats.statements_primary == 1
+
+
+def test_in_a_transaction_that_is_nowhere_yet_it_is_the_session_s(line: Line, stale: list[int]) -> None:
+    line.context.fence_wait_ns = 5_000_000
+    line.release(tx=T[-1], place=Place.HELD)
     line.says("client", Q(READ))
     assert line.wakes() and line.context.waited
-    assert is_session_s(line) and line.relay.hurried == 0
+    assert is_session_s(line) and line.heard("primary") == b""
 
 
-def test_without_a_time_to_wait_it_is_the_session_s_at_once(line: Line, stale: list[int]) -> None:
-    line.context.fence_wait_ns = 0
+def test_without_a_time_to_wait_it_is_the_primary_s_at_once(line: Line, stale: list[int]) -> None:
+    gave_up: list[int] = []
+    line.context.fence_wait_ns, line.context.gave_up = 0, gave_up.append
     line.release()
     line.says("client", Q(READ))
-    assert line.wakes() and stale == [] and not line.context.waited
+    is_the_primary_s(line)
+    assert gave_up == [200] and stale == []
+
+
+@pytest.mark.parametrize("known", ["cleared", "stale"])
+def test_where_others_wait_in_vain_nobody_waits(line: Line, stale: list[int], known: str) -> None:
+    """Whether the session has been let read there since anything else has changed, or lacked nothing but freshness."""
+    gave_up: list[int] = []
+    line.context.gave_up = gave_up.append
+    assert line.context.freshness is not None
+    line.context.freshness[1] = time.monotonic_ns() + LONG
+    line.context.cleared = line.context.stale = -1
+    setattr(line.context, known, GROUND[0])
+    line.release()
+    line.says("client", Q(READ))
+    is_the_primary_s(line)
+    assert gave_up == [200] and stale == []
+    line.context.freshness[1] = 0
+    line.context.cleared = GROUND[0]
+    reads(line)                             # and waits again when they have had their rest
+    assert stale == [line.writes[0]] and is_session_s(line)     # what the primary has answered may have written
+
+
+def test_a_session_of_which_nothing_is_known_says_itself_where_it_reads(line: Line, stale: list[int]) -> None:
+    assert line.context.freshness is not None
+    line.context.freshness[1] = time.monotonic_ns() + LONG
+    line.context.cleared = -1
+    line.release()
+    line.says("client", Q(READ))
+    assert line.wakes() and line.heard("primary") == b""
+
+
+def test_cells_that_are_no_host_s_are_refused(line: Line) -> None:
+    line.context.freshness = array("q", [2**62])
+    with pytest.raises(ValueError, match="two cells"):
+        line.relay.release(line.flow, line.context, 0, I[-1], False, 0)
 
 
 @pytest.mark.parametrize("happens", [

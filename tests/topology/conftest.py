@@ -9,6 +9,14 @@ import gevent
 import pytest
 
 from pgsplit.topology.cluster import ClusterManager
+from tests.session.relays import FORMS, make
+
+
+@pytest.fixture(params=FORMS)
+def loop(request: pytest.FixtureRequest) -> Any:
+    """In which samples are taken: gevent's hub, or the compiled relay's."""
+    return make("compiled") if request.param == "compiled" else None
+
 
 Make = Callable[..., ClusterManager]
 
@@ -17,13 +25,13 @@ Make = Callable[..., ClusterManager]
 def manage() -> Iterator[Make]:
     made: list[ClusterManager] = []
 
-    def make(*args: Any, **keywords: Any) -> ClusterManager:
+    def manager_of(*args: Any, **keywords: Any) -> ClusterManager:
         manager = ClusterManager(*args, **keywords)
         made.append(manager)
         manager.wait_checked(20)
         return manager
 
     with gevent.Timeout(60):
-        yield make
+        yield manager_of
         for manager in made:
             manager.stop()

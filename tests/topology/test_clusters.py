@@ -138,8 +138,8 @@ def test_a_server_that_is_full_for_the_monitor_stays_in_use(cluster, manage, ful
     sampler.stop()
 
 
-def test_the_end_of_the_monitor_s_connection_alone_takes_nothing_out(cluster, manage, caplog):
-    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address]))
+def test_the_end_of_the_monitor_s_connection_alone_takes_nothing_out(cluster, manage, loop, caplog):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address]), loop=loop)
     replica = manager.pick("replicas")
     check = manager.cluster("replicas").checks[replica.address]
     for _ in range(5):
@@ -248,9 +248,10 @@ def test_a_listener_that_does_not_split_takes_no_freshness_from_the_others(clust
     soon(lambda: manager.pick("replicas").fresh_ns > NEVER)
 
 
-def test_freshness_follows_replay(cluster, manage):
+def test_freshness_follows_replay(cluster, manage, loop):
     standby = cluster.standbys[0]
-    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="10s"))
+    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="10s"),
+                     loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     host = manager.pick("replicas")
     cluster.primary.query("create table if not exists fresh_follows (a int)")
@@ -272,8 +273,9 @@ def test_freshness_follows_replay(cluster, manage):
     cluster.primary.query("drop table fresh_follows")
 
 
-def test_waiting_reads_share_samples(cluster, manage):
-    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"))
+def test_waiting_reads_share_samples(cluster, manage, loop):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"),
+                     loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     host = manager.pick("replicas")
     before = sampler.samples
@@ -285,8 +287,9 @@ def test_waiting_reads_share_samples(cluster, manage):
     sampler.stop()
 
 
-def test_what_a_relay_wants_is_sampled_until_it_is_there(cluster, manage):
-    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"))
+def test_what_a_relay_wants_is_sampled_until_it_is_there(cluster, manage, loop):
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="10s"),
+                     loop=loop)
     fresher = Event()
     sampler = Sampler(manager, "primary", "replicas", fresher.set)
     host = manager.pick("replicas")
@@ -303,11 +306,11 @@ def test_what_a_relay_wants_is_sampled_until_it_is_there(cluster, manage):
     sampler.stop()
 
 
-def test_a_read_that_comes_wakes_the_sampler(cluster, manage, monkeypatch):
+def test_a_read_that_comes_wakes_the_sampler(cluster, manage, loop, monkeypatch):
     """Also while it pauses, since a replica has not replayed what others wait for."""
     monkeypatch.setattr("pgsplit.topology.sampler.PAUSE", 3600)
     standby = cluster.standbys[0]
-    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="60s"))
+    manager = manage(configuration(cluster.primary.address, [standby.address], health_interval="60s"), loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     host = manager.pick("replicas")
     standby.pause_replay()
@@ -324,8 +327,8 @@ def test_a_read_that_comes_wakes_the_sampler(cluster, manage, monkeypatch):
     cluster.primary.query("drop table wakes")
 
 
-def test_nobody_wants_for_ever(manage):
-    manager = manage(configuration("127.0.0.1:1", ["127.0.0.1:2"]))
+def test_nobody_wants_for_ever(manage, loop):
+    manager = manage(configuration("127.0.0.1:1", ["127.0.0.1:2"]), loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     [host] = manager.cluster("replicas").hosts.values()
     sampler.want(host, time.monotonic_ns(), 0.01)
@@ -335,8 +338,8 @@ def test_nobody_wants_for_ever(manage):
     sampler.stop()
 
 
-def test_without_a_primary_nothing_is_fresh_and_nobody_waits_for_ever(cluster, manage):
-    manager = manage(configuration("127.0.0.1:1", [cluster.standbys[0].address]))
+def test_without_a_primary_nothing_is_fresh_and_nobody_waits_for_ever(cluster, manage, loop):
+    manager = manage(configuration("127.0.0.1:1", [cluster.standbys[0].address]), loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     assert not sampler.wait_fresh(manager.pick("replicas"), time.monotonic_ns(), 0.1)
     sampler.stop()
@@ -356,11 +359,12 @@ def test_a_replica_over_its_lag_limit_is_out_until_it_has_caught_up(cluster, man
     soon(lambda: not host.why_not)
 
 
-def test_own_questions_are_counted_as_the_servers_count_them(cluster, manage):
+def test_own_questions_are_counted_as_the_servers_count_them(cluster, manage, loop):
     servers = {"primary": cluster.primary, "replica": cluster.standbys[0]}
     for server in servers.values():
         server.query("select pg_stat_statements_reset()")
-    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="1h"))
+    manager = manage(configuration(cluster.primary.address, [cluster.standbys[0].address], health_interval="1h"),
+                     loop=loop)
     sampler = Sampler(manager, "primary", "replicas")
     assert soon(lambda: sampler.wait_fresh(manager.pick("replicas"), time.monotonic_ns(), 1))
     sampler.stop()
