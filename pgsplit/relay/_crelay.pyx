@@ -32,6 +32,7 @@ from ..stats import offload
 from ..stats.histogram import BOUNDS
 from ..topology.host import GROUND
 from .bell import Bell
+from .lingering import linger
 from .pyrelay import Event
 from .routes import Counted
 
@@ -429,14 +430,16 @@ cdef class CRelay:
             self.watcher.stop()
         return 0
 
-    def shut_down(self, Leg leg):
-        """Tell the peer that nothing more will be sent, so that what was sent still reaches it."""
+    def shut_down(self, Leg leg, bint lingers=False):
+        """See PyRelay's."""
         if leg.closed:
             return
         try:
             leg.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            return
+        if lingers:
+            linger(leg.sock)
 
     # --- bytes ----------------------------------------------------------------------------------------------
 

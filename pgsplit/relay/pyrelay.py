@@ -19,6 +19,7 @@ from ..split.transaction import Place
 from ..stats.offload import BEFORE_WRITE
 from ..upstream.stream import READ, WRITE, Tls, close_notify
 from .leg import Leg
+from .lingering import linger
 from .repeater import Repeater
 from .routes import Context, Route
 
@@ -121,8 +122,10 @@ class PyRelay:
         leg.flow = None
         leg.sock.close()
 
-    def shut_down(self, leg: Leg) -> None:
-        """Tell the peer that nothing more will be sent, so that what was sent still reaches it."""
+    def shut_down(self, leg: Leg, lingers: bool = False) -> None:
+        """Tell the peer that nothing more will be sent, so that what was sent still reaches it. *lingers*: also a peer
+        that is sending, when the leg is closed (`lingering`).
+        """
         if leg.closed:
             return
         if leg.tls is not None and not leg.outbox:
@@ -130,7 +133,9 @@ class PyRelay:
         try:
             leg.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            return
+        if lingers:
+            linger(leg.sock)
 
     # --- repeating --------------------------------------------------------------------------------
 

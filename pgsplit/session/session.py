@@ -139,6 +139,7 @@ class Session:
         self.lost_primary = False       # its server has ended the connection
         self.cut_off = False            # and the session could not go on without
         self._said_goodbye = False
+        self._client_left = False
         self._new_replica: Leg | None = None
         self._leave_replica = ""
         self._abandoned: Batch | None = None
@@ -508,7 +509,7 @@ class Session:
                 if step.batch is not None:
                     self._learn(step.batch)
             elif step.action is Action.CLOSE:
-                self._ended = True
+                self._ended = self._client_left = True
             else:
                 break
         if client.eof is not None and not (primary is not None and primary.congested):
@@ -650,5 +651,5 @@ class Session:
         while client.outbox and client.eof is None and (left := deadline - time.monotonic()) > 0:
             self.relay.consume(client, len(client.inbox))
             self.relay.wait(self.flow, left)
-        self.relay.shut_down(client)
+        self.relay.shut_down(client, not self._client_left and client.eof is None)
 

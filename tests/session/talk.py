@@ -76,6 +76,7 @@ class Side:
         self.closed = False
         self.limit = 65536
         self.congested = False
+        self.lingers = False
 
     @property
     def full(self) -> bool:
@@ -293,7 +294,8 @@ class Talk:
     def close_leg(self, leg: Side) -> None:
         leg.closed = True
 
-    def shut_down(self, leg: Side) -> None: ...
+    def shut_down(self, leg: Side, lingers: bool = False) -> None:
+        leg.lingers = lingers
 
     # --- primaries ------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import pytest
 from gevent import socket as gsocket
 
 from pgsplit.relay.leg import LIMIT
+from pgsplit.relay.lingering import linger
 from pgsplit.relay.pyrelay import Event
 from pgsplit.wire.build import message
 from tests.session.relays import FORMS, make
@@ -190,3 +191,43 @@ def receive(sock: gsocket.socket, size: int) -> bytes:
     while len(data) < size and (piece := sock.recv(65536)):
         data += piece
     return bytes(data)
+
+
+def test_a_peer_that_is_sending_reads_the_last_words_and_meets_no_reset(ends):
+    """A socket that is closed with input unread resets the connection."""
+    near, far = tcp_pair()
+    leg = ends.relay.adopt("client", near)
+    ends.relay.send(leg, b"last words")
+    ends.relay.shut_down(leg, lingers=True)
+    far.sendall(b"x" * 100_000)
+    ends.relay.close_leg(leg)
+    gevent.sleep(0.05)
+    far.sendall(b"more")                    # nor does this one
+    gevent.sleep(0.05)
+    far.sendall(b"and more")
+    got = b""
+    while piece := far.recv(100):
+        got += piece
+    assert got == b"last words"
+    far.close()
+
+
+def test_nobody_lingers_for_ever():
+    near, far = tcp_pair()
+    with gevent.Timeout(20):
+        linger(near, 0.05)
+        near.shutdown(socket.SHUT_WR)
+        near.close()
+        assert far.recv(1) == b""
+        with pytest.raises(OSError):
+            while True:
+                far.send(b"x")
+                gevent.sleep(0.01)
+    far.close()
+
+
+def tcp_pair() -> tuple[socket.socket, gsocket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = gsocket.create_connection(listening.getsockname())
+        near, _ = listening.accept()
+    return near, far
