@@ -44,6 +44,7 @@ NO_REPLICA_ERROR: Final = build.error_response(
     "ERROR", "57P03", "no replica can serve this read now",
     detail="read_fallback is set to error, so the primary is not asked.")
 SMALL: Final = 16384           # bytes of a read that is kept for another primary
+_SHOW: Final = ("SHOW",)       # alone it has no effects, though its answer may be the primary's
 # Why a read that could go to a replica does not find one.
 NO_REPLICA: Final = frozenset({"no_replica", "no_fresh_replica", "replica_out", "replica_lost"})
 
@@ -288,7 +289,8 @@ class Requests:
         """The bytes of *batch*, where another primary may be asked the same."""
         state = self._state
         alone = state.tx == IDLE and state.transaction.begin is None and batch.kind in (QUERY, SYNC)
-        return bytes(inbox[:size]) if alone and batch.effect_free and batch.bound and not batch.own_sync else b""
+        harmless = all(facts.effect_free or facts.commands == _SHOW for facts in batch.bound)
+        return bytes(inbox[:size]) if alone and harmless and batch.bound and not batch.own_sync else b""
 
     def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""

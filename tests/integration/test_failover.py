@@ -17,6 +17,7 @@ from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.balancer import Balancer
 from tests.conftest import ROLES, SUPERUSER_PASSWORD
+from tests.freezing import frozen
 from tests.integration.conftest import Start, value
 from tests.needs import missing
 from tests.waiting import eventually
@@ -232,6 +233,21 @@ def test_a_read_under_way_is_asked_again_and_a_write_is_not(servers, start: Star
         assert raised.value.diag.message_detail == "What it was doing may or may not have taken effect."
         locking.rollback()
         assert reading.result(60) in (1, 2)         # the server may have done the write, after all
+
+
+@pytest.mark.relay
+def test_a_show_under_way_is_asked_again(servers, start: Start, background):
+    with Balancer([("127.0.0.1", servers.primary.port)]) as balancer:
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+        session = connect(proxy)
+        session.execute("set app.tenant = 'nine'")
+        sent = count(proxy, "statements_primary")
+        with frozen(servers.primary):
+            showing = background.submit(value, session, "show app.tenant")
+            eventually(lambda: count(proxy, "statements_primary") == sent + 1)
+            balancer.cut()
+            eventually(lambda: count(proxy, "primary_lost") == 1)
+        assert showing.result(60) == "nine"
 
 
 @pytest.mark.parametrize("pin, words", [

@@ -153,6 +153,16 @@ def test_a_read_under_way_is_asked_again():
     told.cuts()
 
 
+def test_a_show_under_way_is_asked_again_behind_the_sessions_state():
+    show = Q("show known.a")
+    told = talk().client(Q("set known.a = '1'")).primary(done("SET"), I)
+    told.do(lambda: (told.sides.client.heard.clear(), told.sides.additional.heard.clear()))
+    lost(told.client(show).expect_primary(show)).expect_client().new_primary(given(3), I).expect_primary(show)
+    told.do(lambda: check(told.given_to_primary == give(Settings(((b"known.a", b"1"),))).data + S))
+    told.primary(row("1"), done("SHOW"), I).expect_client(row("1"), done("SHOW"), I)
+    told.cuts()
+
+
 def test_an_error_that_only_has_the_sqlstate_of_a_servers_end_is_none():
     """As a function may raise it."""
     raised = error("57P01")
