@@ -14,15 +14,18 @@ cdef class Leg:
     cdef array _traffic
     cdef int64_t *sums          # of `traffic`
     cdef Flow _flow
+    cdef TlsLink *link          # of `tls`; NULL: the leg is in the clear
     cdef int fd
     cdef bint readable          # there may be more to receive
     cdef bint hung_up           # the peer has ended: read to the end
     cdef bint lazy              # it is not told of less than MUCH: the ticks see to it
     cdef bint queued            # there is room again: it will be read from in the hub
 
-    def __init__(self, str name, sock):
+    def __init__(self, str name, sock, tls):
         self.name = name
         self.sock = sock
+        self.tls = tls
+        self.link = <TlsLink *> PyCapsule_GetPointer(tls.ssl.link, "pgsplit.tls") if tls is not None else NULL
         self.fd = sock.fileno()
         self.inbox = bytearray()
         self.outbox = bytearray()
