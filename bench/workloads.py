@@ -46,7 +46,7 @@ ALL = (
     *(Workload(f"BEGIN; SELECT; COMMIT, -M {mode}",
                ("-f", f"{HERE / 'transaction.sql'}", "-D", f"scale={SCALE}", "-M", mode), 8)
       for mode in ("simple", "prepared")),
-    Workload("TLS, -S -M simple", ("-S", "-M", "simple"), 8, tls=True),
+    *(Workload(f"TLS, -S -M {mode}", ("-S", "-M", mode), 8, tls=True) for mode in ("simple", "prepared")),
     # About 64 MB each.
     Workload("COPY, rows of 100 bytes",
              sql="copy (select g, repeat('x', 90) from generate_series(1, 640000) g) to stdout"),

@@ -21,8 +21,15 @@ logger = log.get("pgsplit.compiled")
 ROOT: Final = Path(__file__).resolve().parent
 # Each compiled module, and its source below this package, before what that includes.
 RELAY: Final = "pgsplit.relay._crelay"
-MODULES: Final = {RELAY: ("relay/_crelay.pyx", "relay/_folding.pxi", "relay/_flow.pxi"),
+OPENSSL: Final = "pgsplit.upstream._openssl"
+LINK: Final = "upstream/_tls_link.pxi"
+MODULES: Final = {RELAY: ("relay/_crelay.pyx", "relay/_folding.pxi", "relay/_flow.pxi", LINK),
+                  OPENSSL: ("upstream/_openssl.pyx", LINK),
                   "pgsplit.wire._framing": ("wire/_framing.pyx",)}
+# What is included of other packages' is found from here.
+INCLUDES: Final = ROOT
+# Of a module that needs more than Python's: its headers, the libraries, and what Debian calls them.
+NEEDS: Final = {OPENSSL: ("openssl/ssl.h", ("ssl", "crypto"), "libssl-dev")}
 
 _found: dict[str, ModuleType | None] = {}
 

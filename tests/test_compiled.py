@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import ssl
 import subprocess
 import sys
 import types
@@ -14,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgsplit import compiled
+from pgsplit.cli import build
+from pgsplit.upstream import tls_context
 from pgsplit.wire import framing
 from tests.needs import missing
 from tests.session.relays import module
@@ -59,6 +63,24 @@ def test_building_without_a_compiler_says_what_is_missing(tmp_path):
                           env={"PATH": str(tmp_path)})
     assert done.returncode == 1
     assert done.stderr == "pgsplit build: no C compiler (Debian: apt-get install gcc)\n"
+
+
+def test_without_openssl_s_headers_all_but_tls_is_built_and_a_line_says_so(monkeypatch, capsys):
+    module()
+    monkeypatch.setitem(compiled.NEEDS, compiled.OPENSSL, ("no/such/header.h", (), "libssl-dev"))
+    is_built = compiled.is_built
+    monkeypatch.setattr(compiled, "is_built", lambda name: name != compiled.OPENSSL and is_built(name))
+    assert build.run(argparse.Namespace(check=True, if_needed=False)) == 0
+    assert build.run(argparse.Namespace(check=False, if_needed=True)) == 0
+    assert capsys.readouterr().out == (
+        f"{compiled.target(compiled.OPENSSL).name} is not built: no headers of OpenSSL (Debian: apt-get install "
+        "libssl-dev); TLS is Python's ssl module's, and its sessions are relayed in Python\n")
+
+
+def test_tls_is_compiled_only_beside_the_relay(monkeypatch):
+    module()
+    monkeypatch.setattr(compiled, "_found", {compiled.RELAY: None})
+    assert not tls_context.is_compiled() and isinstance(tls_context.make(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext)
 
 
 messages = st.lists(st.tuples(st.sampled_from(b"DdTCZE"), st.binary(max_size=9)).map(

@@ -23,13 +23,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """:raises PgSplitError: when there is no compiler, no Python headers, no Cython, or compiling fails."""
     if args.check:
-        return int(not all(map(compiled.is_built, compiled.MODULES)))
-    built = [name for name in compiled.MODULES if not (args.if_needed and compiled.is_built(name))]
-    for name in built:
+        return int(any(not compiled.is_built(name) and lacks(name) is None for name in compiled.MODULES))
+    built = []
+    for name in compiled.MODULES:
+        if args.if_needed and compiled.is_built(name):
+            continue
+        if (package := lacks(name)) is not None:
+            print(f"{compiled.target(name).name} is not built: no headers of OpenSSL (Debian: apt-get install "
+                  f"{package}); TLS is Python's ssl module's, and its sessions are relayed in Python")
+            continue
         build(name)
+        built.append(name)
     if built:
         print(f"built {', '.join(compiled.target(name).name for name in built)}")
     return 0
+
+
+def lacks(name: str) -> str | None:
+    """Whose headers the module needs and the compiler, if there is one, does not find: a package of Debian."""
+    if name not in compiled.NEEDS or _compiler() is None:
+        return None
+    header, _, package = compiled.NEEDS[name]
+    done = subprocess.run([compiler_of(), "-E", "-include", header, "-x", "c", os.devnull], capture_output=True,
+                          check=False)
+    return package if done.returncode else None
 
 
 def build(name: str) -> None:
@@ -39,10 +56,12 @@ def build(name: str) -> None:
         raise PgSplitError(f"no Python headers in {include} (Debian: apt-get install python3-dev)")
     with tempfile.TemporaryDirectory() as directory:
         c_file, library = Path(directory, "module.c"), Path(directory, "module.so")
-        _run([sys.executable, "-m", "cython", "-3", "-o", str(c_file), "--module-name", name,
-              str(compiled.source(name))], "Cython")
+        _run([sys.executable, "-m", "cython", "-3", "-I", str(compiled.INCLUDES), "-o", str(c_file), "--module-name",
+              name, str(compiled.source(name))], "Cython")
+        _, libraries, _ = compiled.NEEDS.get(name, ("", (), ""))
         _run([compiler, "-O2", "-DNDEBUG", "-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", f"-I{include}",
-              f'-DPGSPLIT_SOURCES="{compiled.hash_of(name)}"', str(c_file), "-o", str(library)], compiler)
+              f'-DPGSPLIT_SOURCES="{compiled.hash_of(name)}"', str(c_file), "-o", str(library),
+              *(f"-l{one}" for one in libraries)], compiler)
         target = compiled.target(name)
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(library, beside)
@@ -50,10 +69,14 @@ def build(name: str) -> None:
 
 
 def compiler_of() -> str:
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        if name and shutil.which(name):
-            return name
-    raise PgSplitError("no C compiler (Debian: apt-get install gcc)")
+    found = _compiler()
+    if found is None:
+        raise PgSplitError("no C compiler (Debian: apt-get install gcc)")
+    return found
+
+
+def _compiler() -> str | None:
+    return next((name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and shutil.which(name)), None)
 
 
 def _run(command: list[str], what: str) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 from ..config.model import Listener, ServerTls
+from ..upstream import tls_context
 from ..upstream.certificate import end_point
 from ..upstream.stream import ALPN
 from ..upstream.tls_params import apply, trust
 
 
-def server_context(tls: ServerTls) -> ssl.SSLContext:
-    """:raises OSError: (ssl.SSLError among them) when the files cannot be used together."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def server_context(tls: ServerTls, make: Callable[[int], ssl.SSLContext] = ssl.SSLContext) -> ssl.SSLContext:
+    """Made by *make*: whoever has the ssl module wrap a socket needs its own kind.
+
+    :raises OSError: (ssl.SSLError among them) when the files cannot be used together.
+    """
+    context = make(ssl.PROTOCOL_TLS_SERVER)
     apply(context, tls.params)
     context.load_cert_chain(tls.certificate, tls.key)
     context.set_alpn_protocols([ALPN])
@@ -34,4 +39,4 @@ def binding(tls: ServerTls) -> bytes | None:
 def for_listener(listener: Listener) -> tuple[ssl.SSLContext | None, bytes | None]:
     if listener.tls is None or listener.downstream_ssl == "DISABLE":
         return None, None
-    return server_context(listener.tls), binding(listener.tls)
+    return server_context(listener.tls, tls_context.make), binding(listener.tls)

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""CRelay: PyRelay's interface, compiled, for flows whose legs are all in the clear (DESIGN section 8).
+"""CRelay: PyRelay's interface, compiled, for legs in the clear or in the TLS of _openssl.pyx (DESIGN section 8).
 
 Sockets are registered once, edge-triggered, in an epoll set of the relay's own; gevent watches that one descriptor.
 Known batches are scanned in the receive buffer and passed on whole. No rule is here: see `split` and `repeater.py`,
@@ -18,6 +18,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyBy
 from cpython.dict cimport PyDict_GetItem
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, errno as c_errno
@@ -83,6 +84,7 @@ cdef extern from "sys/timerfd.h" nogil:
     int timerfd_settime(int fd, int flags, const itimerspec *new, itimerspec *old)
 
 DEF CHUNK = 65536          # bytes of the receive buffer
+DEF RECORD = 18432         # and more than TLS may hold of what came before: a record (RFC 8446, 5.2; RFC 5246, 6.2.3)
 DEF LIMIT = 65536          # see leg.py
 DEF MOST = 16384           # bytes of a batch that is repeated
 DEF ROUND = 64             # events taken from the kernel at once
@@ -177,6 +179,7 @@ cdef inline uint64_t mix(uint64_t seed, const unsigned char *data, Py_ssize_t si
     return hashed ^ (hashed >> 29)
 
 
+include "upstream/_tls_link.pxi"
 include "_folding.pxi"
 include "_flow.pxi"
 
@@ -251,7 +254,8 @@ cdef class CRelay:
     cdef public int hurried     # while it is not 0, somebody counts on the hub's timers
     cdef int threads            # how many of the hub's were at work when this turn began
     cdef int told               # for so many turns more the hub is about to hear of one's end
-    cdef unsigned char buffer[LIMIT + CHUNK]
+    cdef unsigned char buffer[LIMIT + CHUNK + RECORD]
+    cdef unsigned char wire[CHUNK]      # what a leg in TLS has received
     cdef unsigned char folded[MOST]
     cdef uint64_t seed
     cdef Cached cache[ROUTES]
@@ -298,16 +302,20 @@ cdef class CRelay:
     # --- legs and flows -------------------------------------------------------------------------------------
 
     def adopt(self, str name, sock, leftover=b"", tls=None):
-        """Take over a connected socket that nobody else touches any more, and the bytes already read from it."""
-        if tls is not None:
-            raise ValueError("a leg inside TLS is PyRelay's")
+        """Take over a connected socket that nobody else touches any more, and the bytes already read from it.
+
+        *tls* is of the compiled form, too (`tls_context.make`).
+        """
         sock.setblocking(False)
-        cdef Leg leg = Leg(name, sock)
+        cdef Leg leg = Leg(name, sock, tls)
         leg.inbox += leftover
         _watch(self.epfd, leg.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, <void *> leg)
         if not self.legs:
             self.watcher.start(self._ready)
         self.legs.add(leg)
+        if leg.link != NULL and (leg.link.closed or leg.link.failure != NULL):
+            leg.readable = True         # no event will tell
+            self._read_on(leg)
         return leg
 
     def watch(self, str name, sock, heard):
@@ -315,7 +323,7 @@ cdef class CRelay:
 
         Until `unwatch` of what is returned, which has to be before the socket is closed.
         """
-        cdef Leg leg = Leg(name, sock, heard)
+        cdef Leg leg = Leg(name, sock, None, heard)
         _watch(self.epfd, leg.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, <void *> leg)
         if not self.legs:
             self.watcher.start(self._ready)
@@ -434,6 +442,9 @@ cdef class CRelay:
         """See PyRelay's."""
         if leg.closed:
             return
+        if leg.link != NULL and PyByteArray_GET_SIZE(leg.outbox) == 0:
+            leg.link.say_goodbye(leg.link)
+            self._send_out(leg)
         try:
             leg.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -455,6 +466,23 @@ cdef class CRelay:
             PyBuffer_Release(&view)
 
     cdef int _send(self, Leg leg, const unsigned char *data, Py_ssize_t size) except -1:
+        if leg.link == NULL:
+            return self._send_wire(leg, data, size)
+        if not leg.link.encrypt(leg.link, data, size):
+            leg.eof = leg.eof or f"TLS: {leg.tls.ssl.failure}"
+            if leg._flow is not None:
+                self._happened(leg._flow, CLOSED)
+        return self._send_out(leg)
+
+    cdef int _send_out(self, Leg leg) except -1:
+        """What TLS has for the peer."""
+        cdef TlsLink *link = leg.link
+        if link.out_size:
+            self._send_wire(leg, link.out, link.out_size)
+            link.drop_out(link)
+        return 0
+
+    cdef int _send_wire(self, Leg leg, const unsigned char *data, Py_ssize_t size) except -1:
         cdef Py_ssize_t sent = 0
         if PyByteArray_GET_SIZE(leg.outbox) == 0:
             sent = self._try_send(leg, data, size)
@@ -773,6 +801,7 @@ cdef class CRelay:
         """Receive what there is and what there is room for."""
         cdef ssize_t count
         cdef Py_ssize_t before, tail
+        cdef unsigned char *into
         cdef int happened = 0, pieces = 0
         cdef Flow flow = leg._flow
         while leg.readable and leg.eof is None and PyByteArray_GET_SIZE(leg.inbox) < leg.limit:
@@ -782,7 +811,15 @@ cdef class CRelay:
                     break               # goes on when the client has taken that
                 tail = PyByteArray_GET_SIZE(leg.inbox)
                 memcpy(self.buffer, PyByteArray_AS_STRING(leg.inbox), tail)
-            count = recv(leg.fd, self.buffer + tail, CHUNK, MSG_DONTWAIT)
+            if leg.link != NULL and (leg.link.closed or leg.link.failure != NULL):
+                leg.readable = False
+                leg.eof = f"TLS: {leg.tls.ssl.failure}" if leg.link.failure != NULL else "closed the connection"
+                happened |= CLOSED
+                break
+            into = <unsigned char *> self.wire
+            if leg.link == NULL:
+                into = <unsigned char *> self.buffer + tail
+            count = recv(leg.fd, into, CHUNK, MSG_DONTWAIT)
             if count < 0:
                 if c_errno == EINTR:
                     continue
@@ -801,6 +838,10 @@ cdef class CRelay:
                 leg.sums[0] += count
             if count < CHUNK and not leg.hung_up:
                 leg.readable = False        # all of it; what comes next is another event
+            if leg.link != NULL:
+                count = self._decrypt(leg, count, tail)
+                if count == 0:
+                    continue
             if flow is not None and flow.on:
                 if self._repeat(flow, leg, count):
                     continue
@@ -825,6 +866,18 @@ cdef class CRelay:
         if happened and flow is not None:
             self._happened(flow, happened)
         return 0
+
+    cdef Py_ssize_t _decrypt(self, Leg leg, Py_ssize_t size, Py_ssize_t tail) except -1:
+        """How many clear bytes the *size* received ones add to the buffer behind *tail*; an end is seen next."""
+        cdef TlsLink *link = leg.link
+        cdef Py_ssize_t count = link.decrypt(link, self.wire, size, self.buffer + tail, CHUNK + RECORD)
+        if count < 0:
+            raise SystemError("more came out of TLS than went in")
+        if link.closed or link.failure != NULL:
+            leg.readable = True
+        if link.out_size:       # an answer of TLS itself: a key update, an alert
+            self._send_out(leg)
+        return count
 
     # --- rows ------------------------------------------------------------------------------------------------
 

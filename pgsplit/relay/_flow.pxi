@@ -14,6 +14,7 @@ cdef class Leg:
     cdef array _traffic
     cdef int64_t *sums          # of `traffic`
     cdef Flow _flow
+    cdef TlsLink *link          # of `tls`; NULL: the leg is in the clear
     cdef int fd
     cdef bint readable          # there may be more to receive
     cdef bint hung_up           # the peer has ended: read to the end
@@ -23,10 +24,12 @@ cdef class Leg:
     cdef object heard           # to be called when something has come
     cdef object answered        # to be given what comes next, the answer to `ask`
 
-    def __init__(self, str name, sock, heard=None):
+    def __init__(self, str name, sock, tls=None, heard=None):
         self.heard = heard
         self.name = name
         self.sock = sock
+        self.tls = tls
+        self.link = <TlsLink *> PyCapsule_GetPointer(tls.ssl.link, "pgsplit.tls") if tls is not None else NULL
         self.fd = sock.fileno()
         self.inbox = bytearray()
         self.outbox = bytearray()

@@ -32,7 +32,7 @@ from ..topology.catalogue_reader import CatalogueReader
 from ..topology.cluster import ClusterManager
 from ..topology.host import GROUND, Configurations, Host, differing_values
 from ..topology.sampler import Sampler, Waiter
-from ..upstream import auth_query
+from ..upstream import auth_query, tls_context
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import OK, Credentials
 from ..upstream.server_identity import UNKNOWN
@@ -109,7 +109,7 @@ class Shared:
     forget_term: Callable[[str, str], None] = lambda cluster, user: None      # likewise; PgSplitError: no such cluster
     config: Callable[[], Config | None] = lambda: None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
-    fast: Any = None             # the compiled relay, for flows in the clear
+    fast: Any = None             # the compiled relay; for flows in TLS, too, where that is compiled
     databases: Databases = field(init=False)
     hurry: Hurry = field(init=False)
     failovers: Queue = field(default_factory=Queue)
@@ -118,8 +118,8 @@ class Shared:
         self.hurry = Hurry(self.fast)
 
     def relay_for(self, *, tls: bool) -> Any:
-        """TLS is Python's ssl module's, and so PyRelay's."""
-        return self.relay if tls or self.fast is None else self.fast
+        """TLS of Python's ssl module is PyRelay's."""
+        return self.relay if self.fast is None or (tls and not tls_context.is_compiled()) else self.fast
 
 
 @dataclass

@@ -28,11 +28,21 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class Tls(NamedTuple):
-    """An established TLS connection on memory BIOs."""
+    """A TLS connection on memory BIOs, of the ssl module or compiled (`tls_context`)."""
 
     ssl: ssl.SSLObject
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+
+
+def begin_tls(context: Any, *, server_side: bool, server_hostname: str | None) -> Tls:
+    """Before its handshake; *context* is of either kind."""
+    if isinstance(context, ssl.SSLContext):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        made = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
+        return Tls(made, incoming, outgoing)
+    connection = context.wrap(server_side=server_side, server_hostname=server_hostname)
+    return Tls(connection, connection.incoming, connection.outgoing)
 
 
 def close_notify(tls: Tls) -> bytes:
@@ -312,9 +322,9 @@ class Stream:
         """
         if self._buffer:
             raise ProtocolViolation(f"received unencrypted data after SSL request from {self.name}")
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = begin_tls(context, server_side=server_side, server_hostname=server_hostname)
+        secured, incoming, outgoing = tls
         incoming.write(already_read)
-        secured = context.wrap_bio(incoming, outgoing, server_side=server_side, server_hostname=server_hostname)
         while True:
             try:
                 secured.do_handshake()
@@ -330,7 +340,7 @@ class Stream:
                 raise ConnectionLost(self.name, f"TLS: {why}") from None
         if outgoing.pending:
             self._send(outgoing.read())
-        self.tls = Tls(secured, incoming, outgoing)
+        self.tls = tls
 
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate in DER."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from ..config.model import UpstreamTls
+from . import tls_context
 from .stream import ALPN
 from .tls_params import apply, trust
 
@@ -14,7 +15,7 @@ def client_context(tls: UpstreamTls) -> ssl.SSLContext:
 
     :raises OSError: (ssl.SSLError among them) when a file cannot be used.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = tls_context.make(ssl.PROTOCOL_TLS_CLIENT)
     apply(context, tls.params)
     context.check_hostname = False
     context.set_alpn_protocols([ALPN])

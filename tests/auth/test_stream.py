@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -15,6 +16,7 @@ from pgsplit.demo.certificates import Authority, KeyPair
 from pgsplit.errors import ConnectionLost, ProtocolViolation
 from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build
+from tests import tls
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,9 @@ def key_pair(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
     return Authority(tmp_path_factory.mktemp("ca")).issue("server")
 
 
-@pytest.fixture
-def server_context(key_pair: KeyPair) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+@pytest.fixture(params=tls.FORMS)
+def server_context(key_pair: KeyPair, request: pytest.FixtureRequest) -> Any:
+    context = tls.make(request.param, ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(key_pair.certificate, key_pair.key)
     return context
 
@@ -54,7 +56,7 @@ def together(*functions: Callable[[], object]) -> list[object]:
 
 
 @pytest.fixture
-def secured(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> tuple[Stream, Stream]:
+def secured(server_context: Any, client_context: ssl.SSLContext) -> tuple[Stream, Stream]:
     client, server = both()
     together(lambda: server.start_tls(server_context, server_side=True),
              lambda: client.start_tls(client_context, server_side=False, server_hostname="localhost"))
@@ -271,12 +273,12 @@ def test_an_end_inside_tls_is_told_from_a_cut(secured: tuple[Stream, Stream]):
     client, server = secured
     server.close()
     server.close()
-    plain, _, tls = client.detach()
-    assert tls is not None
+    plain, _, secure = client.detach()
+    assert secure is not None
     plain.setblocking(True)
-    tls.incoming.write(plain.recv(1000))
+    secure.incoming.write(plain.recv(1000))
     try:
-        assert tls.ssl.read() == b""
+        assert secure.ssl.read() == b""
     except ssl.SSLZeroReturnError:
         pass
     plain.close()
