@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """TLS by libssl itself: what of ssl.SSLContext and ssl.SSLObject `Stream` and the settings use, and for the compiled
-relay a link without a Python object a record (docs/adr/0021).
+relay a link without a Python object a record (docs/adr/0022).
 
 OpenSSL sees no socket: a BIO of ours gives it what has come and takes what is to be sent, always all of it, so that
 neither SSL_write nor an answer of TLS itself ever waits. Every error is one of the ssl module's, with its words.

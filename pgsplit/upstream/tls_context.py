@@ -1,4 +1,4 @@
-"""TLS contexts for connections that are relayed: compiled where they can be, else Python's (docs/adr/0021).
+"""TLS contexts for connections that are relayed: compiled where they can be, else Python's (docs/adr/0022).
 
 The compiled form has of ssl.SSLContext and ssl.SSLObject what is used here, with the same names, defaults and errors.
 """
