@@ -9,6 +9,7 @@ which does the same in Python.
 import errno
 import os
 import socket
+from contextlib import suppress
 
 import gevent
 
@@ -354,7 +355,8 @@ cdef class CRelay:
         if sent <= 0:
             return False
         if sent < size:
-            leg.sock.shutdown(socket.SHUT_RDWR)         # half a question is none, and the next would be its rest
+            with suppress(OSError):
+                leg.sock.shutdown(socket.SHUT_RDWR)     # half a question is none, and the next would be its rest
         leg.answered = answered
         return True
 

@@ -164,10 +164,6 @@ DEF PIECE = 1 << 30        # bytes: SSL_write takes an int
 
 sources = PGSPLIT_SOURCES.decode()
 
-# What ssl.SSLContext begins with (Modules/_ssl.c), so that both forms agree with the same peers.
-cdef const char *CIPHERS = b"@SECLEVEL=2:ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
-
-
 cdef const char *UNKNOWN = b"unknown error"
 
 
@@ -325,6 +321,15 @@ cdef int _select_alpn(SSL *connection, const unsigned char **out, unsigned char 
     return SSL_TLSEXT_ERR_OK
 
 
+cdef bytes _ciphers(protocol):
+    """What an ssl.SSLContext begins with, which is for who builds Python to say, so that both forms agree with the same
+    peers. The suites of TLS 1.3 are OpenSSL's in both.
+    """
+    context = ssl.SSLContext(protocol)
+    names = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
+    return f"@SECLEVEL={context.security_level}:{':'.join(names)}".encode()
+
+
 cdef class Context:
     """What of ssl.SSLContext is used here, with the same names, errors and defaults.
 
@@ -354,7 +359,8 @@ cdef class Context:
         cdef X509_VERIFY_PARAM *param = SSL_CTX_get0_param(self.context)
         X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_TRUSTED_FIRST)
         X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
-        if not (SSL_CTX_set_cipher_list(self.context, CIPHERS)
+        cdef bytes ciphers = _ciphers(protocol)
+        if not (SSL_CTX_set_cipher_list(self.context, ciphers)
                 and SSL_CTX_set_session_id_context(self.context, b"pgsplit", 7)):
             raise _failed()
         self.minimum_version = ssl.TLSVersion.TLSv1_2
