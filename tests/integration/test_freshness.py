@@ -139,16 +139,21 @@ def test_nor_anything_older(cluster, reader):
 
 
 @pytest.mark.parametrize("consistency, max_staleness", [("bounded", "1h")])
-def test_while_a_replica_lags_it_serves_who_does_not_write(cluster, table, connect, reader):
+def test_while_a_replica_lags_it_serves_who_does_not_write(cluster, table, connect, reader, proxy):
     """Also sessions that log in meanwhile, though others write all the time."""
+    def configurations_read() -> int:
+        return int(proxy.client.arbiter("totals")["cluster.replicas.own.replica.configuration"])
+
     def on_replica() -> Session | None:
         """A login waits for its replica a second at most, which a busy machine may not make."""
         cluster.primary.query("update fresh set n = n + 1")
         session = connect()
         return session if read(session)[1] is REPLICA else None
 
-    cluster.standbys[0].delay_replay(200)
+    before = configurations_read()
+    cluster.standbys[0].delay_replay(200)       # which reloads its configuration: a read that meets that is the primary's
     try:
+        eventually(lambda: configurations_read() >= before + 2 * len(proxy.client.workers()))
         for _ in range(3):
             session, shown = eventually(on_replica), []
             for _ in range(10):
