@@ -1,12 +1,13 @@
-"""TLS contexts for connections that are relayed: compiled where they can be, else Python's (docs/adr/0022).
+"""TLS contexts for connections that are relayed: Python's, or compiled where that is asked for (docs/adr/0022).
 
 The compiled form has of ssl.SSLContext and ssl.SSLObject what is used here, with the same names, defaults and errors.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import compiled
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     TlsContext = ssl.SSLContext
 else:
     TlsContext = Any
+
+ASKED_FOR: Final = "PGSPLIT_COMPILED_TLS"        # 1: a cancel of a read at a server that stands still is lost there yet
 
 
 def make(protocol: int) -> TlsContext:
@@ -28,5 +31,7 @@ def is_compiled() -> bool:
 
 
 def _module() -> Any:
-    """The relay has to be compiled, too: in Python the ssl module is as quick."""
+    """Where it is asked for. The relay has to be compiled, too: in Python the ssl module is as quick."""
+    if os.environ.get(ASKED_FOR) != "1":
+        return None
     return compiled.load(compiled.OPENSSL) if compiled.load(compiled.RELAY) is not None else None

@@ -151,7 +151,7 @@ def test_while_a_replica_lags_it_serves_who_does_not_write(cluster, table, conne
         return session if read(session)[1] is REPLICA else None
 
     before = configurations_read()
-    cluster.standbys[0].delay_replay(200)       # which reloads its configuration: a read that meets that is the primary's
+    cluster.standbys[0].delay_replay(200)       # it reloads its configuration: a read that meets that is the primary's
     try:
         eventually(lambda: configurations_read() >= before + 2 * len(proxy.client.workers()))
         for _ in range(3):
