@@ -1194,8 +1194,7 @@ cdef class CRelay:
             _keep(&flow.batch, self.buffer, size)
             flow.started = now
             flow.route = route
-            flow.context.gave_up(self._fence(flow))
-            return self._to_primary(flow)
+            return self._to_primary(flow, self._fence(flow))
         if flow.cleared != ground[0] or not self._defined(flow):
             return False
         _keep(&flow.batch, self.buffer, size)
@@ -1215,8 +1214,9 @@ cdef class CRelay:
     cdef bint _takes(self, Leg leg) noexcept:
         return leg is not None and leg.eof is None and PyByteArray_GET_SIZE(leg.outbox) == 0
 
-    cdef bint _to_primary(self, Flow flow) except -1:
-        """Send a read that no replica is fresh enough for where it always can go."""
+    cdef bint _to_primary(self, Flow flow, int64_t fence_ns) except -1:
+        """Send a read for which no replica is as fresh as *fence_ns* where it always can go."""
+        flow.context.gave_up(fence_ns)
         flow.way = STALE
         flow.leg = flow.additional
         self._send_batch(flow, flow.batch.data, flow.batch.size)
@@ -1261,7 +1261,7 @@ cdef class CRelay:
                 if (flow.on and not flow.place and flow.cleared == ground[0] and self._defined(flow)
                         and self._takes(flow.additional) and not PyByteArray_GET_SIZE(flow.client.outbox)):
                     self._waits_no_more(flow)
-                    self._to_primary(flow)
+                    self._to_primary(flow, flow.wait_ns)
                 else:
                     flow.context.waited = True
                     self._happened(flow, DATA)

@@ -40,7 +40,7 @@ WITHOUT: Final = 3          # there is no replica
 ORDERED: Final = 4          # the operator has sent all reads there
 SOLE: Final = 5             # there is no other upstream
 HERE: Final = 6             # no server was asked
-STALE: Final = 7           # no replica is fresh enough
+STALE: Final = 7            # no replica is fresh enough
 WAYS: Final = 8
 
 
@@ -220,7 +220,7 @@ class Context:
     fence_wait_ns: int = -1     # how long at most; 0: none waits; less: reads that must wait are the session's
     waited: bool = False        # one has waited in vain that the session has to send on
     waited_in_vain: Callable[[int], None] = lambda now_ns: None     # one has, by then
-    gave_up: Callable[[int], None] = lambda fence_ns: None          # one that is to be as fresh does not wait at all
+    gave_up: Callable[[int], None] = lambda fence_ns: None          # one that is to be as fresh is the primary's
     known: array[int] = field(default_factory=lambda: ALWAYS)       # as of when the database's definitions are known
     latest_definition_ns: Callable[[], int] = lambda: 0
     writes_nothing: bool = False      # the upstream in the additional one's place is a standby

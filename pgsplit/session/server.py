@@ -621,13 +621,12 @@ class ActiveSession:
 
     def waited_in_vain(self, now_ns: int) -> None:
         """One has waited in the relay as long as it may."""
-        self.server.stats.fence_timeouts += 1
         connection = self.logged_in.default
         if connection is not None and isinstance(connection.host, Host):
             connection.host.waited_in_vain(now_ns, self.context.fence_wait_ns)
 
     def gave_up(self, fence_ns: int) -> None:
-        """One does not wait in the relay. Where none may, only what is asked now makes a later one fresh."""
+        """The relay sends one to the primary. Where none may wait, only what is asked now makes a later one fresh."""
         if self.listener.fence_wait:
             self.server.stats.fence_timeouts += 1
         else:

@@ -125,22 +125,25 @@ def is_the_primary_s(line: Line, sql: bytes = Q(READ)) -> None:
 
 def test_a_read_that_has_waited_long_enough_is_the_primary_s(line: Line, stale: list[int]) -> None:
     in_vain: list[int] = []
+    gave_up: list[int] = []
     line.context.fence_wait_ns, line.context.waited_in_vain = 5_000_000, in_vain.append
+    line.context.gave_up = gave_up.append
     line.release()
     began_ns = time.monotonic_ns()
     line.says("client", Q(READ))
     is_the_primary_s(line)
-    assert len(in_vain) == 1 and in_vain[0] >= began_ns + 5_000_000 and not line.context.waited
+    assert gave_up == [200] and len(in_vain) == 1 and in_vain[0] >= began_ns + 5_000_000 and not line.context.waited
     line.table.drain()
     assert line.stats.decisions == {("primary", "no_fresh_replica"): 1} and line.stats.statements_primary == 1
 
 
 def test_in_a_transaction_that_is_nowhere_yet_it_is_the_session_s(line: Line, stale: list[int]) -> None:
-    line.context.fence_wait_ns = 5_000_000
+    gave_up: list[int] = []
+    line.context.fence_wait_ns, line.context.gave_up = 5_000_000, gave_up.append
     line.release(tx=T[-1], place=Place.HELD)
     line.says("client", Q(READ))
     assert line.wakes() and line.context.waited
-    assert is_session_s(line) and line.heard("primary") == b""
+    assert is_session_s(line) and line.heard("primary") == b"" and gave_up == []      # the session counts it
 
 
 def test_without_a_time_to_wait_it_is_the_primary_s_at_once(line: Line, stale: list[int]) -> None:
