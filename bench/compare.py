@@ -38,7 +38,8 @@ def main() -> int:
             args.commit, args.postgresql = _commit(), servers.installation.version
             bench = Bench(servers, role, account.choose(), args.workers)
             workloads.initialize(bench)
-            workloads.delay_replay(bench, args.delay)
+            for standby in servers.standbys:
+                standby.delay_replay(args.delay)
             found = _start(bench, args.only)
             before = cpu.of_machine(), cpu.seconds(os.getpid())
             slices = _measure(bench, found, args)

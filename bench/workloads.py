@@ -81,13 +81,6 @@ def initialize(bench: Bench) -> None:
     bench.servers.catch_up()
 
 
-def delay_replay(bench: Bench, milliseconds: int) -> None:
-    """Have the standbys replay each commit so much later."""
-    for standby in bench.servers.standbys if milliseconds else ():
-        standby.query(f"alter system set recovery_min_apply_delay = {milliseconds}")
-        standby.query("select pg_reload_conf()")
-
-
 def measure(bench: Bench, contender: Contender, workload: Workload, seconds: int) -> Slice:
     """Run *workload* for *seconds* and one more before them, which does not count for TPS and CPU.
 
