@@ -179,9 +179,8 @@ class Login:
         """
         if not self._exchange.asked:
             return None
-        if not self._proved and self._exchange.holds_by_the_list():
+        if self._exchange.holds_by_the_list():
             self._proved = True
-        if self._proved:
             return None
         server = self._manager.await_server(connection, self._began_ns)
         if server is None:

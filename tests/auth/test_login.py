@@ -417,18 +417,21 @@ def entries(cluster: PrimaryAndStandbys) -> list[tuple[str, str]]:
             ("scram_user", verifier), ("md5_user", "md5-secret"), ("md5_user", md5_secret("md5-secret", "md5_user"))]
 
 
+def by_the_primary_alone(front: Front, user: str, password: str | None, sslmode: str) -> None:
+    """Who has the password gets in, without a replica; who guesses does not."""
+    assert outcome(front.log_in(user=user, password=password, sslmode=sslmode)) == "primary only"
+    with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for .*"{user}"'):
+        front.log_in(user=user, password="guess", sslmode=sslmode)
+
+
 @pytest.mark.parametrize("sslmode", ["disable", "require"])
 @pytest.mark.parametrize("messages", range(7))
 def test_a_replica_that_is_lost_amid_a_login_is_no_error(cluster: PrimaryAndStandbys, messages: int, sslmode: str):
     for user, entry in entries(cluster):
         with Cut(cluster.standbys[0].port, messages) as cut:
             manager = Manager(cut.port, cluster.primary.port)
-            password = cluster.roles[user].password
             with Front(manager, listener({user: entry}), cluster) as front:
-                logged_in = front.log_in(user=user, password=password, sslmode=sslmode)
-                assert outcome(logged_in) == "primary only", (user, entry)
-                with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for .*"{user}"'):
-                    front.log_in(user=user, password="guess", sslmode=sslmode)
+                by_the_primary_alone(front, user, cluster.roles[user].password, sslmode)
             assert (manager.replica.active, manager.primary.active) == (0, 0)
 
 
@@ -467,12 +470,8 @@ def test_a_replica_that_is_another_server_than_expected_is_no_error(cluster: Pri
     """Its *yes* may be of last year's password: the list judges the proof that it was given, then the primary."""
     manager = Elsewhere.of(cluster)
     for user, entry in entries(cluster):
-        password = cluster.roles[user].password
         with Front(manager, listener({user: entry}), cluster) as front:
-            logged_in = front.log_in(user=user, password=password, sslmode=sslmode)
-            assert outcome(logged_in) == "primary only", (user, entry)
-            with pytest.raises(psycopg.OperationalError, match=f'password authentication failed for .*"{user}"'):
-                front.log_in(user=user, password="guess", sslmode=sslmode)
+            by_the_primary_alone(front, user, cluster.roles[user].password, sslmode)
     assert (manager.replica.active, manager.primary.active) == (0, 0)
 
 
