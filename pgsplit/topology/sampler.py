@@ -137,16 +137,16 @@ class Sampler:
         if self._quick is None or self._looks == LOOKS:
             return False
         self._looks += 1
-        ring = self._manager.rings[self._write]
         checks: list[HealthCheck] = []
-        if self._asks_primary(ring):
+        asks_primary = self._asks_primary(self._manager.rings[self._write])
+        if asks_primary:
             check = self._primary_check()
             if check is None:
                 return False
             checks.append(check)
         if not checks or self._writes:
             checks += self._wanted_replicas(self._manager.cluster(self._read))
-        self._asked_primary = self._asks_primary(ring)
+        self._asked_primary = asks_primary
         if not self._quick.begin(checks):
             return False
         self.samples += 1
