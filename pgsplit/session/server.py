@@ -530,7 +530,7 @@ class ActiveSession:
         if self.context.waited:
             self.context.waited = False
         elif not host.is_waited_for(time.monotonic_ns()):
-            pass
+            self._look(sampler, host, fence_ns)
         elif self.session.splitter.in_flight:       # its answer is not to wait with this one
             sampler.want(host, fence_ns, self.listener.fence_wait)
             return LATER
@@ -626,11 +626,16 @@ class ActiveSession:
             connection.host.waited_in_vain(now_ns, self.context.fence_wait_ns)
 
     def gave_up(self, fence_ns: int) -> None:
-        """The relay sends one to the primary. Where none may wait, only what is asked now makes a later one fresh."""
-        if self.listener.fence_wait:
-            self.server.stats.fence_timeouts += 1
-        else:
-            self.want(fence_ns)
+        """The relay sends one to the primary."""
+        self.server.stats.fence_timeouts += 1
+        connection, sampler = self.logged_in.default, self.server.sampler
+        if connection is not None and sampler is not None and isinstance(connection.host, Host):
+            self._look(sampler, connection.host, fence_ns)
+
+    def _look(self, sampler: Sampler, host: Host, fence_ns: int) -> None:
+        """Nobody waits: only what is asked now and then makes a later one fresh, or has them wait again."""
+        if not self.listener.fence_wait or host.wants_a_look(time.monotonic_ns()):
+            sampler.want(host, fence_ns, 0)
 
     # --- another replica ------------------------------------------------------------------------------------
 

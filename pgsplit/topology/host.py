@@ -19,7 +19,8 @@ logger = log.get("pgsplit.cluster")
 
 IN_VAIN: Final = 4              # times as long as a read waits nobody has got what he waited for: then none waits
 RESTS: Final = 20               # times as long
-REST_AT_MOST_NS: Final = 1_000_000_000
+REST_AT_MOST_NS: Final = 100_000_000
+LOOK_NS: Final = 5_000_000       # between two looks meanwhile
 SILENCE: Final = 60.0           # seconds between two lines that say the same
 FIRST_WITH_3_2: Final = 18      # of PostgreSQL
 UNCHECKED: Final = "not checked yet"
@@ -109,6 +110,7 @@ class Host:
         """*behind*: the address is a balancer's, and this is one of the servers behind it."""
         self.freshness = array("q", [NEVER, 0])     # `fresh_ns`, and until when nobody waits for a later one
         self._in_vain_ns = 0               # since when nobody has got what he waited for
+        self._wait_ns = self._looked_ns = 0
         self.cluster_name = cluster_name
         self.address = address
         self.behind = behind
@@ -168,6 +170,7 @@ class Host:
         """A read has waited *wait_ns* for it. Where none has got what it waited for in several times that, it lags, and
         none waits for some time.
         """
+        self._wait_ns = wait_ns
         self._in_vain_ns = self._in_vain_ns or now_ns - wait_ns
         if now_ns - self._in_vain_ns >= IN_VAIN * wait_ns:
             self.freshness[1] = now_ns + min(RESTS * wait_ns, REST_AT_MOST_NS)
@@ -178,6 +181,18 @@ class Host:
 
     def is_waited_for(self, now_ns: int) -> bool:
         return self.freshness[1] <= now_ns
+
+    def wants_a_look(self, now_ns: int) -> bool:
+        """Whether, while nobody waits, it is time to see how far it has come."""
+        if self.is_waited_for(now_ns) or now_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        return True
+
+    def seen_at(self, now_ns: int) -> None:
+        """It has just told its position: where it lags by no more than a read waits, reads wait again."""
+        if self.freshness[1] and now_ns - self.fresh_ns <= self._wait_ns:
+            self.caught_up()
 
     @property
     def why_not(self) -> str:

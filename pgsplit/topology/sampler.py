@@ -103,7 +103,7 @@ class Sampler:
             waiter = self._standing[host] = Waiter(fence_ns, host, until=until)
             self._waiters.append(waiter)
         else:
-            waiter.fence_ns, waiter.until = max(waiter.fence_ns, fence_ns), until
+            waiter.fence_ns, waiter.until = max(waiter.fence_ns, fence_ns), max(waiter.until, until)
         self._wake()
 
     def wait(self, waiter: Waiter, timeout: float) -> Host | None:
@@ -270,10 +270,12 @@ class Sampler:
         self._manager.sampled(check.host, check.connection.answer("sample"), t_ns)
 
     def _serve(self) -> None:
-        now = time.monotonic()
+        now, now_ns = time.monotonic(), time.monotonic_ns()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             host = waiter.host
+            if host is not None:
+                host.seen_at(now_ns)
             if host is None:
                 waiter.found = self._fresh_host(waiter.fence_ns)
             elif host.fresh_ns > waiter.fence_ns:
