@@ -483,6 +483,8 @@ class Session:
             self.relay.send(self.flow.client, step.data)
         elif step.action is Action.CLOSE:
             self._ended = True
+        elif step.action is Action.RETRY:
+            self.relay.raise_(self.flow)        # what was taken back is to be routed, and nothing else may wake us
         self._lost_replica(why)
 
     # --- client -> upstream -----------------------------------------------------------------------------

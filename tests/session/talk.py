@@ -205,6 +205,7 @@ class Talk:
             self._all["default"] = self.sides.default
         self._steps = iter(self.script)
         self._now: Callable[[], bool] | None = None
+        self._raised = False
         self._unread: dict[str, bytes] = {}
         self._rows: tuple[Side, int] | None = None
         self.rows = 0             # that passed without the session
@@ -236,6 +237,9 @@ class Talk:
     # --- the relay's stand-in -------------------------------------------------------------------------------
 
     def wait(self, flow: Sides, timeout: float | None = None) -> None:
+        if self._raised:            # by the session itself, as it did what it was woken for
+            self._raised = False
+            return
         if self._now is None:
             self._now = next(self._steps, None)
             if self._now is None:
@@ -243,6 +247,7 @@ class Talk:
                 return
         if self._now():
             self._now = None
+        self._raised = False        # it wakes for that once, whatever has raised it
 
     def receive_now(self, leg: Side) -> None:
         leg.inbox += self._unread.pop("primary" if leg is self.sides.additional else "replica", b"")
@@ -287,7 +292,8 @@ class Talk:
     def attach_additional(self, flow: Sides, leg: Side | None) -> None:
         flow.additional = leg
 
-    def raise_(self, flow: Sides) -> None: ...
+    def raise_(self, flow: Sides) -> None:
+        self._raised = True
 
     def close(self, flow: Sides) -> None: ...
 

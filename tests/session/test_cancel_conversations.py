@@ -167,6 +167,18 @@ def test_a_read_that_its_replica_goes_on_with_is_given_up():
     assert len(talk.replicas_lost) == 1
 
 
+def test_it_is_given_up_also_where_its_cancel_arrives_in_the_same_turn():
+    """Nothing comes then any more that would wake the session for what was taken back."""
+    def abandon(talk: Talk) -> None:
+        talk.session.abandon(talk.session.splitter.in_flight[0])
+        talk.session.cancel_arrived()
+
+    talk = Talk()
+    talk.client(Q("select 1")).expect_replica(Q("select 1")).do(lambda: cancel(talk)).do(lambda: abandon(talk))
+    talk.expect_client(CANCELLED).client(Q("insert into t values (1)")).expect_primary(Q("insert into t values (1)"))
+    talk.run()
+
+
 def test_a_long_answer_is_given_up_between_two_messages():
     rows = ROW * 3000
 
