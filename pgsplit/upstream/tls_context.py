@@ -1,4 +1,4 @@
-"""TLS contexts for connections that are relayed: Python's, or compiled where that is asked for (docs/adr/0022).
+"""TLS contexts for connections that are relayed: compiled, or Python's where that is not built (docs/adr/0022).
 
 The compiled form has of ssl.SSLContext and ssl.SSLObject what is used here, with the same names, defaults and errors.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     TlsContext = Any
 
-ASKED_FOR: Final = "PGSPLIT_COMPILED_TLS"        # 1: a cancel of a read at a server that stands still is lost there yet
+SWITCH: Final = "PGSPLIT_COMPILED_TLS"        # 0: Python's all the same
 
 
 def make(protocol: int) -> TlsContext:
@@ -31,7 +31,7 @@ def is_compiled() -> bool:
 
 
 def _module() -> Any:
-    """Where it is asked for. The relay has to be compiled, too: in Python the ssl module is as quick."""
-    if os.environ.get(ASKED_FOR) != "1":
+    """The relay has to be compiled, too: in Python the ssl module is as quick."""
+    if os.environ.get(SWITCH) == "0":
         return None
     return compiled.load(compiled.OPENSSL) if compiled.load(compiled.RELAY) is not None else None
