@@ -171,12 +171,6 @@ class ScramServer:
         self._server_first = b"r=%s,s=%s,i=%d" % (self._nonce, salt, self._verifier.iterations)
         return self._server_first
 
-    def resume(self, client_first: bytes, server_first: bytes) -> None:
-        """Take over an exchange: another server has answered *client_first* with *server_first*."""
-        self._header, self._client_bare, _ = parse_client_first(client_first)
-        self._nonce = parse_server_first(server_first)[0]
-        self._server_first = server_first
-
     def _check_flag(self, mechanism: str) -> None:
         flag = self._header[:1]
         if mechanism == SCRAM_PLUS:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Final, NoReturn
 
 from ..auth import mock, scram
@@ -20,9 +19,6 @@ from ..wire import build
 
 CLIENT_MESSAGE: Final = 1 << 16       # bytes: the server's PG_MAX_AUTH_TOKEN_LENGTH
 
-# The kind of entry that cannot answer a method, even after the client has.
-UNFIT: Final = {MD5: Kind.SCRAM, SASL: Kind.MD5}
-
 
 class Exchange:
     """*binding* is the listener certificate's tls-server-end-point data. *credentials* gain what the exchange shows.
@@ -32,16 +28,12 @@ class Exchange:
 
     def __init__(self, client: Stream, credentials: Credentials, binding: bytes | None) -> None:
         self.asked = False
-        self._rest: Callable[[], bool] = self._cannot_end
-        self._by_the_list: Callable[[], bool] = self._cannot_end
         self._client = client
         self.credentials = self._credentials = credentials
         self._binding = binding
 
-    def run(self, connection: UpstreamConnection, parameters: Mapping[str, str], *, follows: bool = False) -> None:
+    def run(self, connection: UpstreamConnection, parameters: Mapping[str, str]) -> None:
         """Log the client in at *connection*: the server asks, the client answers, until the server is content.
-
-        *follows*: pgsplit will then have to log in elsewhere by the same method, from what it knows and sees here.
 
         :raises ServerError: the server's refusal, its loss (08006) among them, or why the exchange cannot work.
         :raises ConnectionLost: when the client goes away. The connection is closed in any case of failure.
@@ -49,16 +41,12 @@ class Exchange:
         with connection.logging_in():
             code, data = connection.start(parameters)
             connection.check(self._credentials, code)
-            if follows and self._cannot_follow(code):
-                raise ServerError("28000", f"{connection.name} asks for what the user_list's entry cannot answer "
-                                  "elsewhere", severity="FATAL")
             while code != OK:
                 code, data = self._answer(connection, code, data)
                 if code != OK:
                     connection.check(self._credentials, code)
             if not self.asked and connection.shows_certificate:
                 self._prove_here(connection.name)
-            self._rest = self._can_follow
             connection.finish()
 
     def _prove_here(self, server: str) -> None:
@@ -73,37 +61,14 @@ class Exchange:
         if secret.kind is Kind.MD5:
             salt = secrets.token_bytes(4)
             self._ask(MD5, salt)
-            self._end_md5(salt, self._read_proof(MD5))
+            self._end_md5(secret, salt, self._read_proof(MD5))
         elif (keys := self.prove(secret)) and secret.kind is Kind.SCRAM:
             self._credentials.keys = keys
 
-    def end_alone(self) -> bool:
-        """The server that asked is lost: end the client's login by what the user list has.
-
-        Whether that could be done; then the client has proved itself, or what it sent is in `credentials` and to be
-        judged by the server that is next.
-
-        :raises ServerError: 28P01 when the client's proof does not hold.
-        """
-        return self._rest()
-
-    def holds_by_the_list(self) -> bool:
-        """A server whose *yes* counts for nothing has asked: whether the proof was judged by what the user list
-        has, or is in `credentials` and to be judged by the server that is next.
-
-        :raises ServerError: 28P01 when the proof does not hold.
-        """
-        return self._by_the_list()
-
-    def _cannot_end(self) -> bool:
-        return False
-
-    def _can_follow(self) -> bool:
-        return self._credentials.secret is not None or self._credentials.seen_password is not None
-
-    def _cannot_follow(self, code: int) -> bool:
-        secret = self._credentials.secret
-        return code in UNFIT and secret is not None and secret.kind is UNFIT[code]
+    @property
+    def can_be_judged_elsewhere(self) -> bool:
+        """Whether what the client has sent proves it to any server, and not only to the one that asked."""
+        return self._credentials.seen_password is not None
 
     def _answer(self, connection: UpstreamConnection, code: int, data: bytes) -> tuple[int, bytes]:
         """Answer one request of the server; returns its next."""
@@ -118,23 +83,12 @@ class Exchange:
         if code == CLEARTEXT:
             text = answer.partition(b"\0")[0].decode(errors="surrogateescape")
             self._credentials.seen_password = Secret(Kind.CLEAR, text)
-            self._rest = self._by_the_list = self._end_cleartext
-        else:
-            self._rest = self._by_the_list = partial(self._end_md5, data[:4], answer)
         return connection.request(answer)
 
-    def _end_cleartext(self) -> bool:
-        self._credentials.secret = None         # what the client sent is to be judged, not what the list has
-        return True
-
-    def _end_md5(self, salt: bytes, answer: bytes) -> bool:
-        secret = self._credentials.secret
-        if secret is None:
-            return False
+    def _end_md5(self, secret: Secret, salt: bytes, answer: bytes) -> None:
         expected = md5_response(secret, self._credentials.user, salt).encode()
         if not hmac.compare_digest(answer.partition(b"\0")[0], expected):
             raise wrong_password(self._credentials.user)
-        return True
 
     def _ask(self, code: int, data: bytes) -> None:
         self.asked = True
@@ -163,7 +117,6 @@ class Exchange:
         secret = self._credentials.secret
         if self._client.tls is not None and secret is not None and secret.kind is not Kind.MD5:
             self._end_scram(secret, connection, data)
-            self._rest = self._by_the_list = self._can_follow
             return connection.authenticate(self._credentials, (SASL, data))
         return self._relay_scram(connection, data)
 
@@ -189,27 +142,20 @@ class Exchange:
         binding = self._binding if self._client.tls is not None else None
         server = scram.ScramServer(secret.verifier or self._derived_verifier(secret), binding)
         self._ask(SASL, _mechanisms(name.encode() for name in server.mechanisms))
-        return self._prove_from(server, self._read_answer())
-
-    def _prove_from(self, server: scram.ScramServer, initial: bytes) -> scram.Keys:
-        self._ask(SASL_CONTINUE, server.first(*split_initial(initial)))
-        return self._prove_final(server, self._read_answer())
-
-    def _prove_final(self, server: scram.ScramServer, answer: bytes) -> scram.Keys:
-        final, keys = self._judge(server, answer)
-        self._tell_last(SASL_FINAL, final)
-        return keys
-
-    def _judge(self, server: scram.ScramServer, answer: bytes) -> tuple[bytes, scram.Keys]:
+        self._ask(SASL_CONTINUE, server.first(*split_initial(self._read_answer())))
         try:
-            return server.final(answer)
+            final, keys = server.final(self._read_answer())
         except scram.ScramError as error:
             if error.sqlstate != "28P01":
                 raise
             raise wrong_password(self._credentials.user) from None
+        self._tell_last(SASL_FINAL, final)
+        return keys
 
     def _derived_verifier(self, secret: Secret) -> Verifier:
-        return _verifier(secret, mock.salt(self._credentials.user), scram.ITERATIONS)
+        salt = mock.salt(self._credentials.user)
+        salted = passwords.salted(scram.normalise(secret.text), salt, scram.ITERATIONS)
+        return scram.verifier_of(scram.keys_of(salted, salt, scram.ITERATIONS))
 
     def _relay_scram(self, connection: UpstreamConnection, data: bytes) -> tuple[int, bytes]:
         """The server's own exchange with the client. -PLUS is taken out of the offer: it binds to one TLS leg."""
@@ -226,7 +172,6 @@ class Exchange:
                 severity="FATAL", hint="Give the user's password or SCRAM verifier in user_list.")
         if observer:
             observer.client_first(first)
-        self._rest = partial(self._end_relayed, initial)
         challenge = connection.expect(SASL_CONTINUE, initial)
         try:
             if observer:
@@ -235,14 +180,11 @@ class Exchange:
             why = str(stale)
         self._ask(SASL_CONTINUE, challenge)
         final = self._read_proof(SASL_CONTINUE)
-        self._rest = partial(self._end_relayed, initial, challenge, final)
-        self._by_the_list = partial(self._holds_relayed, initial, challenge, final)
         if why:
             self._refuse(connection, final, why)
         if observer:
             self._credentials.keys = observer.client_final(final)
         self._tell_last(SASL_FINAL, connection.expect(SASL_FINAL, final))     # the signature is the client's to check
-        self._rest = self._can_follow
         return connection.next_request()
 
     def _refuse(self, connection: UpstreamConnection, final: bytes, why: str) -> NoReturn:
@@ -254,35 +196,6 @@ class Exchange:
             raise
         raise wrong_password(self._credentials.user, why)
 
-    def _end_relayed(self, initial: bytes, challenge: bytes = b"", final: bytes = b"") -> bool:
-        """pgsplit takes the place of the server that sent *challenge*, or was lost before it did."""
-        secret = self._credentials.secret
-        if secret is None or secret.kind is Kind.MD5:
-            return False
-        if challenge:
-            keys = self._prove_final(_resumed(secret, initial, challenge), final)
-        else:
-            keys = self._prove_from(scram.ScramServer(secret.verifier or self._derived_verifier(secret), None), initial)
-        if secret.kind is Kind.SCRAM:
-            self._credentials.keys = keys
-        return True
-
-    def _holds_relayed(self, initial: bytes, challenge: bytes, final: bytes) -> bool:
-        """Of an exchange that a server has ended: the client has its signature already."""
-        secret = self._credentials.secret
-        if secret is None or secret.kind is Kind.MD5:
-            return False
-        self._judge(_resumed(secret, initial, challenge), final)
-        return True
-
-
-def _resumed(secret: Secret, initial: bytes, challenge: bytes) -> scram.ScramServer:
-    """In the place of the server that has answered *initial* with *challenge*."""
-    _, salt, iterations = scram.parse_server_first(challenge)
-    server = scram.ScramServer(secret.verifier or _verifier(secret, salt, iterations), None)
-    server.resume(split_initial(initial)[1], challenge)
-    return server
-
 
 def split_initial(body: bytes) -> tuple[str, bytes]:
     """SASLInitialResponse: (mechanism, initial response)."""
@@ -290,12 +203,6 @@ def split_initial(body: bytes) -> tuple[str, bytes]:
     if not found or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
         raise ProtocolViolation("malformed SASLInitialResponse")
     return mechanism.decode(errors="replace"), rest[4:]
-
-
-def _verifier(secret: Secret, salt: bytes, iterations: int) -> Verifier:
-    """Of a clear password."""
-    salted = passwords.salted(scram.normalise(secret.text), salt, iterations)
-    return scram.verifier_of(scram.keys_of(salted, salt, iterations))
 
 
 def _mechanisms(names: Iterable[bytes]) -> bytes:

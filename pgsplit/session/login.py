@@ -1,7 +1,7 @@
 """The login: the client's, relayed so that PostgreSQL decides, and pgsplit's own at the other upstream (S7 to S11).
 
-It runs on a replica that is fresh as of the StartupMessage, else on the primary. What the server asks for decides
-how it goes on: see docs/login.md for the matrix of entry, method and TLS.
+It runs on the primary; of a user who may only read, on a replica that is fresh as of the StartupMessage. What the
+server asks for decides how it goes on: see docs/login.md for the matrix of entry, method and TLS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from .. import log
 from ..auth.secret import Kind, Secret, parse
 from ..config.model import Listener
-from ..errors import ServerError
+from ..errors import PgSplitError, ServerError
 from ..split.settings import RESULT_SETTINGS
 from ..upstream.connection import ClusterManagerLike, Judged, UpstreamConnection
 from ..upstream.login import OK, Credentials
@@ -35,10 +35,8 @@ READ_ONLY: Final = {"default_transaction_read_only": "on"}
 # What no SET can make equal.
 FIXED: Final = ("integer_datetimes", "server_encoding")
 
-FreshReplica = Callable[[bool], Judged | None]
-"""A host of the read cluster that is fresh as of the StartupMessage, or None; where that is asked for one that is alone
-at its address.
-"""
+FreshReplica = Callable[[], Judged | None]
+"""A host of the read cluster that is fresh as of the StartupMessage and alone at its address, or None."""
 AGAIN: Final = 0.1        # seconds at most between two attempts while the primary is away
 TRIES: Final = 4          # connections to a balancer until one reaches a server that is known to be fresh
 
@@ -46,7 +44,7 @@ TRIES: Final = 4          # connections to a balancer until one reaches a server
 @dataclass(slots=True)
 class LoggedIn:
     """A login that is done. *additional* is absent for a session that may only read and where reads and writes are
-    not split, *default* when no replica can be had now; one of them is there.
+    not split; *default* until a read wants it, and when no replica can be had. One of them is there.
     """
 
     credentials: Credentials
@@ -126,16 +124,14 @@ class Login:
     def _run(self) -> LoggedIn:
         if not self._listener.split_rw:
             return LoggedIn(self._credentials, self._parameters, self._on_primary(), None)
-        host = None if self._replication or self._proved else self._fresh_replica(True)
-        if host is not None and (replica := self._on_replica(host)) is not None:
-            return self._alone(replica) if self._read_only else self._primary_behind(replica)
         if self._read_only:
-            return self._alone(self._read_elsewhere())
+            host = None if self._replication else self._fresh_replica()
+            replica = self._on_replica(host) if host is not None else None
+            return self._alone(replica or self._read_elsewhere())
         try:
-            primary = self._on_primary()
+            return LoggedIn(self._credentials, self._parameters, None, self._on_primary())
         except ServerError as error:
             return self._alone(self._without_primary(error))
-        return self._replica_behind(primary)
 
     # --- the client's login ---------------------------------------------------------------------------------
 
@@ -150,8 +146,7 @@ class Login:
                 with connection.logging_in():
                     connection.log_in(self._credentials, connection.start(read_only(self._parameters)))
             else:
-                self._exchange.run(connection, read_only(self._parameters),
-                                   follows=host is not None and not self._read_only)
+                self._exchange.run(connection, read_only(self._parameters))
         except ServerError as error:
             if self._exchange.asked:
                 self._end_without(error)
@@ -173,13 +168,13 @@ class Login:
 
     def _another(self, connection: UpstreamConnection) -> Judged | None:
         """The server that has answered in the place of the one that is fresh, once it is known to be fresh itself; None
-        where its word is not needed: nobody was asked, or the user list can judge the client's proof.
+        where its word is not needed: nobody was asked, or another one can judge the client's proof.
 
         :raises ServerError: where only that server could, and is not known to be fresh in time.
         """
         if not self._exchange.asked:
             return None
-        if self._exchange.holds_by_the_list():
+        if self._exchange.can_be_judged_elsewhere:
             self._proved = True
             return None
         server = self._manager.await_server(connection, self._began_ns)
@@ -189,11 +184,11 @@ class Login:
         return server
 
     def _end_without(self, error: ServerError) -> None:
-        """A replica that asked the client is lost, or full: what the client was asked is ended without it.
+        """A replica that asked the client is lost, or full: what the client was asked is to be ended without it.
 
         :raises ServerError: *error*, where that cannot be.
         """
-        if error.sqlstate.startswith("28") or not self._exchange.end_alone():
+        if error.sqlstate.startswith("28") or not self._exchange.can_be_judged_elsewhere:
             raise error
         self._proved = True
 
@@ -254,23 +249,6 @@ class Login:
 
     # --- pgsplit's own --------------------------------------------------------------------------------------
 
-    def _primary_behind(self, replica: UpstreamConnection) -> LoggedIn:
-        """The additional connection: pgsplit logs in itself, and nothing of it reaches the client.
-
-        Where the replica asked for nothing, what the primary asks is the client's to answer: who has proved nothing
-        gets nothing from the user list's secret.
-        """
-        proved = self._exchange.asked
-        try:
-            primary = self._log_in_at_primary(self._parameters) if proved else self._on_primary()
-        except BaseException as error:
-            if (isinstance(error, ServerError) and is_away(error) and proved == self._exchange.asked
-                    and self._listener.login_without_primary):
-                return self._alone(replica)
-            replica.close()
-            raise
-        return LoggedIn(self._credentials, self._parameters, alike(replica, primary), primary)
-
     def _log_in_at_primary(self, parameters: Mapping[str, str]) -> UpstreamConnection:
         return self._when_there(lambda: self._log_in_itself(parameters))
 
@@ -279,17 +257,6 @@ class Login:
         with connection.logging_in():
             connection.log_in(self._credentials, connection.start(parameters))
         return self._judged(connection)
-
-    def _replica_behind(self, primary: UpstreamConnection) -> LoggedIn:
-        """The read connection may fail: the session does without. One that lags has old settings of the role."""
-        logged_in = LoggedIn(self._credentials, self._parameters, None, primary)
-        try:
-            if not self._replication and (host := self._fresh_replica(False)) is not None:
-                logged_in.default = connect_replica(self._manager, self._listener, logged_in, host, self._began_ns)
-        except BaseException:
-            primary.close()
-            raise
-        return logged_in
 
     def _alone(self, connection: UpstreamConnection) -> LoggedIn:
         return LoggedIn(self._credentials, self._parameters, connection, None, read_only=True)
@@ -312,12 +279,18 @@ class Login:
                                   asks=not self._replication, protocol=self._protocol)
 
 
+class NoReplica(PgSplitError):
+    """A session gets no read connection; in words, why."""
+
+
 def connect_replica(manager: ClusterManagerLike, listener: Listener, session: LoggedIn, host: Judged,
-                    as_of_ns: int) -> UpstreamConnection | None:
-    """A read connection for a session that is logged in, or None: then the session does without.
+                    as_of_ns: int) -> UpstreamConnection:
+    """A read connection for a session that is logged in.
 
     *host* is fresh as of *as_of_ns*, the session's login: one that lags would start with old settings of the role. So
     must be whichever other server answers at its address.
+
+    :raises NoReplica: then the session does without.
     """
     for _ in range(TRIES if host.balanced else 1):
         connection = UpstreamConnection(manager, listener.read_cluster, tls=listener.upstream_ssl == "REQUIRE",
@@ -327,14 +300,14 @@ def connect_replica(manager: ClusterManagerLike, listener: Listener, session: Lo
             with connection.logging_in():
                 connection.log_in(session.credentials, connection.start(read_only(session.parameters)))
         except ServerError as error:
-            logger.debug("no read connection for %s: %s", session.credentials.user, error.for_log or error)
-            return None
+            raise NoReplica(f"{connection.name}: {error.for_log or error}") from None
         server = manager.server_of(connection)
         if server is host or (server is not None and not server.why_not and server.fresh_ns > as_of_ns):
             connection.belongs_to(server)
-            return alike(connection, session.main)
+            see_alike(connection, session.main)
+            return connection
         connection.close()
-    return None
+    raise NoReplica(f"another server than {host.name}, which is fresh, answers at its address")
 
 
 def read_only(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -347,15 +320,13 @@ def is_away(error: ServerError) -> bool:
     return error.sqlstate in ("08001", "08006", "57P01", "57P02", "57P03")
 
 
-def alike(replica: UpstreamConnection, primary: UpstreamConnection) -> UpstreamConnection | None:
-    """*replica*, unless it differs from the primary in what no SET can make equal: then it is closed."""
+def see_alike(replica: UpstreamConnection, primary: UpstreamConnection) -> None:
+    """:raises NoReplica: *replica*, which is closed then, differs from the primary in what no SET can make equal."""
     ours, theirs = primary.session.parameters, replica.session.parameters
     names = [name for name in FIXED if ours.get(name) != theirs.get(name)]
-    if not names:
-        return replica
-    logger.warning("reads stay on the primary: %s differs in %s", replica.name, ", ".join(names))
-    replica.close()
-    return None
+    if names:
+        replica.close()
+        raise NoReplica(f"{replica.name} differs from the primary in {', '.join(names)}")
 
 
 def differing(replica: UpstreamConnection, primary: UpstreamConnection) -> set[str]:

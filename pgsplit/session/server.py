@@ -16,7 +16,7 @@ from gevent.event import Event
 from .. import log
 from ..auth.secret import Kind, Secret, parse
 from ..config.model import Config, Listener, Process
-from ..errors import ConnectionLost, ServerError, Unanswered
+from ..errors import ConnectionLost, PgSplitError, ServerError, Unanswered
 from ..relay.counting import SessionCounter
 from ..relay.pyrelay import PyRelay
 from ..relay.routes import BOUNDED, CLUSTER, CONSISTENCY, EVENTUAL, Context
@@ -50,15 +50,17 @@ from .failover import Failover, Queue
 from .handshake import accept_startup
 from .limits import Key as LimitKey
 from .limits import Limits
-from .login import LoggedIn, Login, connect_replica, differing, is_replication, welcome
+from .login import LoggedIn, Login, NoReplica, connect_replica, differing, is_replication, welcome
 from .refusal import Refusal
 from .registry import Key, Registry
-from .session import AGAIN, CANCELLED, LATER, RECONNECT_AFTER, Session
+from .session import AGAIN, CANCELLED, LATER, Session
 
 logger = log.get("pgsplit.session")
 
-LOGIN_WAIT = 1.0               # seconds that a login under `bounded` may wait for a replica that lags
+LOGIN_WAIT = 1.0               # seconds that a login, or a first read, under `bounded` may wait for a replica that lags
+RECONNECT_AFTER = 0.05         # seconds until a read may ask again for a replica that was lost, or not to be had
 RECONNECT_AT_MOST = 30.0       # seconds between two attempts
+REPLICA_WAIT = 1.0             # seconds that a read waits for the session's connection to a replica
 CONSOLE_PARAMETERS = {"server_version": "15.0 (pgsplit console)", "server_encoding": "UTF8", "client_encoding": "UTF8",
                       "DateStyle": "ISO", "TimeZone": "UTC", "standard_conforming_strings": "on",
                       "integer_datetimes": "on"}
@@ -191,11 +193,9 @@ class Server:
             return self._console(stream, request, config)
         held.append(self.shared.limits.take_listener(self.listener))
         started = time.monotonic_ns()
-        patience = max(self.listener.fence_wait, min(LOGIN_WAIT, staleness(self.listener) / 1e9))
-
-        def fresh_replica(alone: bool) -> Host | None:
-            host = self.sampler.pick_fresh(started, patience) if self.sampler is not None else None
-            return None if alone and host is not None and host.balanced else host
+        def fresh_replica() -> Host | None:
+            host = pick_fresh(self, started)
+            return None if host is not None and host.balanced else host
 
         asked = self._ask_for(request.user)
         try:
@@ -255,6 +255,12 @@ class Server:
             active.session.drain()
 
 
+def pick_fresh(server: Server, as_of_ns: int) -> Host | None:
+    """A replica for a session that has logged in at *as_of_ns*, or logs in then."""
+    patience = max(server.listener.fence_wait, min(LOGIN_WAIT, staleness(server.listener) / 1e9))
+    return server.sampler.pick_fresh(as_of_ns, patience) if server.sampler is not None else None
+
+
 def staleness(listener: Listener) -> int:
     """Nanoseconds by which what a session sees may be old though it is not its own."""
     return int(1e9 * listener.max_staleness) if listener.consistency == "bounded" else 0
@@ -297,7 +303,10 @@ class ActiveSession:
         self._unsure_ns = 0          # since when a read waits for the catalogue to have a relation
         self._at_fence: Waiter | None = None        # while a read of the session waits there
         self._over = False
-        self._reconnecting: gevent.Greenlet[..., None] | None = None
+        self.no_replica = ""         # why the session gets no connection to one
+        self._connecting: gevent.Greenlet[..., None] | None = None      # or waits until it may be tried again
+        self._connected = Event()    # or not, but tried
+        self._connect_delay = RECONNECT_AFTER / 2       # seconds: half of the next one
         self.failover = self._failover()
         board = self.shared.board
         self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
@@ -323,7 +332,7 @@ class ActiveSession:
         counter = self.counter
         splitter = Splitter(
             self.database.classifier, counter, user=logged_in.credentials.user,
-            has_replica=not sole and logged_in.default is not None, sole=sole,
+            has_replica=not (sole or is_replication(logged_in.parameters)), sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
             parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
             transaction=self._transaction(), term=self._term, replica_clock=self.listener.clock == "replica")
@@ -334,8 +343,7 @@ class ActiveSession:
         tls = stream.tls is not None
         client = relay.adopt("client", *stream.detach())
         client.traffic = self.server.stats.traffic
-        default = None if sole or logged_in.default is None else self._adopt("replica", logged_in.default)
-        flow = relay.open(client, default, self._adopt("replica" if sole else "primary", main))
+        flow = relay.open(client, None, self._adopt("replica" if sole else "primary", main))
         session = Session(
             relay, flow, splitter, label=f"{self.peer} {logged_in.credentials.user}",
             reask_buffer=self.listener.reask_buffer, reask_hold=self.listener.reask_hold, freshness=self,
@@ -360,8 +368,8 @@ class ActiveSession:
     def has_primary(self, *, from_park: bool) -> None:
         """The session has another connection to a primary."""
         self._compare_configurations(self.session.splitter)
-        if from_park and self.logged_in.default is None:
-            self._reconnect_later(RECONNECT_AFTER)
+        if from_park:
+            self.session.replica_may_be_had(True)
 
     def _transaction(self) -> Transaction:
         """Which transactions of the session may read on a replica."""
@@ -380,8 +388,6 @@ class ActiveSession:
         reader = self.database.reader
         if reader is not None:
             reader.enter()
-        if self.logged_in.default is None and self.logged_in.additional is not None:
-            self._reconnect_later(RECONNECT_AFTER)
         self.look_at_primary()
         try:
             self.session.run()
@@ -396,8 +402,8 @@ class ActiveSession:
             self.server.stats.session_ended()
             self.server.sessions.discard(self)
             self.shared.registry.remove(self.key)
-            if self._reconnecting is not None:
-                self._reconnecting.kill(block=False)
+            if self._connecting is not None:
+                self._connecting.kill(block=False)
             if self.failover is not None:
                 self.failover.stop()
             for connection in (self.logged_in.default, self.logged_in.additional):
@@ -450,13 +456,13 @@ class ActiveSession:
         return why_not
 
     def _why_not(self, fence_ns: int, batch: Batch) -> str:
-        connection = self.logged_in.default
-        sampler = self.server.sampler
         if self.shared.apart or (
                 self.shared.reads_to_primary and self.listener.name in self.shared.reads_to_primary):
             return "reads_to_primary"
-        if connection is None or sampler is None:
-            return "no_replica"
+        if self.session.flow.default is None:
+            return self._await_replica()
+        connection, sampler = self.logged_in.default, self.server.sampler
+        assert connection is not None and sampler is not None
         host = connection.host
         assert isinstance(host, Host)
         if host.why_not:
@@ -646,46 +652,90 @@ class ActiveSession:
         if self.logged_in.default is not None:
             self.logged_in.default.release()
             self.logged_in.default = None
-        self._reconnect_later(RECONNECT_AFTER)
+        self._replica_later(RECONNECT_AFTER)
 
     @property
     def _parked(self) -> bool:
         return self.failover is not None and self.failover.is_parked
 
-    def _reconnect_later(self, delay: float) -> None:
-        if not (self._over or self._parked or self._reconnecting is not None
-                or is_replication(self.logged_in.parameters)):
-            self._reconnecting = gevent.spawn_later(delay, self._reconnect, delay)
+    def _replica_later(self, delay: float) -> None:
+        """No read waits for a replica until *delay* seconds are over."""
+        if self._over:
+            return
+        self.session.replica_may_be_had(False)
+        if not self._parked and self._connecting is None:
+            self._connect_delay = delay
+            self._connecting = gevent.spawn_later(delay, self._replica_may_be_had)
 
-    def _reconnect(self, delay: float) -> None:
+    def _replica_may_be_had(self) -> None:
+        self._connecting = None
+        if not self._parked:
+            self.session.replica_may_be_had(True)
+
+    def _await_replica(self) -> str:
+        """Have the session's replica connected, now that a read wants it. Then the read is decided about AGAIN, since
+        it is to be given what this one lacks; else the rule that says why not.
+        """
+        if self.session.take_replica():
+            return AGAIN
+        if self._connecting is None:
+            self._connected = Event()
+            self._connecting = gevent.spawn(self._connect)
+        if self.session.splitter.in_flight:         # its answer is not to wait with this one
+            return LATER
+        waiter = self._at_fence = Waiter(0, None, self._connected)
         try:
-            connection = self._connect_replica() if not self._parked else None
+            with self.shared.hurry:
+                connected = waiter.ready.wait(REPLICA_WAIT)
         finally:
-            self._reconnecting = None
-        if connection is None:
-            self._reconnect_later(min(delay * 2, RECONNECT_AT_MOST))
-        elif self._over or self._parked:
-            connection.close()
-        else:
-            self.logged_in.default = connection
-            self._compare_configurations(self.session.splitter)
-            self.session.offer_replica(self._adopt("replica", connection))
+            self._at_fence = None
+        if waiter.given_up:
+            return CANCELLED
+        if self.session.take_replica():
+            return AGAIN
+        if not connected:
+            self.session.replica_may_be_had(False)      # who comes next does not wait for it, too
+        return "no_replica"
 
-    def _connect_replica(self) -> UpstreamConnection | None:
-        sampler = self.server.sampler
+    def _connect(self) -> None:
+        """Offer the session a connection to a replica, or say why there is none, and when a read may ask again."""
+        connection = None
         try:
-            host = sampler.pick_fresh(self._since_ns, self.listener.fence_wait) if sampler is not None else None
-        except ServerError as error:        # a reload has removed the cluster
-            logger.debug("%s: no replica: %s", self.session.label, error)
-            return None
+            connection = self._connect_replica()
+            self.no_replica = ""
+        except PgSplitError as error:
+            if self.no_replica != str(error):
+                logger.info("%s: has no replica: %s", self.session.label, error)
+            self.no_replica = str(error)
+        finally:
+            self._connecting = None
+            if connection is None:
+                self._replica_later(min(2 * self._connect_delay, RECONNECT_AT_MOST))
+            elif self._over or self._parked:
+                connection.close()
+            else:
+                self._connect_delay = RECONNECT_AFTER
+                self.logged_in.default = connection
+                self._compare_configurations(self.session.splitter)
+                self.session.offer_replica(self._adopt("replica", connection))
+            self._connected.set()
+
+    def _connect_replica(self) -> UpstreamConnection:
+        """:raises PgSplitError: there is none to be had; or a reload has removed the cluster."""
+        host = pick_fresh(self.server, self._since_ns)
         if host is None:
-            return None
-        for credentials in self._credentials():
-            self.logged_in.credentials = credentials
-            connection = connect_replica(self.shared.manager, self.listener, self.logged_in, host, self._since_ns)
-            if connection is not None:
-                return connection
-        return None
+            raise NoReplica("none is fresh as of the session's login, or none can be used")
+        *others, last = self._credentials()
+        for credentials in others:
+            try:
+                return self._connect_as(credentials, host)
+            except NoReplica as error:
+                logger.debug("%s: by the list as it is now: %s", self.session.label, error)
+        return self._connect_as(last, host)
+
+    def _connect_as(self, credentials: Credentials, host: Host) -> UpstreamConnection:
+        self.logged_in.credentials = credentials
+        return connect_replica(self.shared.manager, self.listener, self.logged_in, host, self._since_ns)
 
     def _credentials(self) -> list[Credentials]:
         """What the list of users has now, where a reload has changed it; then what the session began with."""

@@ -22,7 +22,6 @@ from ..wire import build
 
 logger = log.get("pgsplit.session")
 
-RECONNECT_AFTER: Final = 0.05     # seconds to the first attempt to get a replica for a session that has none
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
 AGAIN: Final = "again"              # no rule: to be decided about anew, since what texts mean has changed
 LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
@@ -36,7 +35,7 @@ class Freshness(Protocol):
 
     def why_not(self, fence_ns: int, batch: Batch) -> str:
         """Empty when the replica is fresh for *batch* as of a moment later than *fence_ns*; else the rule that says why
-        not, or CANCELLED, LATER, or AGAIN.
+        not, or CANCELLED, LATER, or AGAIN. A session that has no replica yet is given one by `take_replica`.
 
         May sleep for as long as `fence_wait`, while nothing is under way.
         """
@@ -141,6 +140,7 @@ class Session:
         self._said_goodbye = False
         self._client_left = False
         self._new_replica: Leg | None = None
+        self._had_replica = False
         self._leave_replica = ""
         self._abandoned: Batch | None = None
         if flow.default is not None:
@@ -194,7 +194,7 @@ class Session:
         self.relay.raise_(self.flow)
 
     def offer_replica(self, leg: Leg) -> None:
-        """A replica's connection, logged in, for a session that has lost its own."""
+        """A replica's connection, logged in, for a session that has none."""
         self._new_replica = leg
         self.relay.raise_(self.flow)
 
@@ -305,15 +305,29 @@ class Session:
                 self.drop_replica(why)
         if self._abandoned is not None:
             self._abandon(self._abandoned)
-        if self._new_replica is not None:
-            leg, self._new_replica = self._new_replica, None
-            if self.flow.default is not None:       # what runs there would have no answer
-                self.relay.close_leg(leg)
-                return
-            leg.limit = self._reask_buffer
-            self.relay.attach_default(self.flow, leg)
-            self.splitter.replica_connected()
+        self.take_replica()
+
+    def take_replica(self) -> bool:
+        """Have the connection that was offered; False: none was."""
+        leg, self._new_replica = self._new_replica, None
+        if leg is None:
+            return False
+        if self.flow.default is not None:       # what runs there would have no answer
+            self.relay.close_leg(leg)
+            return False
+        leg.limit = self._reask_buffer
+        self.relay.attach_default(self.flow, leg)
+        self.splitter.replica_connected()
+        if self._had_replica:
             self.fence_ns = max(self.fence_ns, time.monotonic_ns())     # not older than what has been seen elsewhere
+        self._had_replica = True
+        return True
+
+    def replica_may_be_had(self, possible: bool) -> None:
+        """Whether a read may be asked for that a replica's connection is made for then (see `Freshness`)."""
+        if self.flow.default is None:
+            self.splitter.replica_may_be_had(possible)
+            self.relay.raise_(self.flow)
 
     def _abandon(self, batch: Batch) -> None:
         """Between two messages, and not before the client has taken what has come already."""

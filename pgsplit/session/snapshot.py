@@ -32,6 +32,7 @@ class SessionSnapshot:
     pid: int                       # of its server process on the primary
     primary: str                   # hosts; empty where there is none
     replica: str
+    no_replica: str                # why the session got none when a read wanted it
     replica_pid: int               # 0 where there is none
     started: float
     state: str
@@ -83,6 +84,7 @@ def snapshot(active: ActiveSession, worker: int) -> SessionSnapshot:
         tls=client.tls is not None, upstream_tls=main.tls, pid=active.key[0],
         primary=main.host.name if main.host is not None else "",
         replica=replica.host.name if replica is not None and replica.host is not None else "",
+        no_replica=active.no_replica if replica is None else "",
         replica_pid=replica.session.pid if replica is not None else 0,
         started=active.started, state=state, state_since=moment + since_ns / 1e9 if since_ns else active.started,
         transaction_since=moment + counter.transaction_ns / 1e9 if counter.transaction_ns else None,

@@ -28,8 +28,8 @@ from .transaction import PLAIN, Defaults, Place, Transaction
 class Splitter:
     """One session's rules.
 
-    *user*: who has logged in. *has_replica*: a replica is connected now; it may come and go (`replica_connected`,
-    `replica_lost`).
+    *user*: who has logged in. *has_replica*: one is connected, or can be when a read asks for it; it may come and go
+    (`replica_connected`, `replica_lost`, `replica_may_be_had`).
     *sole*: there is one upstream only, in the additional one's place; *read_only*: a write there is an ERROR.
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
     serve is an ERROR. *parameters*: the primary's ParameterStatus. *transaction*: which transactions may read on a
@@ -363,8 +363,12 @@ class Splitter:
         """The replica's configuration has other values than the primary's for the settings *names*."""
         self._state.configurations_differ(names)
 
-    def replica_connected(self) -> None:
-        self._state.has_replica = True
+    def replica_may_be_had(self, possible: bool) -> None:
+        """While none is connected: whether reads are to ask for it, or are the primary's."""
+        self._state.has_replica = possible
         self._state.applied = LOGIN
         self._state.refused = None
+
+    def replica_connected(self) -> None:
+        self.replica_may_be_had(True)
         self._answers.promoted = False

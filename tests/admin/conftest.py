@@ -24,7 +24,7 @@ NASTY = "<script>alert(1)</script>\"'&\r\nX-Evil: 1"
 def session(**over: Any) -> dict[str, Any]:
     return {"id": "1-7", "listener": "postgres", "client": "10.0.0.9:5000", "user": "app", "database": "db",
             "application_name": "psql", "tls": True, "upstream_tls": True, "pid": 4711, "primary": "10.0.0.1:5432",
-            "replica": "10.0.0.2:5432", "replica_pid": 4712,
+            "replica": "10.0.0.2:5432", "replica_pid": 4712, "no_replica": "",
             "started": time.time() - 5, "state": "idle", "state_since": time.time() - 1,
             "transaction_since": None, "upstream": "replica", "reason": "read", "detail": "", "digest": "select ?",
             "pins": {}, "statements_replica": 3, "statements_primary": 2, "bytes_received": 10, "bytes_sent": 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from pgsplit.config.model import Address, Listener, User
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.errors import ConnectionLost, ServerError
 from pgsplit.session.handshake import accept_startup
-from pgsplit.session.login import LoggedIn, Login, welcome
+from pgsplit.session.login import LoggedIn, Login, NoReplica, connect_replica, is_replication, welcome
 from pgsplit.upstream.certificate import end_point
 from pgsplit.upstream.connection import UpstreamConnection
 from pgsplit.upstream.stream import ALPN, Stream
@@ -180,8 +181,10 @@ class Front:
             startup = accept_startup(stream, self._listener.downstream_ssl, self._context)
             assert not isinstance(startup, CancelRequest)
             login = Login(stream, startup, self._listener, self.manager,
-                          lambda alone: self.manager.replica if self.fresh else None, self._binding)
+                          lambda: self.manager.replica if self.fresh else None, self._binding)
             logged_in = login.run()
+            if self.fresh and not is_replication(startup.parameters):
+                read_first(logged_in, self._listener, self.manager)
             welcome(stream, logged_in.main.session.statuses.messages, logged_in.main.session.pid, b"\1\2\3\4")
             served.set(logged_in)
         except ServerError as error:
@@ -193,6 +196,13 @@ class Front:
             served.set_exception(error)
         finally:
             stream.close()
+
+
+def read_first(logged_in: LoggedIn, config: Listener, manager: Manager) -> None:
+    """Connect the session's replica, as its first read does."""
+    if logged_in.additional is not None:
+        with suppress(NoReplica):
+            logged_in.default = connect_replica(manager, config, logged_in, manager.replica, 0)
 
 
 def ask(connection: UpstreamConnection, sql: str) -> list[str]:

@@ -99,15 +99,24 @@ def test_no_secret_is_in_the_log(proxy: Proxy, cluster: PrimaryAndStandbys):
     assert not any(role.password and role.password in log for role in ROLES)
 
 
-def test_a_session_that_loses_its_replica_is_given_one_again(proxy: Proxy, cluster: PrimaryAndStandbys):
+def test_a_session_is_given_a_replica_when_a_read_wants_it(proxy: Proxy, cluster: PrimaryAndStandbys):
+    """And again when it has lost that."""
     [standby] = cluster.standbys[:1]
 
     def backends() -> list[tuple[int]]:
         return standby.query("select pid from pg_stat_activity where usename = 'scram_user'")
 
     with connect(proxy, cluster, "scram_user", sslmode="require") as connection:
-        [first] = eventually(backends)
-        standby.query("select pg_terminate_backend(%s)", first)
-        [second] = eventually(lambda: [pid for pid in backends() if pid != first])
-        assert second != first
+        connection.execute("create temporary table written_first (n int)")
+        connection.execute("drop table written_first")
+        assert not backends()
         assert connection.execute("select 1").fetchall() == [(1,)]
+        [first] = backends()
+        standby.query("select pg_terminate_backend(%s)", first)
+        eventually(lambda: not backends())
+
+        def again() -> bool:
+            assert connection.execute("select 1").fetchall() == [(1,)]
+            return [pid for pid in backends() if pid != first] != []
+
+        eventually(again)

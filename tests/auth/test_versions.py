@@ -22,7 +22,7 @@ from pgsplit.upstream.connection import UpstreamConnection
 from pgsplit.upstream.stream import Stream
 from pgsplit.wire import build, parse, startup
 from pgsplit.wire.startup import PROTOCOL_3_0, PROTOCOL_3_2, CancelRequest, StartupMessage
-from tests.auth.front import Manager, close, listen, listener
+from tests.auth.front import Manager, close, listen, listener, read_first
 from tests.hostile.health import SAYS_WHICH
 from tests.integration.raw import send_cancel
 from tests.needs import missing
@@ -162,7 +162,9 @@ def test_servers_are_asked_for_what_the_client_has_asked_for(protocol: int, fres
         manager = Manager(replica.port, primary.port)
         logged_in = Login(Stream(near, "client"), StartupMessage(3, protocol & 0xFFFF, {"user": "app"}),
                           listener({"app": "secret"}), manager,
-                          lambda alone: manager.replica if fresh else None, None).run()
+                          lambda: manager.replica if fresh else None, None).run()
+        if fresh:
+            read_first(logged_in, listener({"app": "secret"}), manager)
         assert primary.protocols == [protocol]
         assert replica.protocols == [protocol] * fresh
         assert logged_in.main.protocol == protocol
