@@ -15,6 +15,7 @@ from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from pgsplit.demo.server import Role
+from tests.forked import ForkedProxy
 from tests.needs import IN_CI, missing
 
 ROLES = (
@@ -86,7 +87,13 @@ def cluster() -> Iterator[PrimaryAndStandbys]:
 
 
 @pytest.fixture
-def pgsplit_server(cluster: PrimaryAndStandbys) -> Iterator[Callable[..., Proxy]]:
+def proxy_class() -> type[Proxy]:
+    """How pgsplit is started where it is not its beginning that is tested."""
+    return ForkedProxy
+
+
+@pytest.fixture
+def pgsplit_server(cluster: PrimaryAndStandbys, proxy_class: type[Proxy]) -> Iterator[Callable[..., Proxy]]:
     """Starts pgsplit in front of *cluster*: ``pgsplit_server(upstream_tls="disable", pgsplit={"workers": 2})``.
 
     Keywords are keys of the short form that go over the defaults below; None takes one out. A client is
@@ -101,7 +108,7 @@ def pgsplit_server(cluster: PrimaryAndStandbys) -> Iterator[Callable[..., Proxy]
                              if value is not None}
             files = Path(directory, str(len(started)))
             files.mkdir()
-            proxy = Proxy(files, configuration, cluster.guardian)
+            proxy = proxy_class(files, configuration, cluster.guardian)
             started.append(proxy)
             proxy.start()
             return proxy

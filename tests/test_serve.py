@@ -14,6 +14,8 @@ from pgsplit.errors import PgSplitError
 from tests.conftest import ROLES
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.parametrize("proxy_class", [Proxy])
+
 
 @pytest.mark.parametrize("upstream_tls", ["disable", "require"])
 def test_every_role_reads_on_the_standby_and_writes_on_the_primary(

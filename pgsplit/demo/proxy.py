@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -19,6 +19,16 @@ from pgsplit.errors import PgSplitError
 from pgsplit.process.client import Client
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
+
+
+class Process(Protocol):
+    """What is asked of one that was started: it is as `subprocess.Popen` says."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 class Proxy:
@@ -36,7 +46,7 @@ class Proxy:
         self.client = Client(str(self.run_dir))
         self.admin = str(configuration.get("admin", ""))
         self._guardian = guardian
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.write(configuration)
 
     def write(self, configuration: Mapping[str, Any]) -> None:
@@ -67,15 +77,17 @@ class Proxy:
 
         :raises PgSplitError: with the log's end, if no worker comes up.
         """
-        command = [sys.executable, str(APP), "serve", "--config", str(self.file), *arguments]
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             cwd=self.file.parent, start_new_session=True,
-                                             env={**os.environ, **(environment or {})})
+        self._process = self._launch([str(APP), "serve", "--config", str(self.file), *arguments],
+                                     {**os.environ, **(environment or {})})
         self._guardian.watch_process(self.pid)
         eventually(lambda: not self.running or self._serves(), timeout=30)
         if not self.running:
             raise PgSplitError(f"pgsplit did not start:\n{self.log_end()}")
+
+    def _launch(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
+        with open(self.log, "ab") as log:
+            return subprocess.Popen([sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                    cwd=self.file.parent, start_new_session=True, env=environment)
 
     def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 60) -> int:
         """Stop by signal *how* (SIGTERM drains, SIGINT ends at once); returns the exit code."""

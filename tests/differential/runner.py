@@ -50,8 +50,9 @@ class Runner:
         while (number := _first_difference(direct, through)) is not None and len(direct) <= attempts:
             direct.append(self._run(script, self._primary.port))
             if not _alike(direct, number):
-                self.unsteady += 1
-                return self.check([step for index, step in enumerate(script) if index != number], attempts)
+                steady = [step for index, step in enumerate(script) if _alike(direct, index)]
+                self.unsteady += len(script) - len(steady)
+                return self.check(steady, attempts)
         return None if number is None else Mismatch(script, number, direct[0][number], through[number])
 
     def shortened(self, found: Mismatch, say: Callable[[str], None] = print) -> Mismatch:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.conftest import default_configuration
+from tests.forked import ForkedProxy
 
 USERS = ("md5_user", "scram_user")
 
@@ -30,7 +30,7 @@ def database(cluster: PrimaryAndStandbys) -> Iterator[PrimaryAndStandbys]:
 @pytest.fixture(scope="package")
 def pgsplit_port(database: PrimaryAndStandbys) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:
-        proxy = Proxy(Path(directory), default_configuration(database), database.guardian)
+        proxy = ForkedProxy(Path(directory), default_configuration(database), database.guardian)
         proxy.start()
         yield proxy.port
         print(proxy.log.read_text(errors="replace"))

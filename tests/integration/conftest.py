@@ -83,7 +83,7 @@ def servers() -> Iterator[PrimaryAndStandbys]:
 
 
 @pytest.fixture
-def start(servers: PrimaryAndStandbys) -> Iterator[Start]:
+def start(servers: PrimaryAndStandbys, proxy_class: type[Proxy]) -> Iterator[Start]:
     """pgsplit in front of *servers*; keywords as for `pgsplit_server`."""
     with tempfile.TemporaryDirectory(prefix="pgsplit-") as directory:
         proxies = []
@@ -92,7 +92,7 @@ def start(servers: PrimaryAndStandbys) -> Iterator[Start]:
             own = {"workers": 2, "health_interval": "200ms", "health_timeout": "1s", **keywords.pop("pgsplit", {})}
             configuration = default_configuration(servers) | {"pgsplit": own} | keywords
             configuration = {key: value for key, value in configuration.items() if value is not None}
-            proxy = Proxy(Path(directory), configuration, servers.guardian)
+            proxy = proxy_class(Path(directory), configuration, servers.guardian)
             proxies.append(proxy)
             proxy.start()
             return proxy
