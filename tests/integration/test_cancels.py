@@ -28,11 +28,17 @@ def fence_wait() -> str:
 
 
 @pytest.fixture
-def paused(cluster: PrimaryAndStandbys) -> Iterator[None]:
+def pause_for(cluster: PrimaryAndStandbys) -> Iterator[Callable[[psycopg.Connection[Any]], None]]:
+    """Pauses the replay at the replica that a session reads from."""
     cluster.primary.query("create table canceled (n int); insert into canceled values (1)")
     cluster.catch_up()
-    cluster.standbys[0].pause_replay()
-    yield
+
+    def pause(session: psycopg.Connection[Any]) -> None:
+        eventually(lambda: value(session, "select 1") == 1
+                   and value(session, "show pgsplit.last_route") == "replica: read")
+        cluster.standbys[0].pause_replay()
+
+    yield pause
     cluster.standbys[0].resume_replay()
     cluster.primary.query("drop table canceled")
 
@@ -69,8 +75,9 @@ READS: dict[str, Callable[[psycopg.Connection[Any]], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("read", READS)
-def test_a_read_that_waits_for_its_replica_is_cancelled(cluster, proxy, connect, paused, form, read):
+def test_a_read_that_waits_for_its_replica_is_cancelled(cluster, proxy, connect, pause_for, form, read):
     session = connect(**FORMS[form])
+    pause_for(session)
     for _ in range(3):          # by the session itself; later on the relay knows the text
         before = sum(counters(proxy, "fence_waits").values())
         session.execute("update canceled set n = n + 1")
@@ -84,8 +91,9 @@ def test_a_read_that_waits_for_its_replica_is_cancelled(cluster, proxy, connect,
     cluster.standbys[0].pause_replay()
 
 
-def test_one_of_a_pipeline_is_cancelled_and_the_others_are_not(cluster, proxy, connect, paused):
+def test_one_of_a_pipeline_is_cancelled_and_the_others_are_not(cluster, proxy, connect, pause_for):
     session = connect()
+    pause_for(session)
     session.execute("update canceled set n = 7")
     before = sum(counters(proxy, "fence_waits").values())
     session.pgconn.enter_pipeline_mode()
@@ -101,8 +109,9 @@ def test_one_of_a_pipeline_is_cancelled_and_the_others_are_not(cluster, proxy, c
     session.pgconn.exit_pipeline_mode()
 
 
-def test_a_cancel_of_nothing_does_nothing(connect, paused):
+def test_a_cancel_of_nothing_does_nothing(connect, pause_for):
     session = connect()
+    pause_for(session)
     for _ in range(5):
         session.cancel()
         assert value(session, "select n from canceled for update") == 1
