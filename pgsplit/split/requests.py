@@ -21,7 +21,7 @@ from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import OPENING, PLAIN, Place
+from .transaction import OPENING, PLAIN, Place, Unopened
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -166,8 +166,8 @@ class Requests:
             state.replica.append(batch)
             state.asked += draft.size
         else:
-            if state.outlives and not opening and len(data) <= SMALL:
-                batch.again = self._again(batch, data, len(data))
+            unopened = state.transaction.plainly_unopened() if opening else None
+            self._keep_for_another(batch, data, len(data), unopened)
             self._to_primary(draft, batch)
         self._left_for(batch, decision)
         return batch
@@ -281,16 +281,20 @@ class Requests:
         moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
         if moves and (step := self._open(draft, bound, partial, decision)) is not None:
             return step
-        if state.outlives and draft.size <= SMALL:
-            batch.again = self._again(batch, inbox, draft.size)
+        opens = not (batch.aside or batch.beside)
+        self._keep_for_another(batch, inbox, draft.size, transaction.unopened() if opens else None)
         return self._forward(draft, batch, decision)
 
-    def _again(self, batch: Batch, inbox: bytearray | bytes, size: int) -> bytes:
-        """The bytes of *batch*, where another primary may be asked the same."""
+    def _keep_for_another(self, batch: Batch, inbox: bytearray | bytes, size: int, unopened: Unopened | None) -> None:
+        """Keep the *size* bytes of *batch* where another primary may be asked the same if this one is lost. *unopened*:
+        the transaction that it opens there, where that can be opened twice.
+        """
         state = self._state
-        alone = state.tx == IDLE and state.transaction.begin is None and batch.kind in (QUERY, SYNC)
-        harmless = all(facts.effect_free or facts.commands == _SHOW for facts in batch.bound)
-        return bytes(inbox[:size]) if alone and harmless and batch.bound and not batch.own_sync else b""
+        if not state.outlives or size > SMALL or batch.kind not in (QUERY, SYNC) or batch.own_sync or not batch.bound:
+            return
+        alone = state.transaction.begin is None and (state.tx == IDLE or state.opens_under_way)
+        if (alone or unopened is not None) and all(map(_is_harmless, batch.bound)):
+            batch.again, batch.unopened = bytes(inbox[:size]), unopened
 
     def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
@@ -596,6 +600,12 @@ class Requests:
             return Step(Action.CLOSE)
         self._skipping = inbox[0] != SYNC
         return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(self._state.status))
+
+
+def _is_harmless(facts: Facts) -> bool:
+    """Whether nothing is left of it where its answer has not been passed on. A BEGIN is nothing by itself."""
+    return facts.effect_free or facts.begins is not None or facts.commands == _SHOW or (
+        bool(facts.parts) and all(map(_is_harmless, facts.parts)))
 
 
 _NEVER_A_READ: Final = {FUNCTION_CALL: "function_call_message", FLUSH: "flush_without_sync"}

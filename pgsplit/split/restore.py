@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from ..wire import build
 from ..wire.messages import IDLE
 from ..wire.parse import error_fields, parameter_status
+from .batch import Batch
 from .decision import Upstream
 from .lsn import MIN_LSN
 from .settings import LOGIN, give
@@ -35,6 +36,9 @@ _WORDS: Final = {
 _GIVEN: Final = frozenset({"serializable"})
 
 
+_ASKED_ANEW: Final = frozenset({"transaction", "statement"})     # kinds of questions (see `Inquiry`)
+
+
 class Loss(NamedTuple):
     """Why a session ends with its primary. *under_way*: something was, whose outcome is not known. *transaction*: one
     was open, in which nothing was.
@@ -49,7 +53,8 @@ def why_lost(state: State) -> Loss | None:
     """None: the session can go on with another connection."""
     if state.opaque or state.sole:
         return Loss("it is the only connection of this session", under_way=state.opaque or bool(state.primary))
-    asked_again = all(batch.again and not (batch.passed or batch.failed) for batch in state.primary)
+    asked_again = all((batch.again or _is_asked_anew(batch)) and not (batch.passed or batch.failed)
+                      for batch in state.primary)
     if not asked_again or state.segment is not None or state.copying:
         return Loss("something was under way there", under_way=True)
     pins = [(pin, cause) for pin, cause in state.pins.items() if pin not in _GIVEN]
@@ -60,9 +65,15 @@ def why_lost(state: State) -> Loss | None:
         return Loss("the session has changed its state, and the primary has not been asked yet how")
     if state.statements.unclear:
         return Loss("the session has prepared statements that are not known")
-    if state.tx != IDLE or state.transaction.opened:
+    opens = state.opens_under_way or state.transaction.unopened() is not None
+    if (state.tx != IDLE or state.transaction.opened) and not opens:
         return Loss("a transaction was open there", transaction=True)
     return None
+
+
+def _is_asked_anew(batch: Batch) -> bool:
+    """Whether it is a question of pgsplit's own that what waits for it asks again, if nobody has answered."""
+    return batch.inquiry is not None and batch.inquiry.kind in _ASKED_ANEW
 
 
 class Restoration:
@@ -130,14 +141,18 @@ def _of(statement: Statement | None) -> str:
 def lose(state: State) -> bytes:
     """The primary's connection is gone; what has to be asked, or run, there waits. Returns what it had of that."""
     again = b"".join(batch.again for batch in state.primary)
+    unopened = state.primary[0].unopened if state.primary else None
     for batch in state.primary:
         state.void_operations(batch)
+        state.inquiries -= batch.inquiry is not None
     if state.primary:
         state.primary.clear()
         state.taken_back = True
     state.primary_away = True
     state.tx, state.tx_wrote, state.tx_defined = IDLE, False, False
     state.transaction.rolled_back_there()
+    if unopened is not None:
+        state.transaction.hold_again(unopened)
     return again
 
 

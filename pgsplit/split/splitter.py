@@ -205,7 +205,7 @@ class Splitter:
         """It goes on: nothing is sent to a primary before `primary_connected`. Returns the reads that the primary had
         and has not answered: they are the client's again.
         """
-        self._answers.last_words = b""
+        self._answers.primary_lost()
         return lose(self._state)
 
     def restoration(self) -> Restoration:

@@ -440,6 +440,11 @@ class State:
 
     # --- what goes past ---------------------------------------------------------------------------------
 
+    @property
+    def opens_under_way(self) -> bool:
+        """Whether all that a transaction on the primary has there is still under way, its opening among it."""
+        return bool(self.primary) and self.primary[0].unopened is not None
+
     def may_have_written(self) -> bool:
         """Whether the transaction in which the primary is when it has done all that was sent may have written."""
         opened, wrote = self.tx != IDLE, self.tx_wrote

@@ -236,6 +236,45 @@ def test_a_read_under_way_is_asked_again_and_a_write_is_not(servers, start: Star
 
 
 @pytest.mark.relay
+@pytest.mark.parametrize("read", ["simple", "extended", "pipelined", "repeated"])
+def test_a_transactions_first_read_is_asked_again_with_its_begin(servers, start: Start, background, read):
+    """BEGIN in a batch of its own, in one with the read, and sent by the relay."""
+    servers.primary.query("insert into kept values (1)")
+    with (Balancer([("127.0.0.1", servers.primary.port)]) as balancer,
+          servers.primary.connect("postgres", password=SUPERUSER_PASSWORD) as locking):
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+        session = connect(proxy)
+        eventually(lambda: value(session, "select count(*) from kept") and count(proxy, "statements_replica"))
+        session.autocommit = False
+        for _ in range(3 * (read == "repeated")):       # so that the relay does it by itself
+            read_there(session, read)
+            session.commit()
+        locking.execute("lock table kept in access exclusive mode")
+        reading = background.submit(read_there, session, read)
+        eventually(lambda: servers.primary.query(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == [(1,)])
+        balancer.cut()
+        eventually(lambda: count(proxy, "primary_lost") == 1)
+        locking.rollback()
+        assert reading.result(60) == 1
+        session.execute("insert into kept values (2)")
+        assert servers.primary.query("select count(*) from kept") == [(1,)]
+        session.commit()
+    assert servers.primary.query("select n from kept order by n") == [(1,), (2,)]
+
+
+def read_there(session: Session, how: str) -> Any:
+    """The first read of a transaction, at the primary."""
+    read = "/* pgsplit: primary */ select count(*) from kept"
+    if how != "pipelined":
+        return session.execute(read, binary=how == "extended").fetchone()[0]
+    with session.pipeline() as pipeline:
+        cursor = session.execute(read)
+        pipeline.sync()
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.relay
 def test_a_show_under_way_is_asked_again(servers, start: Start, background):
     with Balancer([("127.0.0.1", servers.primary.port)]) as balancer:
         proxy = start(primary=balancer.address, upstream_tls="disable")

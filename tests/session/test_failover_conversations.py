@@ -8,10 +8,11 @@ import pytest
 
 from pgsplit.session.session import NewPrimary
 from pgsplit.split.requests import PRIMARY_AWAY_ERROR
-from pgsplit.split.settings import Settings, give
+from pgsplit.split.settings import Settings, give, run
+from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, OPENING
 from pgsplit.wire import build
 from pgsplit.wire.build import message
-from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, Side, T, Talk, X, done, error
+from tests.session.talk import BOUND, FAILED, PARSED, READ_COMMITTED, ROW, I, Q, S, Side, T, Talk, X, batch, done, error
 from tests.session.test_state_conversations import CLOSED, DESCRIPTION, LATE, NOTHING, PARAMETERS, PARSE, given, row
 
 READ, WRITE = Q("select 1"), Q("insert into t values (1)")
@@ -61,14 +62,8 @@ def test_reads_go_on_at_the_replica():
 def test_a_begin_is_answered_and_its_reads_run():
     told = lost(talk(transactions="until_write")).client(Q("begin")).expect_client(done("BEGIN"), T)
     told.client(WRITE).do(lambda: None).expect_client()
-    told.new_primary().expect_primary(opening(), WRITE)
+    told.new_primary().expect_primary(OPENING.data, WRITE)
     told.cuts()
-
-
-def opening() -> bytes:
-    from pgsplit.split.transaction import OPENING
-
-    return OPENING.data
 
 
 def test_it_is_given_the_state_of_the_one_before():
@@ -300,3 +295,142 @@ def test_a_transaction_that_has_failed_there_is_lost_as_it_is():
     told = talk(aborts=True).client(Q("begin")).primary(done("BEGIN"), T).client(WRITE).primary(error("23505"), FAILED)
     lost(told.do(lambda: told.sides.client.heard.clear()))
     told.client(Q("rollback")).expect_client(done("ROLLBACK"), I).run()
+
+
+# --- transactions whose opening was under way -----------------------------------------------------------------------
+
+INSIDE = (ROW, done("SELECT 1"), T)
+OPENED = PARSED + BOUND + done("BEGIN") + CLOSED
+SNAPSHOT = PARSED + BOUND + message(b"D", b"\0\0") + done("SELECT 1") + CLOSED
+BEGIN_AND_READ = build.parse("", "begin") + build.bind() + build.execute() + batch("select 1")
+BEGUN_AND_READ = (PARSED, BOUND, done("BEGIN"), PARSED, BOUND, *INSIDE)
+
+
+def stale(told: Talk) -> Talk:
+    return told.do(lambda: setattr(told, "stale", "no_fresh_replica"))
+
+
+def begun(**over: object) -> Talk:
+    """A transaction that no server knows of; the replica is not fresh, so that its first read is the primary's."""
+    told = stale(talk(transactions="until_write", **over))
+    return told.client(Q("begin")).expect_client(done("BEGIN"), T).expect_primary()
+
+
+def reading() -> Talk:
+    """One that has read on the replica, which is not fresh any more."""
+    told = talk(transactions="until_write").do(lambda: setattr(told, "stale", ""))
+    told.client(Q("begin"), READ).expect_client(done("BEGIN"), T).expect_replica(ON_REPLICA.data, READ)
+    return stale(told.replica(OPENED, *INSIDE).expect_client(*INSIDE))
+
+
+def ends_with(told: Talk, detail: str | None = IN_FLIGHT) -> None:
+    told.do(lambda: told.sides.client.heard.clear()).ends("additional")
+    told.run()
+    assert bytes(told.sides.client.heard) == fatal("closed the connection", detail)
+
+
+@pytest.mark.parametrize("read", [READ, batch("select 1"), Q("show known.a")], ids=["simple", "extended", "show"])
+@pytest.mark.parametrize("opened", [b"", PARSED, OPENED], ids=["before it", "in the midst", "behind it"])
+def test_the_first_read_of_a_transaction_is_asked_again_and_its_begin_with_it(read, opened):
+    told = begun().client(read).expect_primary(OPENING.data, read).primary(opened)
+    lost(told).expect_client().do(lambda: check(told.wanted == 1))
+    told.new_primary().expect_primary(OPENING.data, read).primary(OPENED, *INSIDE).expect_client(*INSIDE)
+    told.client(WRITE).expect_primary(WRITE).primary(done("INSERT 0 1"), T).expect_client(done("INSERT 0 1"), T)
+    told.client(Q("commit")).expect_primary(Q("commit")).primary(done("COMMIT"), I).expect_client(done("COMMIT"), I)
+    told.cuts()
+
+
+def test_it_may_be_asked_of_the_replica():
+    told = begun().client(READ).expect_primary(OPENING.data, READ).do(lambda: setattr(told, "stale", ""))
+    lost(told).expect_replica(ON_REPLICA.data, READ).replica(OPENED, *INSIDE).expect_client(*INSIDE)
+    told.client(Q("commit")).expect_client(done("COMMIT"), I)
+    told.do(lambda: check(told.wanted == 0)).run()
+
+
+def test_a_read_behind_others_on_the_replica_is_asked_again():
+    again = (OPENING.data, run("select", row=True).data, READ)
+    told = reading().client(READ).expect_primary(*again)
+    told.expect_replica(END_ON_REPLICA).replica(done("COMMIT"), I)
+    lost(told).expect_client().new_primary().expect_primary(*again)
+    told.primary(OPENED, SNAPSHOT, *INSIDE).expect_client(*INSIDE)
+    told.run()
+
+
+def test_begin_and_read_in_one_batch_are_asked_again():
+    told = stale(talk(transactions="until_write")).client(BEGIN_AND_READ).expect_primary(BEGIN_AND_READ)
+    lost(told).expect_client().new_primary().expect_primary(BEGIN_AND_READ)
+    told.primary(*BEGUN_AND_READ).expect_client(*BEGUN_AND_READ)
+    told.client(Q("commit")).expect_primary(Q("commit"))
+    told.cuts()
+
+
+@pytest.mark.parametrize("begin", ["begin isolation level serializable", "begin isolation level repeatable read"])
+def test_a_begin_that_is_not_held_is_asked_again_with_what_is_behind_it(begin):
+    told = talk(transactions="until_write").client(Q(begin), READ).expect_primary(Q(begin), READ)
+    lost(told).expect_client().new_primary().expect_primary(Q(begin), READ)
+    told.primary(done("BEGIN"), T).primary(*INSIDE).expect_client(done("BEGIN"), T, *INSIDE)
+    told.cuts()
+
+
+def test_two_reads_behind_it_are_asked_again_in_their_order():
+    other = Q("select 2")
+    told = begun().client(READ, other).expect_primary(OPENING.data, READ, other)
+    lost(told).expect_client().new_primary().expect_primary(OPENING.data, READ, other)
+    told.primary(OPENED, *INSIDE, *INSIDE).expect_client(*INSIDE, *INSIDE)
+    told.run()
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+def test_what_has_set_its_stage_is_told_again(answered):
+    """Lost while the question is under way that tells the primary of it, or while the read is behind that."""
+    local = Q("set local app.t = '7'")
+    answers = (OPENED, PARSED + BOUND + done("SET") + CLOSED + T)
+    told = talk(transactions="until_write").do(lambda: setattr(told, "stale", "")).client(Q("begin"), local)
+    told.replica(OPENED, done("SET"), T).expect_client(done("BEGIN"), T, done("SET"), T)
+    stale(told).client(READ).expect_primary(OPENING.data, run("set local app.t = '7'").data, S)
+    told.primary(*answers[:answered]).expect_primary(*[READ] * (answered == 2))
+    lost(told).expect_client().new_primary(*(given(3), I) * (answered == 2))     # that it has touched the option
+    told.do(lambda: told.sides.default.heard.clear())
+    told.expect_primary(OPENING.data, run("set local app.t = '7'").data, S).primary(*answers).expect_primary(READ)
+    told.primary(*INSIDE).expect_client(*INSIDE)
+    told.run()
+
+
+def test_a_servers_end_ahead_of_the_opening_is_held_back():
+    told = begun().client(READ).expect_primary(OPENING.data, READ).primary(SHUTDOWN).ends("additional").do(lambda: None)
+    told.expect_client().do(lambda: told.session.go_on()).new_primary().expect_primary(OPENING.data, READ)
+    told.cuts()
+    assert [words for _, words in told.primaries_lost] == [SHUTDOWN]
+
+
+def test_a_first_read_whose_answer_has_begun_is_not_asked_again():
+    ends_with(begun().client(READ).primary(OPENED, ROW).expect_client(ROW))
+
+
+def test_a_first_read_that_has_failed_is_not_asked_again():
+    ends_with(begun().client(READ).primary(OPENED, error("22012")).expect_client(error("22012")))
+
+
+@pytest.mark.parametrize("batches", [(WRITE,), (READ, WRITE), (READ, Q("commit")), (Q("select nextval('s')"),)],
+                         ids=["write", "read and write", "read and commit", "nextval"])
+def test_what_may_have_an_effect_is_not_asked_again_with_its_begin(batches):
+    ends_with(begun().client(*batches).expect_primary(OPENING.data, *batches))
+
+
+def test_a_second_read_is_not_asked_again():
+    told = begun().client(READ).primary(OPENED, *INSIDE).client(READ)
+    ends_with(told.expect_primary(OPENING.data, READ, READ))
+
+
+def test_a_transaction_that_the_primary_has_had_from_its_begin_on_is_not_opened_twice():
+    """`hold_begin: false` promises the time of the BEGIN."""
+    told = stale(talk(transactions="until_write", holds=False)).client(Q("begin")).primary(done("BEGIN"), T)
+    ends_with(told.client(READ).expect_primary(Q("begin"), READ))
+
+
+def test_a_question_about_a_statement_is_asked_again():
+    told = talk().client(PARSE + S).primary(PARSED, I).expect_client(PARSED, I).expect_primary(PARSE + S)
+    use, describe = build.bind("", "s") + build.execute() + S, build.describe(b"S", "s") + S
+    lost(told.client(use).expect_primary(describe)).new_primary(PARSED, I).expect_primary(describe)
+    told.primary(PARAMETERS, DESCRIPTION, I).expect_replica(LATE, use).expect_client()
+    told.cuts()
