@@ -403,13 +403,16 @@ class Requests:
         """To the replica, behind whatever it lacks."""
         state = self._state
         ahead: list[Ahead] = []
-        if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
+        opens = state.transaction.begin is not None and state.transaction.on_replica == IDLE
+        if opens:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead += [state.transaction.on_replica_begin, *(kept.ahead for kept in state.transaction.prologue)]
+            ahead.append(state.transaction.on_replica_begin)
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
+        if opens:               # behind the settings, which begin with RESET ALL
+            ahead += [kept.ahead for kept in state.transaction.prologue]
         ahead = state.put_ahead(Upstream.DEFAULT, ahead)
         if state.transaction.to_close:
             ahead += [Ahead(build.message(b"C", b"P" + name + b"\0"), b"3") for name in state.transaction.to_close]
@@ -478,6 +481,8 @@ class Requests:
             return None
         if state.settings is state.refused and not state.unsettled:
             return Decision(primary, "settings_refused")
+        if state.transaction.prologue and state.transaction.on_replica != IDLE and state.applied != state.settings:
+            return Decision(primary, "configuration_changed")       # to be given them would undo what it has set
         if any(statement.only_primary for statement in state.used(draft, bound)):
             return Decision(primary, "prepared_on_primary")
         return None
