@@ -13,7 +13,8 @@ from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Bat
 from .cursors import Cursors
 from .decision import Decision, Upstream
 from .holding import Holding
-from .inquiry import Inquiry
+from .inquiry import DescribeInquiry, Inquiry
+from .making import MakingAgain
 from .observer import Observer
 from .opening import Opening, Rollback, unmovable
 from .settings import Ahead, give
@@ -281,6 +282,8 @@ class Requests:
         moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
         if moves and (step := self._open(draft, bound, partial, decision)) is not None:
             return step
+        if (step := self._make(draft, bound, partial)) is not None:
+            return step
         opens = not (batch.aside or batch.beside)
         self._keep_for_another(batch, inbox, draft.size, transaction.unopened() if opens else None)
         return self._forward(draft, batch, decision)
@@ -313,6 +316,23 @@ class Requests:
         if partial:
             draft.end = 0
         return self._inquire(Opening(transaction))
+
+    def _make(self, draft: Draft, bound: list[Facts], partial: bool) -> Step | None:
+        """What is done before *draft* may use a prepared statement that the primary has not got: another one may, and
+        who uses it gets the error as if it had been there.
+        """
+        state = self._state
+        statement = next((each for each in state.used(draft, bound) if each.is_lacking), None)
+        if statement is None:
+            return None
+        if state.primary:
+            return WAIT         # which may close it
+        if statement.refusal:
+            refusal, statement.refusal = statement.refusal, b""
+            return self._refuse(draft, refusal)
+        if partial:
+            draft.end = 0
+        return self._inquire(MakingAgain(statement))
 
     def _transaction(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts],
                      late: bool) -> Step | None:
@@ -358,13 +378,18 @@ class Requests:
         return None
 
     def settle(self) -> Step | None:
-        """The session idles: ask for its state now, so that it is known when the primary is lost."""
+        """The session idles: ask for its state now, so that it is known when the primary is lost; then for what its
+        prepared statements give, so that it is known whether the next primary's give the same.
+        """
         state = self._state
-        if not (state.unsettled or state.own_unsettled) or state.primary_away or state.sole or state.opaque:
+        if state.primary_away or state.sole or state.opaque:
             return None
         if state.primary or state.replica or state.status != IDLE or not self.between_batches:
             return None
-        return self._inquire(state.state_inquiry())
+        if state.unsettled or state.own_unsettled:
+            return self._inquire(state.state_inquiry())
+        statements = state.statements.undescribed()
+        return self._inquire(DescribeInquiry(state, statements)) if statements else None
 
     def _ask_for_state(self, draft: Draft) -> Step:
         state = self._state
@@ -483,7 +508,7 @@ class Requests:
             return Decision(primary, "settings_refused")
         if state.transaction.prologue and state.transaction.on_replica != IDLE and state.applied != state.settings:
             return Decision(primary, "configuration_changed")       # to be given them would undo what it has set
-        if any(statement.only_primary for statement in state.used(draft, bound)):
+        if any(statement.only_primary or statement.is_lacking for statement in state.used(draft, bound)):
             return Decision(primary, "prepared_on_primary")
         return None
 
@@ -500,7 +525,7 @@ class Requests:
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
-        ahead = state.lacks(draft, tells_route(batch))
+        ahead = state.lacks(draft, batch.bound, tells_route(batch))
         ahead += state.lsn.ahead(batch.bound, batch.texts, wrote=state.may_have_written)
         state.lsn.told()
         untouched = state.untouched()
@@ -519,7 +544,7 @@ class Requests:
         if b"" in draft.uses:
             if unnamed is None:
                 state.primary_unnamed = False
-            elif unnamed.default and not unnamed.additional:
+            elif unnamed.is_owed:
                 unnamed.additional = state.primary_unnamed = True
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
         return b"".join(part.data for part in ahead)
@@ -532,13 +557,14 @@ class Requests:
             state.wants_primary = True
             return WAIT
         decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
-        if state.transaction.begin is not None and (
-                step := self._open(draft, state.bound_facts(draft), True, decision)) is not None:
+        bound = state.bound_facts(draft)
+        if state.transaction.begin is not None and (step := self._open(draft, bound, True, decision)) is not None:
+            return step
+        if (step := self._make(draft, bound, True)) is not None:
             return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete
         kind = inbox[start] if start < end else FLUSH
-        bound = state.bound_facts(draft)
         if kind in (QUERY, FUNCTION_CALL):
             bound.append(DOUBT)
         batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, decision.reason)

@@ -194,8 +194,8 @@ class Splitter:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the primary has to be asked for the session's state."""
-        return self._state.unsettled or self._state.own_unsettled
+        """Whether the primary has to be asked for the session's state, or for what its prepared statements give."""
+        return self._state.unsettled or self._state.own_unsettled or self._state.statements.unseen
 
     def why_lost(self) -> Loss | None:
         """Why the session ends with its connection to the primary; None: it can go on with another one."""
