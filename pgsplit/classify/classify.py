@@ -277,7 +277,7 @@ def _prepared(sql: str, words: list[Token], facts: Facts) -> Facts:
     if not position or position + 1 >= len(words) or not _name(words[1]):
         return replace(facts, deallocates=UNCLEAR)
     text = sql[words[position + 1].start:].rstrip().rstrip(";")
-    return replace(facts, prepares=Prepares(_name(words[1]), text.encode("latin-1")))
+    return replace(facts, prepares=Prepares(_name(words[1]), text.encode("latin-1"), sql.encode("latin-1")))
 
 
 def _read(words: list[Token], command: str) -> Facts:

@@ -25,10 +25,11 @@ class Tx(Enum):
 
 
 class Prepares(NamedTuple):
-    """PREPARE *name* AS *sql*."""
+    """PREPARE *name* AS *sql*; *text*: all of it."""
 
     name: bytes
     sql: bytes
+    text: bytes
 
 
 # Reasons why a statement is no read that a comment, or pgsplit.route, may overrule.

@@ -42,6 +42,7 @@ NO_DATA: Final = ord("n")
 ENDING: Final = frozenset({"FATAL", "PANIC"})       # severities
 # A server's FATAL by which it ends a session that has done nothing: admin_shutdown and crash_shutdown.
 SHUT_DOWN: Final = frozenset({"57P01", "57P02"})
+TOO_LONG: Final = build.error_response("ERROR", "54000", "too long an answer to a question of pgsplit's")
 PIECEWISE: Final = frozenset(b"DdTtVNE")
 
 
@@ -173,11 +174,8 @@ class Answers:
                 batch.ahead.extend((answer, None) for answer in own.swallowed)
                 return self._swallow(batch, inbox)
             body = bytes(inbox[position + HEADER:stop])
-            if kind == ERROR and state.outlives and self._ends_idle_session(body):
-                if position:
-                    break
-                self.last_words, state.primary_away = bytes(inbox[:stop]), True
-                return Step(Action.CUT, stop)
+            if kind == ERROR and self._ends_idle_session(body):
+                return Step(Action.PASS, position) if position else self._held_back(inbox, stop)
             if batch is not None and batch.aside and kind == READY:
                 if batch.own_sync:
                     return Step(Action.PASS, position) if position else self._own_sync_done(stop, body[0])
@@ -191,8 +189,19 @@ class Answers:
                 return Step(Action.PASS, position, batch=ended)
         return Step(Action.PASS, position) if position else MORE
 
+    def primary_lost(self) -> None:
+        """What has come of a message of it is void."""
+        self.last_words, self._primary_drop, self._rows, self._described = b"", 0, False, None
+
+    def _held_back(self, inbox: bytearray, stop: int) -> Step:
+        """Its last words: nobody is told them yet."""
+        self.last_words, self._state.primary_away = bytes(inbox[:stop]), True
+        return Step(Action.CUT, stop)
+
     def _ends_idle_session(self, body: bytes) -> bool:
         """Whether it is the end of a server, or of one session by an administrator, while the session can go on."""
+        if not self._state.outlives:
+            return False
         fields = error_fields(body)
         if fields.severity not in ENDING or fields.sqlstate not in SHUT_DOWN:
             return False
@@ -212,6 +221,8 @@ class Answers:
         if stop < 0 or (stop > end and stop <= _INBOX):
             return MORE
         kind, body = inbox[0], bytes(inbox[HEADER:min(stop, end)])
+        if kind == ERROR and stop <= end and self._ends_idle_session(body):
+            return self._held_back(inbox, stop)
         if kind in (PARAMETER, NOTIFICATION) or (kind == ERROR and error_fields(body).severity in ENDING):
             return self._pass_one(kind, body, stop, end)
         if batch.inquiry is None and kind == ERROR:
@@ -232,7 +243,9 @@ class Answers:
         elif kind == ERROR or stop > end:
             fields = error_fields(body) if kind == ERROR else None
             self._leaves_own(batch, Upstream.ADDITIONAL)
-            batch.inquiry.failed(*((fields.sqlstate, fields.message) if fields else ("54000", "too long an answer")))
+            whole = body if kind == ERROR and stop <= end else TOO_LONG[HEADER:]
+            batch.inquiry.failed(*((fields.sqlstate, fields.message) if fields else ("54000", "too long an answer")),
+                                 whole)
         else:
             batch.inquiry.take(kind, body)
         return Step(Action.CUT, min(stop, end))

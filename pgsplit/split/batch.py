@@ -19,6 +19,7 @@ from .inquiry import Inquiry
 from .kept import Kept
 from .settings import Settings
 from .statements import Statement
+from .transaction import Unopened
 
 QUERY: Final = ord("Q")
 PARSE: Final = ord("P")
@@ -45,7 +46,7 @@ class Batch:
                  "effect_free", "empty", "failed", "given", "goes_on", "inquiry", "kind", "late", "messages", "opens",
                  "operations", "own_left", "own_sync", "passed", "passing", "plain", "reason", "requests", "rows",
                  "size", "sql", "sqlstate", "stage", "started", "statement", "tags", "texts", "traced", "unfenced",
-                 "uses", "wrote")
+                 "unopened", "uses", "wrote")
 
     def __init__(self, kind: int, size: int, bound: list[Facts], reason: str) -> None:
         self.kind = kind              # QUERY, FUNCTION_CALL or SYNC; FLUSH while its Sync is still to come
@@ -87,6 +88,7 @@ class Batch:
         self.tags: list[tuple[int, bytes]] = []
         self.rows = False             # the answer has begun
         self.again = b""              # a read at the primary: its bytes, for another one if that is lost
+        self.unopened: Unopened | None = None    # and the transaction that it opens there, as it was before
         self.passed = False           # part of the primary's answer has been passed on
         self.passing = False          # part of the answer has been passed on
         self.started = 0              # monotonic ns, for the session's histogram

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Protocol
 
@@ -39,8 +40,8 @@ class Inquiry(Protocol):
     def take(self, kind: int, body: bytes) -> None:
         """A message of the answer."""
 
-    def failed(self, sqlstate: str, message: str) -> None:
-        """An ErrorResponse, or a message that is too long."""
+    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
+        """An ErrorResponse, of which *error* is the body, or a message that is too long."""
 
     def done(self) -> None:
         """ReadyForQuery."""
@@ -91,7 +92,7 @@ class StateInquiry:
         else:
             self._pins[name.decode()] = value.decode(errors="replace")
 
-    def failed(self, sqlstate: str, message: str) -> None:
+    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
         self._error = sqlstate or "XX000"
 
     def done(self) -> None:
@@ -109,34 +110,32 @@ class StateInquiry:
 
 
 class DescribeInquiry:
-    """What the primary says of a prepared statement: its parameters and its result."""
+    """What the primary says of prepared statements: their parameters and their results."""
 
     kind = "statement"
 
-    def __init__(self, asker: Asker, statement: Statement) -> None:
+    def __init__(self, asker: Asker, statements: Iterable[Statement]) -> None:
         self._asker = asker
-        self._statement = statement
+        self._left = deque(statements)          # not answered yet
         self._error = ""
         self._parameters: bytes | None = None
-        self._result: bytes | None = None
-        self.data = build.message(b"D", b"S" + statement.name + b"\0") + build.SYNC
+        self.data = b"".join(build.message(b"D", b"S" + each.name + b"\0") for each in self._left) + build.SYNC
 
     def take(self, kind: int, body: bytes) -> None:
         if kind == ord("t"):
             self._parameters = body
-        elif kind in b"Tn":
-            self._result = body
+        elif kind in b"Tn" and self._parameters is not None and self._left:
+            self._left.popleft().described = self._parameters, body
+            self._parameters = None
 
-    def failed(self, sqlstate: str, message: str) -> None:
+    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
         self._error = sqlstate or "XX000"
 
     def done(self) -> None:
         if passes(self._error):
             self._asker.untold()
-        elif self._parameters is not None and self._result is not None and not self._error:
-            self._statement.described = (self._parameters, self._result)
-        else:
-            self._statement.only_primary = True
+        elif self._left:
+            self._left[0].only_primary = True
 
 
 def passes(sqlstate: str) -> bool:

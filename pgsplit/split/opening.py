@@ -44,7 +44,7 @@ class Opening:
             word = body[:-1].decode("latin-1") if kind == COMMAND else "another row"
             self._why = f"another answer to {command}: {word}"
 
-    def failed(self, sqlstate: str, message: str) -> None:
+    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
         command = self._awaited[0][0] if self._awaited else "what was sent"
         self._why = self._why or f"{sqlstate} to {command}: {message}"
 
@@ -65,7 +65,7 @@ class Rollback:
 
     def take(self, kind: int, body: bytes) -> None: ...
 
-    def failed(self, sqlstate: str, message: str) -> None: ...
+    def failed(self, sqlstate: str, message: str, error: bytes) -> None: ...
 
     def done(self) -> None:
         self._transaction.rolled_back_there()

@@ -13,7 +13,8 @@ from .batch import COPY_TYPES, FLUSH, FUNCTION_CALL, QUERY, SYNC, TERMINATE, Bat
 from .cursors import Cursors
 from .decision import Decision, Upstream
 from .holding import Holding
-from .inquiry import Inquiry
+from .inquiry import DescribeInquiry, Inquiry
+from .making import MakingAgain
 from .observer import Observer
 from .opening import Opening, Rollback, unmovable
 from .settings import Ahead, give
@@ -21,7 +22,7 @@ from .state import PASSING, State
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
-from .transaction import OPENING, PLAIN, Place
+from .transaction import OPENING, PLAIN, Place, Unopened
 
 READ_ONLY_ERROR: Final = build.error_response(
     "ERROR", "25006", "this session may only read",
@@ -166,8 +167,8 @@ class Requests:
             state.replica.append(batch)
             state.asked += draft.size
         else:
-            if state.outlives and not opening and len(data) <= SMALL:
-                batch.again = self._again(batch, data, len(data))
+            unopened = state.transaction.plainly_unopened() if opening else None
+            self._keep_for_another(batch, data, len(data), unopened)
             self._to_primary(draft, batch)
         self._left_for(batch, decision)
         return batch
@@ -281,16 +282,22 @@ class Requests:
         moves = transaction.begin is not None and not batch.beside and (there or not batch.aside)
         if moves and (step := self._open(draft, bound, partial, decision)) is not None:
             return step
-        if state.outlives and draft.size <= SMALL:
-            batch.again = self._again(batch, inbox, draft.size)
+        if (step := self._make(draft, bound, partial)) is not None:
+            return step
+        opens = not (batch.aside or batch.beside)
+        self._keep_for_another(batch, inbox, draft.size, transaction.unopened() if opens else None)
         return self._forward(draft, batch, decision)
 
-    def _again(self, batch: Batch, inbox: bytearray | bytes, size: int) -> bytes:
-        """The bytes of *batch*, where another primary may be asked the same."""
+    def _keep_for_another(self, batch: Batch, inbox: bytearray | bytes, size: int, unopened: Unopened | None) -> None:
+        """Keep the *size* bytes of *batch* where another primary may be asked the same if this one is lost. *unopened*:
+        the transaction that it opens there, where that can be opened twice.
+        """
         state = self._state
-        alone = state.tx == IDLE and state.transaction.begin is None and batch.kind in (QUERY, SYNC)
-        harmless = all(facts.effect_free or facts.commands == _SHOW for facts in batch.bound)
-        return bytes(inbox[:size]) if alone and harmless and batch.bound and not batch.own_sync else b""
+        if not state.outlives or size > SMALL or batch.kind not in (QUERY, SYNC) or batch.own_sync or not batch.bound:
+            return
+        alone = state.transaction.begin is None and (state.tx == IDLE or state.opens_under_way)
+        if (alone or unopened is not None) and all(map(_is_harmless, batch.bound)):
+            batch.again, batch.unopened = bytes(inbox[:size]), unopened
 
     def _open(self, draft: Draft, bound: list[Facts], partial: bool, decision: Decision) -> Step | None:
         """What is done before *draft* may run in the transaction on the primary, where it must be what it is here."""
@@ -309,6 +316,23 @@ class Requests:
         if partial:
             draft.end = 0
         return self._inquire(Opening(transaction))
+
+    def _make(self, draft: Draft, bound: list[Facts], partial: bool) -> Step | None:
+        """What is done before *draft* may use a prepared statement that the primary has not got: another one may, and
+        who uses it gets the error as if it had been there.
+        """
+        state = self._state
+        statement = next((each for each in state.used(draft, bound) if each.is_lacking), None)
+        if statement is None:
+            return None
+        if state.primary:
+            return WAIT         # which may close it
+        if statement.refusal:
+            refusal, statement.refusal = statement.refusal, b""
+            return self._refuse(draft, refusal)
+        if partial:
+            draft.end = 0
+        return self._inquire(MakingAgain(statement))
 
     def _transaction(self, draft: Draft, inbox: bytearray, bound: list[Facts], parsed: list[Facts],
                      late: bool) -> Step | None:
@@ -354,13 +378,18 @@ class Requests:
         return None
 
     def settle(self) -> Step | None:
-        """The session idles: ask for its state now, so that it is known when the primary is lost."""
+        """The session idles: ask for its state now, so that it is known when the primary is lost; then for what its
+        prepared statements give, so that it is known whether the next primary's give the same.
+        """
         state = self._state
-        if not (state.unsettled or state.own_unsettled) or state.primary_away or state.sole or state.opaque:
+        if state.primary_away or state.sole or state.opaque:
             return None
         if state.primary or state.replica or state.status != IDLE or not self.between_batches:
             return None
-        return self._inquire(state.state_inquiry())
+        if state.unsettled or state.own_unsettled:
+            return self._inquire(state.state_inquiry())
+        statements = state.statements.undescribed()
+        return self._inquire(DescribeInquiry(state, statements)) if statements else None
 
     def _ask_for_state(self, draft: Draft) -> Step:
         state = self._state
@@ -399,13 +428,16 @@ class Requests:
         """To the replica, behind whatever it lacks."""
         state = self._state
         ahead: list[Ahead] = []
-        if state.transaction.begin is not None and state.transaction.on_replica == IDLE:
+        opens = state.transaction.begin is not None and state.transaction.on_replica == IDLE
+        if opens:
             if state.replica:
                 return WAIT     # what opens the transaction there may fail
-            ahead += [state.transaction.on_replica_begin, *(kept.ahead for kept in state.transaction.prologue)]
+            ahead.append(state.transaction.on_replica_begin)
         if state.applied != state.settings:
             ahead.append(give(state.settings))
             batch.given = state.settings
+        if opens:               # behind the settings, which begin with RESET ALL
+            ahead += [kept.ahead for kept in state.transaction.prologue]
         ahead = state.put_ahead(Upstream.DEFAULT, ahead)
         if state.transaction.to_close:
             ahead += [Ahead(build.message(b"C", b"P" + name + b"\0"), b"3") for name in state.transaction.to_close]
@@ -474,7 +506,9 @@ class Requests:
             return None
         if state.settings is state.refused and not state.unsettled:
             return Decision(primary, "settings_refused")
-        if any(statement.only_primary for statement in state.used(draft, bound)):
+        if state.transaction.prologue and state.transaction.on_replica != IDLE and state.applied != state.settings:
+            return Decision(primary, "configuration_changed")       # to be given them would undo what it has set
+        if any(statement.only_primary or statement.is_lacking for statement in state.used(draft, bound)):
             return Decision(primary, "prepared_on_primary")
         return None
 
@@ -491,7 +525,7 @@ class Requests:
     def _ahead_of_primary(self, draft: Draft, batch: Batch) -> bytes:
         """What the primary lacks, and the last decision, for who asks."""
         state = self._state
-        ahead = state.lacks(draft, tells_route(batch))
+        ahead = state.lacks(draft, batch.bound, tells_route(batch))
         ahead += state.lsn.ahead(batch.bound, batch.texts, wrote=state.may_have_written)
         state.lsn.told()
         untouched = state.untouched()
@@ -510,7 +544,7 @@ class Requests:
         if b"" in draft.uses:
             if unnamed is None:
                 state.primary_unnamed = False
-            elif unnamed.default and not unnamed.additional:
+            elif unnamed.is_owed:
                 unnamed.additional = state.primary_unnamed = True
         batch.ahead.extend((kind, None) for part in ahead for kind in part.answers)
         return b"".join(part.data for part in ahead)
@@ -523,13 +557,14 @@ class Requests:
             state.wants_primary = True
             return WAIT
         decision = Decision(Upstream.ADDITIONAL, "batch_too_large")
-        if state.transaction.begin is not None and (
-                step := self._open(draft, state.bound_facts(draft), True, decision)) is not None:
+        bound = state.bound_facts(draft)
+        if state.transaction.begin is not None and (step := self._open(draft, bound, True, decision)) is not None:
+            return step
+        if (step := self._make(draft, bound, True)) is not None:
             return step
         end = len(inbox)
         start = draft.size                      # of the message that is not complete
         kind = inbox[start] if start < end else FLUSH
-        bound = state.bound_facts(draft)
         if kind in (QUERY, FUNCTION_CALL):
             bound.append(DOUBT)
         batch = Batch(kind if kind in (QUERY, FUNCTION_CALL) else FLUSH, 0, bound, decision.reason)
@@ -596,6 +631,12 @@ class Requests:
             return Step(Action.CLOSE)
         self._skipping = inbox[0] != SYNC
         return Step(Action.ANSWER, stop, data=b"" if self._skipping else build.ready_for_query(self._state.status))
+
+
+def _is_harmless(facts: Facts) -> bool:
+    """Whether nothing is left of it where its answer has not been passed on. A BEGIN is nothing by itself."""
+    return facts.effect_free or facts.begins is not None or facts.commands == _SHOW or (
+        bool(facts.parts) and all(map(_is_harmless, facts.parts)))
 
 
 _NEVER_A_READ: Final = {FUNCTION_CALL: "function_call_message", FLUSH: "flush_without_sync"}

@@ -194,8 +194,8 @@ class Splitter:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the primary has to be asked for the session's state."""
-        return self._state.unsettled or self._state.own_unsettled
+        """Whether the primary has to be asked for the session's state, or for what its prepared statements give."""
+        return self._state.unsettled or self._state.own_unsettled or self._state.statements.unseen
 
     def why_lost(self) -> Loss | None:
         """Why the session ends with its connection to the primary; None: it can go on with another one."""
@@ -205,7 +205,7 @@ class Splitter:
         """It goes on: nothing is sent to a primary before `primary_connected`. Returns the reads that the primary had
         and has not answered: they are the client's again.
         """
-        self._answers.last_words = b""
+        self._answers.primary_lost()
         return lose(self._state)
 
     def restoration(self) -> Restoration:

@@ -356,8 +356,8 @@ class State:
                 self.primary_lacks |= new
             self.options |= new
 
-    def _prepared(self, name: bytes, sql: bytes) -> None:
-        statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql))
+    def _prepared(self, name: bytes, sql: bytes, text: bytes) -> None:
+        statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql), text)
         self.statements.confirmed(statement)
 
     def configurations_differ(self, names: Iterable[str]) -> None:
@@ -373,7 +373,7 @@ class State:
         """What has to be asked before a replica may run *draft*, which is a read."""
         for statement in self.used(draft, bound):
             if statement.described is None and not statement.only_primary and not statement.default:
-                return DescribeInquiry(self, statement)
+                return DescribeInquiry(self, [statement])
         return self.state_inquiry() if self.unsettled else None
 
     def would_ask(self, draft: Draft, bound: list[Facts]) -> bool:
@@ -394,14 +394,17 @@ class State:
         found = [self.statements.get(name) for name in dict.fromkeys(names)]
         return [statement for statement in found if statement is not None]
 
-    def lacks(self, draft: Draft, tells_route: bool) -> list[Ahead]:
-        """What the primary must be given ahead of *draft*: the unnamed statement, where a replica alone has it, or an
-        end of one that a Query elsewhere has ended; and the last decision, where a text asks for it.
+    def lacks(self, draft: Draft, bound: list[Facts], tells_route: bool) -> list[Ahead]:
+        """What the primary must be given ahead of *draft*: the unnamed statement, where it has not got it, or an
+        end of one that a Query elsewhere has ended; an empty one for DEALLOCATE, where the named one could not be made
+        there; and the last decision, where a text asks for it.
         """
-        ahead = []
+        found = (self.statements.named.get(facts.deallocates) for facts in bound)
+        ahead = [Ahead(build.message(b"C", b"S" + each.name + b"\0") + parse_message(each.name, b""), b"31")
+                 for each in found if each is not None and each.is_lacking]
         unnamed = self.statements.unnamed
         if b"" in draft.uses:
-            if unnamed is not None and not unnamed.additional and unnamed.default:
+            if unnamed is not None and unnamed.is_owed:
                 ahead.append(Ahead(unnamed.message, b"1"))
             elif unnamed is None and self.primary_unnamed:
                 ahead.append(Ahead(build.close(), b"3"))
@@ -439,6 +442,11 @@ class State:
         self.forced = "state_unknown"
 
     # --- what goes past ---------------------------------------------------------------------------------
+
+    @property
+    def opens_under_way(self) -> bool:
+        """Whether all that a transaction on the primary has there is still under way, its opening among it."""
+        return bool(self.primary) and self.primary[0].unopened is not None
 
     def may_have_written(self) -> bool:
         """Whether the transaction in which the primary is when it has done all that was sent may have written."""

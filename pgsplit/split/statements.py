@@ -8,43 +8,65 @@ against what the primary says: a Parse behind a change of definitions is not the
 from __future__ import annotations
 
 import struct
+from itertools import islice
 from typing import Any, Final
 
 from ..classify.facts import EVERY, UNCLEAR, Facts
 from ..wire import build
 from .settings import Ahead
 
+MOST_ASKED: Final = 100
 MAX_NAMED: Final = 10_000      # named statements of a session that are known; what others do is doubt
 
 _U16 = struct.Struct(">H")
 
 
 class Statement:
-    """A prepared statement. *message* is its Parse as the client sent it, or as pgsplit builds it of a PREPARE."""
+    """A prepared statement. *message* is its Parse as the client sent it, or as pgsplit builds it of a PREPARE; then
+    *prepare* is that text.
+    """
 
-    __slots__ = ("additional", "default", "described", "facts", "message", "name", "only_primary", "route", "sql")
+    __slots__ = ("additional", "default", "described", "facts", "message", "name", "only_primary", "orphaned",
+                 "prepare", "refusal", "route", "sql")
 
-    def __init__(self, name: bytes, sql: bytes, facts: Facts, message: bytes) -> None:
+    def __init__(self, name: bytes, sql: bytes, facts: Facts, message: bytes, prepare: bytes = b"") -> None:
         self.name = name
         self.sql = sql
         self.facts = facts
         self.message = message
+        self.prepare = prepare
+        self.refusal = b""                       # the primary's error when it should have been made for who uses it
         self.additional = False                  # the primary has it
         self.default = False                     # the replica has it
+        self.orphaned = False                    # a server had it, and none has
         self.only_primary = False                # a replica cannot have the same
         self.route: Any = None                   # in a relay's table, once it may be repeated
         self.described: tuple[bytes, bytes] | None = None
         """The bodies of the primary's ParameterDescription, and of its RowDescription (none for NoData)."""
+
+    @property
+    def is_lacking(self) -> bool:
+        """Named: whether it has to be made on the primary before it is used (see `making`)."""
+        return bool(self.name) and not self.additional
+
+    @property
+    def is_owed(self) -> bool:
+        """Unnamed: whether the primary must be given it ahead of what uses it. While its Parse is under way, not."""
+        return not self.additional and (self.default or self.orphaned)
+
+    def describe(self) -> Ahead:
+        """What shows its parameters and its result, which are known already."""
+        assert self.described is not None
+        return Ahead(build.message(b"D", b"S" + self.name + b"\0"), b"tT" if self.described[1] else b"tn")
 
     def late_parse(self) -> Ahead:
         """What gives it to an upstream that is not the first: the parameters have the types that the first resolved,
         and a Describe shows whether the result has too.
         """
         assert self.described is not None
-        parameters, result = self.described
-        data = (build.message(b"P", self.name + b"\0" + self.sql + b"\0" + parameters)
-                + build.message(b"D", b"S" + self.name + b"\0"))
-        return Ahead(data, b"1tT" if result else b"1tn")
+        shown = self.describe()
+        data = build.message(b"P", self.name + b"\0" + self.sql + b"\0" + self.described[0])
+        return Ahead(data + shown.data, b"1" + shown.answers)
 
 
 class Statements:
@@ -54,6 +76,7 @@ class Statements:
         self.named: dict[bytes, Statement] = {}
         self.coming: dict[bytes, Statement] = {}
         self.unnamed: Statement | None = None
+        self.unseen = False                     # there may be named ones that nobody has described
         self.unclear = False                    # the primary may have others than these
         self.to_close: set[bytes] = set()       # names that the replica may have, and the session has not, or changed
 
@@ -80,11 +103,20 @@ class Statements:
 
     def confirmed(self, statement: Statement) -> None:
         """The primary has parsed it."""
-        statement.additional = True
+        statement.additional, statement.orphaned = True, False
         if statement.name:
             self.dropped(statement.name)
             self.named[statement.name] = statement
+            self.unseen |= statement.described is None
             self.void(statement)
+
+    def undescribed(self) -> list[Statement]:
+        """Named ones that the primary has and nobody has described, or may; not more than are asked about at once."""
+        found = (each for each in self.named.values()
+                 if each.described is None and each.additional and not each.only_primary)
+        first = list(islice(found, MOST_ASKED))
+        self.unseen = bool(first)
+        return first
 
     def void(self, statement: Statement) -> None:
         """Its Parse is done with, one way or the other."""
@@ -110,6 +142,7 @@ class Statements:
 
     def replica_gone(self) -> None:
         for statement in (*self.named.values(), *([self.unnamed] if self.unnamed is not None else [])):
+            statement.orphaned |= statement.default and not statement.additional
             statement.default = False
         self.to_close.clear()
 

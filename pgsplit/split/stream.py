@@ -87,7 +87,7 @@ class Stream:
         told = tells_route(segment)
         unnamed = state.statements.unnamed
         found = []
-        parts = state.lacks(draft, not told and any(each.tells_route for each in bound + parsed))
+        parts = state.lacks(draft, bound, not told and any(each.tells_route for each in bound + parsed))
         for part in parts + state.lsn.ahead(bound, parsed, segment.bound, wrote=state.may_have_written):
             statement = unnamed if unnamed is not None and part.data == unnamed.message else None
             if statement is None or segment.statement is not statement:

@@ -75,6 +75,19 @@ class Defaults(NamedTuple):
                    any(values.get(name) not in (None, "", "0") for name in SETTINGS[3:5]), values.get(SETTINGS[5], ""))
 
 
+class Unopened(NamedTuple):
+    """A transaction as it is ahead of its opening on the primary, which so can be opened on another one."""
+
+    begin: Begin
+    isolation: str
+    begun_read_only: bool
+    set_read_only: bool = False
+    stays_read_only: bool = False
+    has_read: bool = False
+    prologue: tuple[Kept, ...] = ()
+    touched: tuple[str, ...] = ()
+
+
 UNKNOWN_DEFAULTS: Final = Defaults()
 _BEST: Final = Defaults(READ_COMMITTED, read_only=True)
 
@@ -171,6 +184,27 @@ class Transaction:
         """
         self.hold(begin)
         self.opened, self.has_read, self.shown = True, read, read
+
+    def unopened(self) -> Unopened | None:
+        """What it is, where the primary has at most been told to open it, so that another one can be; None where it
+        cannot be opened twice: something has run there, or a BEGIN that the primary has answered has its time.
+        """
+        if self.begin is None or not self.holds or self.cursors or self.split:
+            return None
+        return Unopened(self.begin, self.isolation, self.begun_read_only, self.set_read_only, self.stays_read_only,
+                        self.has_read, tuple(self.prologue), tuple(self.touched))
+
+    def plainly_unopened(self) -> Unopened:
+        """What one was that a relay has opened on the primary: no other than a plain BEGIN (see `may_repeat`)."""
+        return Unopened(_PLAINLY, READ_COMMITTED, self.defaults.read_only)
+
+    def hold_again(self, unopened: Unopened) -> None:
+        """The primary that was opening it is gone, and nothing of an answer has been passed on."""
+        self.hold(unopened.begin)
+        self.isolation, self.begun_read_only = unopened.isolation, unopened.begun_read_only
+        self.set_read_only, self.stays_read_only = unopened.set_read_only, unopened.stays_read_only
+        self.has_read = unopened.has_read
+        self.prologue, self.touched = [*unopened.prologue], [*unopened.touched]
 
     def fail(self) -> None:
         """An error was told that no server knows of: nothing runs any more until the client ends it."""

@@ -13,7 +13,7 @@ class Kind(NamedTuple):
 KINDS: Final = (
     Kind("settings", "the session's settings, and what holds it on the primary"),
     Kind("functions", "the same, with the options that a function of the database may have set"),
-    Kind("statement", "what a prepared statement takes and gives, before a replica is given it"),
+    Kind("statement", "what prepared statements take and give: before a replica has one, or while a session idles"),
     Kind("transaction", "a transaction's BEGIN and what has set its stage, where it moves from a replica, or its end"),
     Kind("identity", "which server a connection has reached"),
     Kind("restoration", "what a session had, given to its next connection to a primary"),

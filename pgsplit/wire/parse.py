@@ -103,6 +103,22 @@ def cstring(body: bytes, start: int) -> tuple[str, int]:
     return body[start:end].decode(errors="surrogateescape"), end + 1
 
 
+def column_types(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Of each column of a RowDescription its name, and what its type is to a client: not of which table it comes.
+
+    :raises ProtocolViolation: when it is cut off. NoData, which has no body, has no columns.
+    """
+    columns: list[tuple[bytes, bytes]] = []
+    position = 2
+    for _ in range(_U16.unpack_from(body)[0] if body else 0):
+        end = body.find(b"\0", position)
+        if end < 0 or end + 19 > len(body):
+            raise ProtocolViolation("a column in a RowDescription is cut off")
+        columns.append((body[position:end], body[end + 7:end + 19]))
+        position = end + 19
+    return columns
+
+
 def data_row(body: bytes) -> list[bytes | None]:
     """The columns of a DataRow.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.generators import execute
 
 from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
@@ -236,6 +237,45 @@ def test_a_read_under_way_is_asked_again_and_a_write_is_not(servers, start: Star
 
 
 @pytest.mark.relay
+@pytest.mark.parametrize("read", ["simple", "extended", "pipelined", "repeated"])
+def test_a_transactions_first_read_is_asked_again_with_its_begin(servers, start: Start, background, read):
+    """BEGIN in a batch of its own, in one with the read, and sent by the relay."""
+    servers.primary.query("insert into kept values (1)")
+    with (Balancer([("127.0.0.1", servers.primary.port)]) as balancer,
+          servers.primary.connect("postgres", password=SUPERUSER_PASSWORD) as locking):
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+        session = connect(proxy)
+        eventually(lambda: value(session, "select count(*) from kept") and count(proxy, "statements_replica"))
+        session.autocommit = False
+        for _ in range(3 * (read == "repeated")):       # so that the relay does it by itself
+            read_there(session, read)
+            session.commit()
+        locking.execute("lock table kept in access exclusive mode")
+        reading = background.submit(read_there, session, read)
+        eventually(lambda: servers.primary.query(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == [(1,)])
+        balancer.cut()
+        eventually(lambda: count(proxy, "primary_lost") == 1)
+        locking.rollback()
+        assert reading.result(60) == 1
+        session.execute("insert into kept values (2)")
+        assert servers.primary.query("select count(*) from kept") == [(1,)]
+        session.commit()
+    assert servers.primary.query("select n from kept order by n") == [(1,), (2,)]
+
+
+def read_there(session: Session, how: str) -> Any:
+    """The first read of a transaction, at the primary."""
+    read = "/* pgsplit: primary */ select count(*) from kept"
+    if how != "pipelined":
+        return session.execute(read, binary=how == "extended").fetchone()[0]
+    with session.pipeline() as pipeline:
+        cursor = session.execute(read)
+        pipeline.sync()
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.relay
 def test_a_show_under_way_is_asked_again(servers, start: Start, background):
     with Balancer([("127.0.0.1", servers.primary.port)]) as balancer:
         proxy = start(primary=balancer.address, upstream_tls="disable")
@@ -248,6 +288,59 @@ def test_a_show_under_way_is_asked_again(servers, start: Start, background):
             balancer.cut()
             eventually(lambda: count(proxy, "primary_lost") == 1)
         assert showing.result(60) == "nine"
+
+
+# What somebody else does while a session has no connection, and the session's statements then.
+DEFINITIONS: list[tuple[str, tuple[str, ...]]] = [
+    ("drop table made", ("bound", "bound", "select 1", "execute made_too", "begin", "bound", "select 2", "rollback",
+                         "begin", "insert into kept values (1)", "execute made_too", "commit", "other")),
+    ("alter table made add column c int", ("bound", "begin", "execute made_too", "bound", "rollback", "other")),
+    ("alter table made alter column a type bigint", ("bound", "execute made_too", "other")),
+    ("drop table made; create table made (a int, b text)", ("bound", "bound", "execute made_too", "other")),
+    ("alter table made rename to gone", ("bound", "deallocate made_too", "execute made_too", "other")),
+]
+
+
+@pytest.mark.relay
+def test_a_prepared_statement_says_what_it_says_directly(servers, start: Start):
+    """Also where the next connection cannot be given it, since definitions have changed."""
+    with Balancer([("127.0.0.1", servers.primary.port)]) as balancer:
+        proxy = start(primary=balancer.address, upstream_tls="disable")
+
+        def said(session: Session, definition: str, statements: tuple[str, ...]) -> list[tuple[object, ...]]:
+            session.autocommit, session.prepare_threshold = True, 0
+            servers.primary.query("drop table if exists made, gone; create table made (a int, b text); "
+                                  "insert into made values (1, 'x'); truncate kept")
+            session.execute("prepare made_too (int) as select *, $1 from made")
+            for statement in (*("bound", "other") * 3, "execute made_too"):     # so that the relay does them by itself
+                assert str(result_of(session, statement)[0]).startswith("SELECT")
+            for name, in session.execute("select name from pg_prepared_statements", prepare=False):
+                session.pgconn.send_describe_prepared(name.encode())
+                session.wait(execute(session.pgconn))       # which lets the balancer's threads run
+            servers.primary.query(definition)
+            servers.catch_up()          # reads go on at the replica, as of before
+            if session.info.port == proxy.port:
+                lost = count(proxy, "primary_lost")
+                balancer.cut()
+                eventually(lambda: count(proxy, "primary_lost") == lost + 1)
+            return [result_of(session, statement) for statement in statements]
+
+        for each in DEFINITIONS:
+            with servers.primary.connect("postgres", password=SUPERUSER_PASSWORD) as direct, connect(proxy) as session:
+                assert said(session, *each) == said(direct, *each), each[0]
+        servers.primary.query("drop table if exists made, gone")
+
+
+def result_of(session: Session, statement: str) -> tuple[object, ...]:
+    """What it returns, or its error: SQLSTATE, text and position."""
+    texts = {"bound": ("select *, %s::int from made", [2]), "other": ("select %s::int", [3]),
+             "execute made_too": ("execute made_too (2)", None)}
+    text, values = texts.get(statement, (statement, None))
+    try:
+        cursor = session.execute(text, values, prepare=values is not None)
+    except psycopg.Error as error:
+        return error.sqlstate, error.diag.message_primary, error.diag.statement_position
+    return cursor.statusmessage, cursor.fetchall() if cursor.description else None
 
 
 @pytest.mark.parametrize("pin, words", [

@@ -744,3 +744,22 @@ def test_the_setting(pgsplit_server, cluster, routes, mode, expected):
         session.execute("commit")
 
 
+def test_what_a_transaction_has_set_holds_at_another_connection_to_a_replica(session, routes, cluster):
+    """Which is given the session's settings first."""
+    session.execute("set application_name = 'moves'")
+    standby = cluster.standbys[0]
+    others = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+
+    def seen_there() -> str:
+        """Nothing where the read came before the session had that connection, and was the primary's."""
+        eventually(lambda: value(session, "select 1") and routes[-1] == READ)
+        with session.transaction():
+            session.execute("set local tx.tenant = 'a'")
+            (pid,), = standby.query("select pid from pg_stat_activity where application_name = 'moves'")
+            before = standby.query(others)
+            standby.query("select pg_terminate_backend(%s, 5000)", [pid])
+            eventually(lambda: {*standby.query(others)} - {*before})
+            tenant = value(session, "select current_setting('tx.tenant') || ' is set'")
+            return tenant if routes[-1] == READ else ""
+
+    assert eventually(seen_there) == "a is set"

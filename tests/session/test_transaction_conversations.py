@@ -7,12 +7,13 @@ import pytest
 from pgsplit.classify.transactions import Begin
 from pgsplit.split import transaction
 from pgsplit.split.prologue import again
-from pgsplit.split.settings import CLOSE_OWN, Ahead, empty, run
+from pgsplit.split.settings import CLOSE_OWN, Ahead, Settings, empty, give, run
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Place, Transaction, answer_to
 from pgsplit.wire import build
 from pgsplit.wire.build import message
 
 from .talk import BOUND, FAILED, PARSED, ROW, I, Q, S, T, Talk, X, batch, done, error
+from .test_state_conversations import given
 
 OPENED = message(b"1") + message(b"2") + done("BEGIN") + message(b"3")
 SNAPSHOT = message(b"1") + message(b"2") + message(b"D", b"\0\0") + done("SELECT 1") + message(b"3")
@@ -380,3 +381,28 @@ def test_back_to_a_savepoint_behind_a_cancelled_read():
 ])
 def test_the_messages_that_do_it_again(data, rows, doubled):
     assert again(data, rows=rows, parse_of={b"s": PARSE_S}.get) == doubled
+
+
+def test_another_replica_is_given_the_settings_ahead_of_what_the_transaction_sets():
+    """They begin with RESET ALL."""
+    local = Q("set local app.t = '7'")
+    talk = talk_of().client(Q("set known.a = '1'")).primary(done("SET"), I).client(Q("begin"))
+    talk.client(local).replica(OPENED, given(3), done("SET"), T)
+    talk.do(lambda: talk.session.drop_replica("gone"))
+    talk.do(lambda: talk.session.offer_replica(talk._all["default"]))
+    talk.do(lambda: talk._all["default"].heard.clear())
+    known = give(Settings(((b"known.a", b"1"),)))
+    talk.client(Q("select 1")).do(lambda: setattr(talk.sides, "default", talk._all["default"]))
+    talk.expect_replica(ON_REPLICA.data, known.data, again_as_own("set local app.t = '7'"), Q("select 1"))
+    talk.run()
+
+
+def test_a_transaction_that_has_set_something_leaves_a_replica_whose_configuration_changes():
+    """To be given the session's settings anew would undo that."""
+    local, read = Q("set local app.t = '7'"), Q("select 1")
+    talk = begun().client(local).replica(OPENED, done("SET"), T).expect_client(done("SET"), T)
+    talk.replica(build.parameter_status("TimeZone", "UTC")).do(lambda: talk.sides.default.heard.clear())
+    talk.client(read).expect_primary(OPENING, again_as_own("set local app.t = '7'"), S).expect_replica()
+    talk.primary(OPENED, PARSED, BOUND, done("SET"), message(b"3"), T).expect_primary(read)
+    talk.expect_replica(END_ON_REPLICA)
+    talk.run()
