@@ -75,7 +75,8 @@ _TABLE: Final = (
     Rule("login", "either", "nothing has been sent yet"),
     # of the replica
     Rule("reads_to_primary", "primary", "the operator has sent all reads to the primary"),
-    Rule("no_replica", "primary", "the session has no replica now"),
+    Rule("no_replica", "primary",
+         "the session has no replica, and none was to be had within a second; its page and the log say why"),
     Rule("replica_out", "primary", "its replica is not to be used: see the health check"),
     Rule("no_fresh_replica", "primary", "no replica was fresh enough within fence_wait"),
     Rule("clock_apart", "primary", "the replica's clock is not known to be within max_clock_skew of the primary's"),
