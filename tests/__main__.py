@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Final
 
+from tests import room
 from tests.conftest import HALVES
 
 HOW: Final = ("-q", "-v", "-vv", "-ra", "-x", "--durations=", "--durations-min=", "--maxfail=", "--tb=")   # not which
@@ -19,6 +20,15 @@ NO_TESTS: Final = 5             # pytest's exit code
 
 
 def main(arguments: Sequence[str]) -> int:
+    found = room.take()
+    try:
+        return run(arguments)
+    finally:
+        if found:
+            room.leave(found)
+
+
+def run(arguments: Sequence[str]) -> int:
     if not asks_for_all(arguments):
         return subprocess.call(command(*arguments))
     lock = threading.Lock()
