@@ -109,7 +109,7 @@ def test_a_signal_that_our_starter_ignores_ends_it_all_the_same() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_it_and_cleans_up(signum: signal.Signals) -> None:
     with demo("--no-load") as (process, directory):
         assert process.stdout is not None
