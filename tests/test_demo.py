@@ -37,7 +37,7 @@ def postgresql() -> None:
 
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
-    """All demos want the same ports, and the other half of the tests runs some, too."""
+    """All demos want the same ports, and the other parts of the tests run some, too."""
     if os.environ.get(LOCKED):
         yield
         return
