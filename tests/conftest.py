@@ -29,6 +29,9 @@ PARTS = ("1", "2", "3")     # see __main__.py
 # Tests whose sessions show what the relay does: they run on both of its forms.
 RELAYED = ("integration/", "session/", "drivers/", "differential/", "checkers/", "hostile/", "test_guarantees",
            "test_pgbench")
+# Tests that need a server, and any version of it is as good.
+UNVERSIONED = ("admin/", "hostile/", "process/test_activation", "process/test_notify", "process/test_restart",
+               "process/test_run_dir", "process/test_signals", "test_pgbench")
 SUPERUSER_PASSWORD = "postgres-secret"
 
 
@@ -56,9 +59,12 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.pg)
-        if item.path.relative_to(ROOT).as_posix().startswith(RELAYED):
+        if item.get_closest_marker("pg") and not path.startswith(UNVERSIONED):
+            item.add_marker(pytest.mark.version)
+        if path.startswith(RELAYED):
             item.add_marker(pytest.mark.relay)
         if item.get_closest_marker("slow") and not IN_CI:
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
