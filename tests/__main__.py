@@ -1,6 +1,6 @@
-"""All tests in two halves at the same time, for they wait as much as they work; or, where one is asked for, that.
+"""All tests in three parts at the same time, for they wait as much as they work; or, where one is asked for, that.
 
-Each half is a pytest with a primary and a standby of its own, and each of its lines begins with its number.
+Each part is a pytest with a primary and a standby of its own, and each of its lines begins with its number.
 """
 
 from __future__ import annotations
@@ -12,20 +12,30 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Final
 
-from tests.conftest import HALVES
+from tests import room
+from tests.conftest import PARTS
 
 HOW: Final = ("-q", "-v", "-vv", "-ra", "-x", "--durations=", "--durations-min=", "--maxfail=", "--tb=")   # not which
 NO_TESTS: Final = 5             # pytest's exit code
 
 
 def main(arguments: Sequence[str]) -> int:
+    found = room.take()
+    try:
+        return run(arguments)
+    finally:
+        if found:
+            room.leave(found)
+
+
+def run(arguments: Sequence[str]) -> int:
     if not asks_for_all(arguments):
         return subprocess.call(command(*arguments))
     lock = threading.Lock()
-    processes = [subprocess.Popen(command("--half", half, *arguments), stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT) for half in HALVES]
-    tellers = [threading.Thread(target=tell, args=(half, process.stdout, lock), daemon=True)
-               for half, process in zip(HALVES, processes, strict=True)]
+    processes = [subprocess.Popen(command("--part", part, *arguments), stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT) for part in PARTS]
+    tellers = [threading.Thread(target=tell, args=(part, process.stdout, lock), daemon=True)
+               for part, process in zip(PARTS, processes, strict=True)]
     for teller in tellers:
         teller.start()
     codes = [wait(process) for process in processes]
@@ -50,11 +60,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pytest", *arguments]
 
 
-def tell(half: str, lines: IO[bytes] | None, lock: threading.Lock) -> None:
+def tell(part: str, lines: IO[bytes] | None, lock: threading.Lock) -> None:
     assert lines is not None
     for line in lines:
         with lock:
-            sys.stdout.buffer.write(half.encode() + b" " + line)
+            sys.stdout.buffer.write(part.encode() + b" " + line)
             sys.stdout.buffer.flush()
 
 
@@ -68,7 +78,7 @@ def wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def worst(codes: Sequence[int]) -> int:
-    """The exit code of the whole: a half in which there was nothing to do is not a failure."""
+    """The exit code of the whole: a part in which there was nothing to do is not a failure."""
     failed = [code for code in codes if code not in (os.EX_OK, NO_TESTS)]
     return abs(failed[0]) if failed else min(codes)
 

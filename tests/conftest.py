@@ -25,15 +25,18 @@ ROLES = (
     Role("scram_user", "scram-secret", "scram-sha-256"),
 )
 ROOT = Path(__file__).parent
-HALVES = ("1", "2")     # see __main__.py
+PARTS = ("1", "2", "3")     # see __main__.py
 # Tests whose sessions show what the relay does: they run on both of its forms.
 RELAYED = ("integration/", "session/", "drivers/", "differential/", "checkers/", "hostile/", "test_guarantees",
            "test_pgbench")
+# Tests that need a server, and any version of it is as good.
+UNVERSIONED = ("admin/", "hostile/", "process/test_activation", "process/test_notify", "process/test_restart",
+               "process/test_run_dir", "process/test_signals", "test_pgbench")
 SUPERUSER_PASSWORD = "postgres-secret"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--half", choices=HALVES, help="every second test only (see tests/__main__.py)")
+    parser.addoption("--part", choices=PARTS, help="every third test only (see tests/__main__.py)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,16 +59,20 @@ def pytest_report_header() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.pg)
-        if item.path.relative_to(ROOT).as_posix().startswith(RELAYED):
+        if item.get_closest_marker("pg") and not path.startswith(UNVERSIONED):
+            item.add_marker(pytest.mark.version)
+        if path.startswith(RELAYED):
             item.add_marker(pytest.mark.relay)
         if item.get_closest_marker("slow") and not IN_CI:
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
     yield       # -m and -k have their choice
-    if half := config.getoption("half"):
-        config.hook.pytest_deselected(items=items[1 - HALVES.index(half)::2])
-        items[:] = items[HALVES.index(half)::2]
+    if part := config.getoption("part"):
+        number = PARTS.index(part)
+        config.hook.pytest_deselected(items=[item for at, item in enumerate(items) if at % len(PARTS) != number])
+        items[:] = items[number::len(PARTS)]
 
 
 @pytest.fixture(scope="session")

@@ -37,11 +37,11 @@ def postgresql() -> None:
 
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
-    """All demos want the same ports, and the other half of the tests runs some, too."""
+    """All demos want the same ports, and the other parts of the tests run some, too."""
     if os.environ.get(LOCKED):
         yield
         return
-    with (Path(tempfile.gettempdir()) / "pgsplit-test-demo.lock").open("a") as lock:
+    with Path("/tmp/pgsplit-test-demo.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[LOCKED] = "yes"      # for the tests that a test starts
         yield
@@ -109,7 +109,7 @@ def test_a_signal_that_our_starter_ignores_ends_it_all_the_same() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_it_and_cleans_up(signum: signal.Signals) -> None:
     with demo("--no-load") as (process, directory):
         assert process.stdout is not None

@@ -156,13 +156,14 @@ def configuration(cluster: PrimaryAndStandbys, case: str, workers: int) -> dict[
                     "max_staleness": f"{STALENESS * 1000:.0f}ms"}}
 
 
-def run(cluster: PrimaryAndStandbys, case: str, workers: int, seconds: float, seed: int) -> Findings:
+def run(cluster: PrimaryAndStandbys, case: str, workers: int, seconds: float, seed: int,
+        proxy_class: type[Proxy] = Proxy) -> Findings:
     """With two nodes of its own."""
     with ExitStack() as stack:
         proxies = []
         for _ in range(2):
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pgsplit-"))
-            proxies.append(Proxy(Path(directory), configuration(cluster, case, workers), cluster.guardian))
+            proxies.append(proxy_class(Path(directory), configuration(cluster, case, workers), cluster.guardian))
             proxies[-1].start()
             stack.callback(proxies[-1].stop)
         return check(cluster, proxies, case, seconds, seed)

@@ -18,8 +18,8 @@ def test_no_read_is_stale_and_without_the_fence_some_are(cluster, pgsplit_server
 
 
 @pytest.mark.parametrize("case", nodes.CASES)
-def test_no_read_is_stale_through_another_node(cluster, case):
-    found = nodes.run(cluster, case, workers=1, seconds=3, seed=1)
+def test_no_read_is_stale_through_another_node(cluster, proxy_class, case):
+    found = nodes.run(cluster, case, workers=1, seconds=3, seed=1, proxy_class=proxy_class)
     assert found.good, str(found)
 
 

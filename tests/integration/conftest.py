@@ -14,6 +14,7 @@ from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.conftest import ROLES, SUPERUSER_PASSWORD, default_configuration
+from tests.copied import Copied
 from tests.needs import missing
 
 Connect = Callable[..., psycopg.Connection[Any]]
@@ -69,16 +70,23 @@ def counters(proxy: Proxy, word: str) -> dict[str, int]:
 
 # --- servers that a test may leave in any state ----------------------------------------------------------------------
 
-@pytest.fixture
-def servers() -> Iterator[PrimaryAndStandbys]:
-    """A primary and two standbys of the test's own, which it may leave in any state."""
+@pytest.fixture(scope="session")
+def model() -> Iterator[PrimaryAndStandbys]:
+    """What `Copied` servers are copied from: with an empty table ``kept``."""
     try:
         installation.find()
     except installation.PostgresMissing as error:
         missing(str(error))
-    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=2) as found:
+    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD, standbys=0) as found:
         found.primary.query("create table kept (n int primary key, said text)")
-        found.catch_up()
+        found.primary.stop()
+        yield found
+
+
+@pytest.fixture
+def servers(model: PrimaryAndStandbys) -> Iterator[PrimaryAndStandbys]:
+    """A primary and two standbys of the test's own, which it may leave in any state."""
+    with Copied(model, standbys=2) as found:
         yield found
 
 

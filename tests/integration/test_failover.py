@@ -13,14 +13,13 @@ import psycopg
 import pytest
 from psycopg.generators import execute
 
-from pgsplit.demo import installation
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.balancer import Balancer
-from tests.conftest import ROLES, SUPERUSER_PASSWORD
+from tests.conftest import SUPERUSER_PASSWORD
+from tests.copied import Copied
 from tests.freezing import frozen
 from tests.integration.conftest import Start, value
-from tests.needs import missing
 from tests.waiting import eventually
 
 Session = psycopg.Connection[Any]
@@ -35,14 +34,9 @@ def connect(proxy: Proxy, **arguments: Any) -> Session:
 
 
 @pytest.fixture(scope="module")
-def standing() -> Iterator[PrimaryAndStandbys]:
+def standing(model: PrimaryAndStandbys) -> Iterator[PrimaryAndStandbys]:
     """A primary and a standby of this file's own: its primary is restarted, and never another one."""
-    try:
-        installation.find()
-    except installation.PostgresMissing as error:
-        missing(str(error))
-    with PrimaryAndStandbys(ROLES, superuser_password=SUPERUSER_PASSWORD) as found:
-        found.primary.query("create table kept (n int primary key, said text)")
+    with Copied(model) as found:
         found.primary.query("grant insert, select on kept to pg_monitor")
         found.catch_up()
         yield found

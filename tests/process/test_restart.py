@@ -20,6 +20,7 @@ import yaml
 
 from pgsplit.demo import ports
 from pgsplit.demo import proxy as demo_proxy
+from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.waiting import eventually
 from tests.process.restarting import Instance, alive, generation_of
 
@@ -29,6 +30,12 @@ ROUNDS = 12             # of a write,
 READERS = 15            # which so many read at once: 360 pairs
 
 Start = Callable[..., Instance]
+
+
+@pytest.fixture
+def proxy_class() -> type[Proxy]:
+    """Here its beginning is tested, too."""
+    return Proxy
 
 
 @pytest.fixture

@@ -27,6 +27,12 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def proxy_class() -> type[Proxy]:
+    """Here its beginning is tested, too."""
+    return Proxy
+
+
 def app(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "app.py", *words], capture_output=True, text=True, timeout=60, cwd=ROOT,
                           check=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 
 from tests.__main__ import asks_for_all, worst
-from tests.conftest import HALVES, ROOT
+from tests.conftest import PARTS, ROOT
 
 
 @pytest.mark.parametrize("arguments, all_of_them", [
@@ -24,23 +25,23 @@ from tests.conftest import HALVES, ROOT
     (["-m"], False),
     (["--durations-of-something"], False),
 ])
-def test_only_what_asks_for_all_tests_is_halved(arguments, all_of_them):
+def test_only_what_asks_for_all_tests_is_parted(arguments, all_of_them):
     assert asks_for_all(arguments) is all_of_them
 
 
 @pytest.mark.parametrize("codes, code", [
     ((0, 0), 0), ((0, 1), 1), ((2, 0), 2), ((5, 0), 0), ((0, 5), 0), ((5, 5), 5), ((5, 1), 1), ((0, -9), 9)])
-def test_one_bad_half_is_enough(codes, code):
+def test_one_bad_part_is_enough(codes, code):
     assert worst(codes) == code
 
 
-def test_the_halves_are_the_whole():
+def test_the_parts_are_the_whole():
     def collected(*arguments: str) -> list[str]:
         done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not relay",
                                "tests/process", *arguments], cwd=ROOT.parent, capture_output=True, text=True)
         return re.findall(r"^tests/process/.*::.*$", done.stdout, re.MULTILINE)
 
     whole = collected()
-    halves = [collected("--half", half) for half in HALVES]
-    assert len(whole) > 10 and sorted([*halves[0], *halves[1]]) == sorted(whole)
-    assert abs(len(halves[0]) - len(halves[1])) <= 1
+    parts = [collected("--part", part) for part in PARTS]
+    assert len(whole) > 10 and sorted(chain(*parts)) == sorted(whole)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
