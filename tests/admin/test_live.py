@@ -253,15 +253,20 @@ def test_a_new_connection_of_an_open_session_uses_the_new_secret(cluster, proxy,
     host = cluster.standbys[0].address
     save(page, role, "first")
     with connect(cluster, proxy, role, "first") as client:
+
+        def reads_on_a_replica():
+            client.execute("select 9")
+            return client.execute("show pgsplit.last_route").fetchone()[0] == "replica: read"
+
+        eventually(reads_on_a_replica)
         cluster.primary.query("alter role changing password 'second'")
         cluster.catch_up()
         save(page, role, "second")
         page.post(f"/clusters/replicas/{host}/maintenance")
         eventually(lambda: [s["replica"] for s in page.json("sessions")["sessions"] if s["user"] == role] == [""])
         page.post(f"/clusters/replicas/{host}/ready")
-        eventually(lambda: [s["replica"] for s in page.json("sessions")["sessions"] if s["user"] == role] == [host])
-        eventually(lambda: client.execute("select 9") and client.execute("show pgsplit.last_route").fetchone()[0]
-                   == "replica: read")
+        eventually(reads_on_a_replica)
+        assert [s["replica"] for s in page.json("sessions")["sessions"] if s["user"] == role] == [host]
     save(page, role, "", action="delete")
 
 
