@@ -17,7 +17,7 @@ from .requests import CANCELLED_ERROR
 from .restore import why_lost
 from .settings import RESULT_SETTINGS
 from .state import State
-from .statements import Statement
+from .statements import Statement, shared
 from .step import MORE, Action, Step
 
 # Messages that decide nothing here; the rest is looked at one by one.
@@ -290,7 +290,7 @@ class Answers:
                 name = batch.operations.popleft().name
                 statement = self._state.statements.get(name) if name is not None else None
                 if statement is not None and statement.described is None:
-                    statement.described = (self._described, body)
+                    statement.described = (shared(self._described), shared(body))
                 self._described = None
         elif kind == PARAMETER_DESCRIPTION:
             self._described = body

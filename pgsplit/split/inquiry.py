@@ -11,7 +11,7 @@ from ..wire import build
 from ..wire.parse import data_row
 from .settings import OWN, ROLE, USER, Pair, Settings
 from .state_query import state_query
-from .statements import Statement
+from .statements import Statement, shared
 
 # What keeps the primary from answering this time: a cancel, the session's own time-outs, a deadlock; class 53 is a lack
 # of resources. Whatever else it says it will say again.
@@ -125,7 +125,7 @@ class DescribeInquiry:
         if kind == ord("t"):
             self._parameters = body
         elif kind in b"Tn" and self._parameters is not None and self._left:
-            self._left.popleft().described = self._parameters, body
+            self._left.popleft().described = shared(self._parameters), shared(body)
             self._parameters = None
 
     def failed(self, sqlstate: str, message: str, error: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from ..wire import build
 from ..wire.parse import column_types
 from .settings import CLOSE_OWN, OWN, Ahead
-from .statements import Statement
+from .statements import Statement, shared
 
 CHANGED: Final = build.error_response("ERROR", "0A000", "cached plan must not change result type")      # PostgreSQL's
 _LEFT_OUT: Final = build.error_response("ERROR", "XX000", "the primary has not said what it has prepared")
@@ -60,10 +60,10 @@ class Making:
         if statement.described is not None and self._said and not self.error:
             parameters, result = self._said
             if (parameters, column_types(result)) == (statement.described[0], column_types(statement.described[1])):
-                statement.described = parameters, result
+                statement.described = shared(parameters), shared(result)
             else:
                 self.error = CHANGED
-        statement.additional, statement.orphaned = not self.error, bool(self.error)
+        statement.additional, statement.orphaned, statement.refusal = not self.error, bool(self.error), b""
         if self.error:
             statement.route = None
 

@@ -8,6 +8,7 @@ against what the primary says: a Parse behind a change of definitions is not the
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -145,6 +146,16 @@ class Statements:
             statement.orphaned |= statement.default and not statement.additional
             statement.default = False
         self.to_close.clear()
+
+
+def shared(description: bytes) -> bytes:
+    """The same bytes for all sessions that have prepared the same: ten thousand may have."""
+    return _usual(description) if len(description) <= 4096 else description
+
+
+@lru_cache(4096)
+def _usual(description: bytes) -> bytes:
+    return description
 
 
 def parse_message(name: bytes, sql: bytes) -> bytes:
