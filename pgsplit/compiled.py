@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import os
+import shutil
 import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from . import log
+from .origin import BUILD
 
 logger = log.get("pgsplit.compiled")
 
@@ -59,6 +62,26 @@ def form() -> str:
     return "compiled" if not is_forbidden() and is_built(RELAY) else "pure Python"
 
 
+def remedy() -> str | None:
+    """What to install and to run for the compiled relay; None where it is built, or PGSPLIT_PURE forbids it."""
+    if is_forbidden() or is_built(RELAY):
+        return None
+    return ", then: ".join([*([f"install {', '.join(missing)}"] if (missing := lacking()) else ()), BUILD])
+
+
+def lacking() -> list[str]:
+    """What compiling needs and is not here, each with how to get it."""
+    here = {"a C compiler (Debian: apt-get install gcc libc6-dev)": compiler(),
+            "Python's headers (Debian: apt-get install python3-dev)":
+                Path(sysconfig.get_paths()["include"], "Python.h").exists(),
+            "Cython (pip install cython)": importlib.util.find_spec("Cython")}
+    return [what for what, found in here.items() if not found]
+
+
+def compiler() -> str | None:
+    return next((name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and shutil.which(name)), None)
+
+
 def is_forbidden() -> bool:
     return os.environ.get("PGSPLIT_PURE", "") not in ("", "0")
 
@@ -78,10 +101,9 @@ def _load(name: str) -> ModuleType | None:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        logger.warning("%s is not used: %s; build it again: ./run build", target(name).name, error)
+        logger.warning("%s is not used: %s; build it again: %s", target(name).name, error, BUILD)
         return None
     if module.sources != hash_of(name):
-        logger.warning("%s is not used: it was built of other sources; build it again: ./run build",
-                       target(name).name)
+        logger.warning("%s is not used: it was built of other sources; build it again: %s", target(name).name, BUILD)
         return None
     return module

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import re
+import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -12,15 +16,18 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgsplit import compiled
 from pgsplit.cli import build
+from pgsplit.demo import ports
 from pgsplit.upstream import tls_context
 from pgsplit.wire import framing
 from tests.needs import missing
 from tests.session.relays import module
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
 QUIET = frozenset(b"DdTC")
@@ -62,7 +69,53 @@ def test_building_without_a_compiler_says_what_is_missing(tmp_path):
     done = subprocess.run([sys.executable, "app.py", "build"], cwd=ROOT, capture_output=True, text=True, check=False,
                           env={"PATH": str(tmp_path)})
     assert done.returncode == 1
-    assert done.stderr == "pgsplit build: no C compiler (Debian: apt-get install gcc)\n"
+    assert done.stderr == "pgsplit build: install a C compiler (Debian: apt-get install gcc libc6-dev)\n"
+
+
+def test_what_is_built_needs_no_remedy():
+    module()
+    assert compiled.remedy() is None
+
+
+@pytest.mark.parametrize("lacking, remedy", [
+    ([], "./run build"),
+    (["a C compiler (Debian: apt-get install gcc libc6-dev)", "Cython (pip install cython)"],
+     "install a C compiler (Debian: apt-get install gcc libc6-dev), Cython (pip install cython), then: ./run build")])
+def test_the_remedy_names_what_is_lacking(monkeypatch, lacking, remedy):
+    monkeypatch.delenv("PGSPLIT_PURE", raising=False)
+    monkeypatch.setattr(compiled, "is_built", lambda name: False)
+    monkeypatch.setattr(compiled, "lacking", lambda: lacking)
+    assert compiled.remedy() == remedy
+    monkeypatch.setenv("PGSPLIT_PURE", "1")
+    assert compiled.remedy() is None
+
+
+@pytest.fixture
+def not_built(tmp_path) -> Path:
+    """A copy of pgsplit without its compiled modules, and a configuration."""
+    for part in ("pgsplit", "admin", "templates", "static"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copy(ROOT / "app.py", tmp_path)
+    settings = {"run_dir": str(tmp_path / "run"), "workers": 1}
+    (tmp_path / "pgsplit.yaml").write_text(yaml.safe_dump({
+        "listen": f"{ports.HOST}:{ports.choose()}", "servers": [f"{ports.HOST}:{ports.choose()}"],
+        "users": {"app": "x"}, "monitor": "app", "pgsplit": settings}))
+    (tmp_path / "pgsplit.yaml").chmod(0o600)
+    return tmp_path
+
+
+@pytest.mark.parametrize("pure, warns", [("", True), ("1", False)])
+def test_a_start_in_pure_python_is_a_warning_but_where_it_was_asked_for(not_built, pure, warns):
+    log = not_built / "log"
+    with log.open("wb") as file, subprocess.Popen(
+            [sys.executable, "app.py", "serve", "-c", "pgsplit.yaml"], cwd=not_built, stderr=file,
+            env=os.environ | {"PGSPLIT_PURE": pure}) as process:
+        try:
+            eventually(lambda: "worker 1 booted" in log.read_text(), timeout=60)
+        finally:
+            process.send_signal(signal.SIGINT)
+    said = re.findall(r"WARNING pgsplit.arbiter: the relay runs in pure Python, .*; (.+)\n", log.read_text())
+    assert [words.endswith("./run build") for words in said] == [True] * warns
 
 
 def test_without_openssl_s_headers_all_but_tls_is_built_and_a_line_says_so(monkeypatch, capsys):

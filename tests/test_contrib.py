@@ -14,6 +14,7 @@ import pytest
 from pgsplit.cli import serve
 from pgsplit.config import units
 from pgsplit.config.settings import BY_NAME
+from pgsplit.process.arbiter import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVICE = (ROOT / "contrib/pgsplit.service").read_text()
@@ -44,6 +45,15 @@ def test_the_socket_is_the_address_of_the_first_configuration() -> None:
     assert stream == listen
     assert directive(SOCKET, "Accept") == []
     assert directive(SOCKET, "BindIPv6Only") == ["ipv6-only"]
+
+
+def test_logrotate_has_the_log_opened_again() -> None:
+    snippet = (ROOT / "contrib/logrotate.conf").read_text()
+    [signal] = re.findall(r"kill -(\w+)", snippet)
+    assert signal == "USR1" and signal in SIGNALS
+    told = dict(re.findall(r"`(\w+): (\S+)`", snippet))
+    assert told.keys() <= BY_NAME.keys() and snippet.count(told["pidfile"]) == 3
+    assert Path(told["log_file"]).match(re.findall(r"^(\S+) {$", snippet, re.MULTILINE)[0])
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")

@@ -20,7 +20,8 @@ from pgsplit.stats.own import KINDS
 from pgsplit.topology.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md",
+         *sorted(ROOT.glob("docs/**/*.md"))]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 README = (ROOT / "README.md").read_text()
 GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
@@ -66,7 +67,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     usage = subprocess.run([ROOT / "run", "help"], capture_output=True, text=True, check=True).stdout
     known = {*re.findall(r"^  (\w+) ", usage, re.MULTILINE)}
     assert set(re.findall(r"\./run (\w+)", text)) <= known
-    for command, rest in re.findall(r"app\.py ([a-z-]+)([^`\n#]*)", text):
+    for command, rest in re.findall(r"(?:app\.py|[`/]pgsplit|-m pgsplit) ([a-z][a-z-]*)([^`\n#]*)", text):
         assert command in {c.name for c in COMMANDS}, command
         assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)) <= options(command), rest
 

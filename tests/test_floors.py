@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top; packages on one floor do not import each other.
 FLOORS = (
-    {"app"},
+    {"app", "__main__"},
     {"cli", "demo", "admin"},
     {"process"},
     {"session"},
@@ -26,7 +26,7 @@ FLOORS = (
     {"classify"},
     {"sql", "auth", "wire", "config", "stats"},
     {"compiled"},
-    {"errors", "log", "pgsplit"},
+    {"errors", "log", "origin", "pgsplit"},
 )
 SANS_IO = FLOORS[-5] | FLOORS[-4] | FLOORS[-3]
 INPUT_AND_OUTPUT = {
@@ -128,7 +128,8 @@ def test_lower_floors_do_no_input_or_output() -> None:
     assert modules + calls == []
 
 
-@pytest.mark.parametrize("file", [ROOT / "app.py", *sorted((ROOT / "pgsplit/cli").glob("*.py")),
+@pytest.mark.parametrize("file", [ROOT / "app.py", ROOT / "pgsplit/__main__.py",
+                                  *sorted((ROOT / "pgsplit/cli").glob("*.py")),
                                   *(ROOT / "pgsplit/process").glob("arbiter*.py")],
                          ids=lambda file: str(file.relative_to(ROOT)))
 def test_what_forks_imports_neither_gevent_nor_flask(file: Path) -> None:

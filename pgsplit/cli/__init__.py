@@ -1,4 +1,5 @@
-"""The commands of ``python app.py``: a table, each command in a module of its own, imported when it is asked for.
+"""The commands of ``pgsplit``, in a checkout ``python app.py``: a table, each command in a module of its own, which is
+imported when it is asked for.
 
 A command's module has ``add_arguments(parser)`` and ``run(args) -> int``, the exit code. This package imports
 neither gevent nor flask: ``serve`` forks before anything does.
@@ -15,11 +16,12 @@ from importlib import import_module
 
 from pgsplit import __version__
 from pgsplit.errors import ConfigError, PgSplitError
+from pgsplit.origin import COMMAND
 
 
 @dataclass(frozen=True)
 class Command:
-    """``help`` is its line in ``app.py --help`` and the first line of its own ``--help``."""
+    """``help`` is its line in ``pgsplit --help`` and the first line of its own ``--help``."""
 
     name: str
     help: str
@@ -35,8 +37,8 @@ COMMANDS = (
     Command("stats", "print the counters of the running instance", "pgsplit.cli.stats"),
 )
 
-EPILOG = """\
-python app.py COMMAND --help tells more about one. Exit codes: 0 done, 1 failed, 2 a mistake in the
+EPILOG = f"""\
+{COMMAND} COMMAND --help tells more about one. Exit codes: 0 done, 1 failed, 2 a mistake in the
 command line or the configuration.
 """
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="app.py", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=COMMAND, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="pgsplit: a PostgreSQL proxy that sends reads to streaming standbys and writes to the primary.")
     parser.add_argument("--version", action="version", version=f"pgsplit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")

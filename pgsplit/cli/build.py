@@ -1,4 +1,4 @@
-"""``app.py build``: compile what has a compiled form (see `pgsplit.compiled`)."""
+"""``pgsplit build``: compile what has a compiled form (see `pgsplit.compiled`)."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ def run(args: argparse.Namespace) -> int:
 
 def lacks(name: str) -> str | None:
     """Whose headers the module needs and the compiler, if there is one, does not find: a package of Debian."""
-    if name not in compiled.NEEDS or _compiler() is None:
+    compiler = compiled.compiler()
+    if name not in compiled.NEEDS or compiler is None:
         return None
     header, _, package = compiled.NEEDS[name]
-    done = subprocess.run([compiler_of(), "-E", "-include", header, "-x", "c", os.devnull], capture_output=True,
+    done = subprocess.run([compiler, "-E", "-include", header, "-x", "c", os.devnull], capture_output=True,
                           check=False)
     return package if done.returncode else None
 
 
 def build(name: str) -> None:
-    compiler = compiler_of()
+    compiler = compiled.compiler()
+    if compiler is None or compiled.lacking():
+        raise PgSplitError(f"install {', '.join(compiled.lacking())}")
     include = sysconfig.get_paths()["include"]
-    if not Path(include, "Python.h").exists():
-        raise PgSplitError(f"no Python headers in {include} (Debian: apt-get install python3-dev)")
     with tempfile.TemporaryDirectory() as directory:
         c_file, library = Path(directory, "module.c"), Path(directory, "module.so")
         _run([sys.executable, "-m", "cython", "-3", "-I", str(compiled.INCLUDES), "-o", str(c_file), "--module-name",
@@ -66,17 +67,6 @@ def build(name: str) -> None:
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(library, beside)
         beside.replace(target)      # whoever has the old one loaded keeps it
-
-
-def compiler_of() -> str:
-    found = _compiler()
-    if found is None:
-        raise PgSplitError("no C compiler (Debian: apt-get install gcc)")
-    return found
-
-
-def _compiler() -> str | None:
-    return next((name for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and shutil.which(name)), None)
 
 
 def _run(command: list[str], what: str) -> None:

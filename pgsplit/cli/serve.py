@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from .. import log
+from .. import log, origin
 from ..config.loader import Loaded
 from ..errors import ConfigError, PgSplitError
 from ..process import descriptors, files, predecessor
 from ..process.arbiter import Arbiter
 
 SERVICE = "pgsplit.process.proxy"
-ADMIN = "admin.serving"
+ADMIN = f"{origin.ADMIN}.serving"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import Any, Final
 
+from ..origin import COMMAND
 from . import units
 from .fields import Kind
 from .model import Address, Admin, Operator, ServerTls, Token
@@ -17,6 +18,7 @@ ADMIN: Final = Kind("pgsplit.admin block", ("password", "users", "tokens", "host
 USER: Final = Kind("user of the admin page", ("password", "role"))
 TOKEN: Final = Kind("token", ("sha256", "role"))
 TLS: Final = Kind("tls block", ("certificate", "key"))
+HASHES: Final = f"{COMMAND} hash-password"
 ROLES: Final = ("viewer", "admin")
 HASH: Final = re.compile(r"(scrypt|pbkdf2):[^$]+\$[^$]+\$[0-9a-f]{32,}")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -39,7 +41,7 @@ def read_admin(address: Address, where: Node, block: Fields) -> Admin:
         tls=_tls(block), audit_log=block.text("audit_log") or None)
     if not operators and not is_loopback(address):
         block.notes.wrong(where, "admin.password", f"is missing: the admin page listens on {address}, beyond "
-                          "loopback, where a password must be configured (app.py hash-password)")
+                          f"loopback, where a password must be configured ({HASHES})")
     return admin
 
 
@@ -91,13 +93,13 @@ def _texts(block: Fields, name: str, parse: Any) -> list[str]:
 
 def _hash(text: str) -> str:
     if not HASH.fullmatch(text):
-        raise ValueError("is not a hash that `app.py hash-password` prints")
+        raise ValueError(f"is not a hash that `{HASHES}` prints")
     return text
 
 
 def _sha256(text: str) -> str:
     if not SHA256.fullmatch(text):
-        raise ValueError("is not the SHA-256 of a token in 64 hexadecimal digits (app.py hash-password --token)")
+        raise ValueError(f"is not the SHA-256 of a token in 64 hexadecimal digits ({HASHES} --token)")
     return text
 
 

@@ -203,7 +203,7 @@ class Monitor(Model):
 
 
 class Operator(Model):
-    """Who may log in to the admin page; ``password`` is the hash that `app.py hash-password` prints."""
+    """Who may log in to the admin page; ``password`` is the hash that `pgsplit hash-password` prints."""
 
     name: str
     password: str

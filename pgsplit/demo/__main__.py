@@ -24,6 +24,7 @@ from pgsplit.demo.screen import Screen
 from pgsplit.demo.server import Role
 from pgsplit.demo.waiting import eventually
 from pgsplit.errors import PgSplitError
+from pgsplit.origin import DEMO
 
 PORT = 6432
 SERVER_PORTS = (6441, 6442, 6443)
@@ -139,7 +140,7 @@ def running(screen: Screen, workers: int) -> Iterator[Demo]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./run demo", description=__doc__.partition(": ")[2])
+    parser = argparse.ArgumentParser(prog=DEMO, description=__doc__.partition(": ")[2])
     parser.add_argument("--seconds", type=float, metavar="N", help="end by itself, with a summary (default: at Ctrl-C)")
     parser.add_argument("--no-load", action="store_true", help="only the servers and pgsplit, for your own clients")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="pgsplit's worker processes (2)")

@@ -1,4 +1,4 @@
-"""pgsplit itself as a process: ``python app.py serve`` on a configuration made for it."""
+"""pgsplit itself as a process: ``serve`` on a configuration made for it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any, Protocol
 
 import yaml
 
+from pgsplit import origin
 from pgsplit.demo import ports
 from pgsplit.demo.guardian import Guardian
 from pgsplit.demo.waiting import eventually
 from pgsplit.errors import PgSplitError
 from pgsplit.process.client import Client
-
-APP = Path(__file__).resolve().parents[2] / "app.py"
 
 
 class Process(Protocol):
@@ -35,8 +34,11 @@ class Proxy:
     """One instance on ``127.0.0.1:port``; its files (configuration, log, ``run/``) lie in *directory*.
 
     *configuration* is the short form (docs/configuration.md) without ``listen``, or Envoy's; :meth:`write` takes
-    another one for the next start or reload.
+    another one for the next start or reload. :attr:`PYTHON` is given :attr:`PROGRAM`.
     """
+
+    PYTHON: str = sys.executable
+    PROGRAM: Sequence[str] = origin.PROGRAM
 
     def __init__(self, directory: Path, configuration: Mapping[str, Any], guardian: Guardian, *, port: int = 0) -> None:
         self.port = ports.choose(port)
@@ -77,7 +79,7 @@ class Proxy:
 
         :raises PgSplitError: with the log's end, if no worker comes up.
         """
-        self._process = self._launch([str(APP), "serve", "--config", str(self.file), *arguments],
+        self._process = self._launch([*self.PROGRAM, "serve", "--config", str(self.file), *arguments],
                                      {**os.environ, **(environment or {})})
         self._guardian.watch_process(self.pid)
         eventually(lambda: not self.running or self._serves(), timeout=30)
@@ -86,7 +88,7 @@ class Proxy:
 
     def _launch(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
         with open(self.log, "ab") as log:
-            return subprocess.Popen([sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            return subprocess.Popen([self.PYTHON, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                     cwd=self.file.parent, start_new_session=True, env=environment)
 
     def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 60) -> int:

@@ -137,6 +137,8 @@ class Arbiter:
                 self._catch_signals()
                 set_title("arbiter")
                 logger.info("pgsplit started, pid %d, %d workers, relay: %s", os.getpid(), self.wanted, compiled.form())
+                if (remedy := compiled.remedy()) is not None:
+                    logger.warning("the relay runs in pure Python, at about twice the CPU a transaction; %s", remedy)
                 stack.callback(self._kill_all)
                 if self.handover.pending:
                     self.handover.listen()

@@ -19,7 +19,6 @@ import yaml
 
 from pgsplit.config.model import Address
 from pgsplit.demo import ports
-from pgsplit.demo import proxy as demo_proxy
 from pgsplit.demo.proxy import Proxy
 from pgsplit.errors import PgSplitError
 from pgsplit.process.activation import Activation
@@ -132,7 +131,7 @@ class Activated(Proxy):
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         fds = [sock.fileno() for sock in self.sockets]
         command = [sys.executable, "-c", ACTIVATE, ",".join(map(str, fds)), "pgsplit.socket:admin.socket",
-                   str(demo_proxy.APP), "serve", "--config", str(self.file)]
+                   *self.PROGRAM, "serve", "--config", str(self.file)]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              cwd=self.file.parent, start_new_session=True, pass_fds=fds)

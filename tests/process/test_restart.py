@@ -19,7 +19,6 @@ import pytest
 import yaml
 
 from pgsplit.demo import ports
-from pgsplit.demo import proxy as demo_proxy
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.waiting import eventually
 from tests.process.restarting import Instance, alive, generation_of
@@ -280,7 +279,7 @@ def releases(tmp_path, monkeypatch) -> Callable[[str], None]:
     board.write_text(text.replace("_FORM: Final = ", "_FORM: Final = 99 + "))
     current = tmp_path / "current"
     current.symlink_to("1")
-    monkeypatch.setattr(demo_proxy, "APP", current / "app.py")
+    monkeypatch.setattr(Proxy, "PROGRAM", (str(current / "app.py"),))
 
     def become(name: str) -> None:
         (tmp_path / "next").symlink_to(name)
