@@ -37,6 +37,12 @@ def postgresql() -> None:
 
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
+    with alone():
+        yield
+
+
+@contextmanager
+def alone() -> Iterator[None]:
     """All demos want the same ports, and the other parts of the tests run some, too."""
     if os.environ.get(LOCKED):
         yield

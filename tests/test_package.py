@@ -26,6 +26,7 @@ from pgsplit.demo.replication import PrimaryAndStandbys
 from tests.conftest import default_configuration
 from tests.needs import missing
 from tests.process.restarting import Instance
+from tests.test_demo import alone
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -70,8 +71,6 @@ def test_a_checkout_is_none_that_was_installed() -> None:
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with an sdist and a wheel: what `./run package` has made, or makes now."""
-    if os.environ.get("PGSPLIT_PG_BIN") == "wheel":
-        pytest.skip("a package is tried once, on the system's PostgreSQL")
     if made := os.environ.get("PGSPLIT_DIST"):
         return Path(made)
     directory = tmp_path_factory.mktemp("dist")
@@ -149,7 +148,8 @@ def test_the_demo_runs_from_it(installed: Path, tmp_path: Path) -> None:
         installation.find()
     except installation.PostgresMissing as error:
         missing(str(error))
-    output = run(installed / "python", "-m", "pgsplit.demo", "--seconds", "15", cwd=tmp_path)
+    with alone():
+        output = run(installed / "python", "-m", "pgsplit.demo", "--seconds", "15", cwd=tmp_path)
     assert "they agree" in output and "; 0 reads missed" in output
     assert re.search(r"^clients ran [1-9]", output, re.MULTILINE)
 
