@@ -20,12 +20,8 @@ NO_TESTS: Final = 5             # pytest's exit code
 
 
 def main(arguments: Sequence[str]) -> int:
-    found = room.take()
-    try:
+    with room.in_memory():
         return run(arguments)
-    finally:
-        if found:
-            room.leave(found)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ ROLES = (
 )
 ROOT = Path(__file__).parent
 PARTS = ("1", "2", "3")     # see __main__.py
+TOGETHER = ("admin/test_browser",)      # are in one part: they share a browser
 # Tests whose sessions show what the relay does: they run on both of its forms.
 RELAYED = ("integration/", "session/", "drivers/", "differential/", "checkers/", "hostile/", "test_guarantees",
            "test_pgbench")
@@ -70,9 +71,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: runs in CI (or with CI=true)"))
     yield       # -m and -k have their choice
     if part := config.getoption("part"):
-        number = PARTS.index(part)
-        config.hook.pytest_deselected(items=[item for at, item in enumerate(items) if at % len(PARTS) != number])
-        items[:] = items[number::len(PARTS)]
+        places: dict[object, int] = {}
+        own: dict[bool, list[pytest.Item]] = {True: [], False: []}
+        for item in items:
+            together = item.path.relative_to(ROOT).as_posix().startswith(TOGETHER)
+            place = places.setdefault(item.path if together else item, len(places))
+            own[PARTS[place % len(PARTS)] == part].append(item)
+        config.hook.pytest_deselected(items=own[False])
+        items[:] = own[True]
 
 
 @pytest.fixture(scope="session")

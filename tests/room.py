@@ -6,17 +6,34 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from pgsplit.demo.guardian import Guardian
 
 MEMORY = Path("/dev/shm")
 ROOM = 6 << 30          # bytes that are to be free: a server keeps half a gigabyte of WAL
 
 
-def take() -> Path | None:
-    """A new directory in memory, which is the one for temporary files from now on.
+@contextmanager
+def in_memory() -> Iterator[None]:
+    """Temporary files lie in a new directory in memory, if there is room; it goes at the end, however that comes."""
+    found = _directory()
+    if found is None:
+        yield
+        return
+    guardian = Guardian()
+    guardian.watch_directory(found)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(found)
+    try:
+        yield
+    finally:
+        guardian.close()
 
-    None, and all is as it was: there is no room, or it is in memory already.
-    """
+
+def _directory() -> Path | None:
+    """None: there is no room, or temporary files lie in memory already."""
     try:
         if MEMORY in Path(tempfile.gettempdir()).parents or min(shutil.disk_usage(MEMORY).free, _available()) < ROOM:
             return None
@@ -24,15 +41,10 @@ def take() -> Path | None:
     except OSError:
         return None
     found.chmod(0o755)      # PostgreSQL's account reaches it, too
-    if not _executes(found):
-        leave(found)
-        return None
-    os.environ["TMPDIR"] = tempfile.tempdir = str(found)
-    return found
-
-
-def leave(found: Path) -> None:
-    shutil.rmtree(found, ignore_errors=True)
+    if _executes(found):
+        return found
+    found.rmdir()
+    return None
 
 
 def _available() -> int:

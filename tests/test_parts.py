@@ -12,6 +12,8 @@ import pytest
 from tests.__main__ import asks_for_all, worst
 from tests.conftest import PARTS, ROOT
 
+BROWSER = "tests/admin/test_browser.py"
+
 
 @pytest.mark.parametrize("arguments, all_of_them", [
     ([], True),
@@ -38,10 +40,12 @@ def test_one_bad_part_is_enough(codes, code):
 def test_the_parts_are_the_whole():
     def collected(*arguments: str) -> list[str]:
         done = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "not relay",
-                               "tests/process", *arguments], cwd=ROOT.parent, capture_output=True, text=True)
-        return re.findall(r"^tests/process/.*::.*$", done.stdout, re.MULTILINE)
+                               "tests/process", BROWSER, *arguments], cwd=ROOT.parent, capture_output=True, text=True)
+        return re.findall(r"^tests/.*::.*$", done.stdout, re.MULTILINE)
 
     whole = collected()
     parts = [collected("--part", part) for part in PARTS]
     assert len(whole) > 10 and sorted(chain(*parts)) == sorted(whole)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sum(any(name.startswith(BROWSER) for name in part) for part in parts) == 1, "they share a browser"
+    others = [sum(not name.startswith(BROWSER) for name in part) for part in parts]
+    assert max(others) - min(others) <= 1

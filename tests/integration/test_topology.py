@@ -259,7 +259,7 @@ def test_a_login_that_lands_on_a_standby_is_no_primarys(servers, start):
             with pytest.raises(psycopg.OperationalError, match="the primary cannot be reached"):
                 connect(proxy)
         balancer.targets[:] = [("127.0.0.1", servers.primary.port)]
-        with connect(proxy) as session:
+        with eventually(lambda: connect(proxy)) as session:         # the monitor, too, may have reached the standby
             append(session, 2)
 
 
