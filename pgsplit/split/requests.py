@@ -339,12 +339,15 @@ class Requests:
         """What begins or ends a transaction and is answered here, or is refused in one; None for all else."""
         state, holding = self._state, self._holding
         if state.transaction.begin is not None:
+            lost = state.transaction.lost
+            if lost not in (b"", ABORTED_ERROR) and holding.ends(draft, bound) == b"COMMIT" and not state.asked:
+                holding.leave()         # the error is its end, as it is of a COMMIT that fails
+                return self._refuse(draft, lost)
             step = holding.end(draft, inbox, bound) or holding.read_write(draft, inbox, bound)
             if step is None and state.transaction.opened and holding.ends(draft, bound):
                 return self._end_there()
             if step is None and state.transaction.lives_on_replica and holding.goes_back(bound):
                 return None
-            lost = state.transaction.lost
             if step is None and state.transaction.status == FAILED and holding.goes_back(bound) and not lost:
                 state.transaction.status = IN_TRANSACTION       # what failed has had no effect anywhere
                 state.forced = bound[0].reason

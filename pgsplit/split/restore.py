@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..wire import build
-from ..wire.messages import IDLE
+from ..wire.messages import FAILED, IDLE
 from ..wire.parse import error_fields, parameter_status
 from .batch import Batch
 from .decision import Upstream
 from .lsn import MIN_LSN
 from .making import Making
+from .requests import ABORTED_ERROR
 from .settings import LOGIN, NOTHING, give
 from .state import State
 from .transaction import PLAIN, Defaults
@@ -151,12 +152,15 @@ def lose(state: State) -> bytes:
 
 
 def transaction_lost(state: State, why: str) -> None:
-    """The transaction that was open there is one that has failed, and that nobody else knows of."""
+    """The transaction that was open there is one that has failed, and that nobody else knows of. Who has had no error
+    in it is told, by a COMMIT that comes next, too: else it would seem to have gone well.
+    """
     transaction = state.transaction
+    had_error = FAILED in (state.tx, transaction.status)
     transaction.end()
     transaction.hold(PLAIN)
     transaction.fail()
-    transaction.lost = build.error_response(
+    transaction.lost = ABORTED_ERROR if had_error else build.error_response(
         "ERROR", "40001", "the transaction was lost: its connection to the primary has ended",
         detail=f"Why: {why}. Nothing of it has been committed.", hint="The transaction may be run again.")
 

@@ -351,6 +351,19 @@ def test_a_transaction_that_is_lost_is_an_error(end, words):
     told.run()
 
 
+@pytest.mark.parametrize("end, answer", [("commit", b"C40001\0"), ("rollback", done("ROLLBACK"))])
+def test_a_commit_of_it_does_not_seem_to_have_gone_well(end, answer):
+    """A driver looks at errors, not at the tag that says ROLLBACK."""
+    for ending in (Q(end), batch(end)):
+        told = talk(aborts=True).client(Q("begin"), WRITE).primary(done("BEGIN"), T).primary(done("INSERT 0 1"), T)
+        lost(told.do(lambda told=told: told.sides.client.heard.clear())).client(ending)
+        told.do(lambda told=told: check(answer in told.sides.client.heard))
+        told.do(lambda told=told: check(told.sides.client.heard.endswith(I)))
+        told.do(lambda told=told: told.sides.client.heard.clear())
+        told.client(READ).expect_replica(READ).replica(*ANSWER).expect_client(*ANSWER)
+        told.run()
+
+
 def test_what_is_not_known_of_the_session_ends_it():
     told = talk().client(Q("select nextval('s')")).primary(*ANSWER).do(lambda: told.sides.client.heard.clear())
     told.ends("additional")
@@ -441,7 +454,9 @@ def test_a_server_that_may_not_be_written_to_is_left():
 def test_a_transaction_that_has_failed_there_is_lost_as_it_is():
     told = talk(aborts=True).client(Q("begin")).primary(done("BEGIN"), T).client(WRITE).primary(error("23505"), FAILED)
     lost(told.do(lambda: told.sides.client.heard.clear()))
-    told.client(Q("rollback")).expect_client(done("ROLLBACK"), I).run()
+    told.client(READ).do(lambda: check(b"C25P02\0" in told.sides.client.heard))
+    told.do(lambda: told.sides.client.heard.clear())
+    told.client(Q("commit")).expect_client(done("ROLLBACK"), I).run()
 
 
 # --- transactions whose opening was under way -----------------------------------------------------------------------
