@@ -42,7 +42,8 @@ def connect(cluster: PrimaryAndStandbys, proxy: Proxy) -> Connect:
     def connect() -> psycopg.Connection[Any]:
         name = f"guaranteed {next(names)}"
         connection = cluster.primary.connect(USER, port=proxy.port, autocommit=True, application_name=name)
-        eventually(lambda: standby.query("select 1 from pg_stat_activity where application_name = %s", [name]))
+        eventually(lambda: connection.execute("select 1")
+                   and standby.query("select 1 from pg_stat_activity where application_name = %s", [name]))
         return connection
 
     return connect
