@@ -193,6 +193,7 @@ class Server:
             return self._console(stream, request, config)
         held.append(self.shared.limits.take_listener(self.listener))
         started = time.monotonic_ns()
+
         def fresh_replica() -> Host | None:
             host = pick_fresh(self, started)
             return None if host is not None and host.balanced else host

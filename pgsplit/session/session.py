@@ -23,7 +23,7 @@ from ..wire import build
 logger = log.get("pgsplit.session")
 
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
-AGAIN: Final = "again"              # no rule: to be decided about anew, since what texts mean has changed
+AGAIN: Final = "again"              # no rule: to be decided about anew: what texts mean has changed, or a replica is there now
 LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
 SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
 SETTLE_AFTER: Final = 1.0         # seconds that a session idles until the primary is asked for its state
@@ -35,9 +35,9 @@ class Freshness(Protocol):
 
     def why_not(self, fence_ns: int, batch: Batch) -> str:
         """Empty when the replica is fresh for *batch* as of a moment later than *fence_ns*; else the rule that says why
-        not, or CANCELLED, LATER, or AGAIN. A session that has no replica yet is given one by `take_replica`.
+        not, or CANCELLED, LATER, or AGAIN. A session that has no replica yet is given one first (`take_replica`).
 
-        May sleep for as long as `fence_wait`, while nothing is under way.
+        May sleep, while nothing is under way: for a replica's connection, and for as long as `fence_wait`.
         """
 
 
@@ -324,7 +324,7 @@ class Session:
         return True
 
     def replica_may_be_had(self, possible: bool) -> None:
-        """Whether a read may be asked for that a replica's connection is made for then (see `Freshness`)."""
+        """While there is none: whether the next read is to ask for it (see `Freshness`), or is the primary's."""
         if self.flow.default is None:
             self.splitter.replica_may_be_had(possible)
             self.relay.raise_(self.flow)
