@@ -23,7 +23,7 @@ from ..wire import build
 logger = log.get("pgsplit.session")
 
 CANCELLED: Final = "cancelled"      # no rule: the client's cancel came while the read waited
-AGAIN: Final = "again"              # no rule: to be decided about anew: what texts mean has changed, or a replica is there now
+AGAIN: Final = "again"              # no rule: to be decided anew: what texts mean has changed, or a replica is there
 LATER: Final = "later"              # no rule: to be asked again when what is under way has been answered
 SYNC_AWAITED: Final = 0.5         # seconds that the beginning of a read waits for its Sync
 SETTLE_AFTER: Final = 1.0         # seconds that a session idles until the primary is asked for its state
