@@ -42,7 +42,7 @@ NO_DATA: Final = ord("n")
 ENDING: Final = frozenset({"FATAL", "PANIC"})       # severities
 # A server's FATAL by which it ends a session that has done nothing: admin_shutdown and crash_shutdown.
 SHUT_DOWN: Final = frozenset({"57P01", "57P02"})
-TOO_LONG: Final = build.error_response("ERROR", "54000", "too long an answer to a question of pgsplit's")
+TOO_LONG: Final = build.error_response("ERROR", "54000", "too long an answer to a question of pgsplit's")[HEADER:]
 PIECEWISE: Final = frozenset(b"DdTtVNE")
 
 
@@ -241,11 +241,8 @@ class Answers:
             batch.inquiry.done()
             return Step(Action.CUT, stop, batch=batch)
         elif kind == ERROR or stop > end:
-            fields = error_fields(body) if kind == ERROR else None
             self._leaves_own(batch, Upstream.ADDITIONAL)
-            whole = body if kind == ERROR and stop <= end else TOO_LONG[HEADER:]
-            batch.inquiry.failed(*((fields.sqlstate, fields.message) if fields else ("54000", "too long an answer")),
-                                 whole)
+            batch.inquiry.failed(body if stop <= end else TOO_LONG)
         else:
             batch.inquiry.take(kind, body)
         return Step(Action.CUT, min(stop, end))

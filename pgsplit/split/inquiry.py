@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from ..errors import ProtocolViolation
 from ..wire import build
-from ..wire.parse import data_row
+from ..wire.parse import data_row, error_fields
 from .settings import OWN, ROLE, USER, Pair, Settings
 from .state_query import state_query
 from .statements import Statement, shared
@@ -40,8 +40,8 @@ class Inquiry(Protocol):
     def take(self, kind: int, body: bytes) -> None:
         """A message of the answer."""
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
-        """An ErrorResponse, of which *error* is the body, or a message that is too long."""
+    def failed(self, error: bytes) -> None:
+        """The body of an ErrorResponse: the server's, or one of ours where a message is too long."""
 
     def done(self) -> None:
         """ReadyForQuery."""
@@ -92,8 +92,8 @@ class StateInquiry:
         else:
             self._pins[name.decode()] = value.decode(errors="replace")
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
-        self._error = sqlstate or "XX000"
+    def failed(self, error: bytes) -> None:
+        self._error = error_fields(error).sqlstate or "XX000"
 
     def done(self) -> None:
         if passes(self._error):
@@ -128,8 +128,8 @@ class DescribeInquiry:
             self._left.popleft().described = shared(self._parameters), shared(body)
             self._parameters = None
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
-        self._error = sqlstate or "XX000"
+    def failed(self, error: bytes) -> None:
+        self._error = error_fields(error).sqlstate or "XX000"
 
     def done(self) -> None:
         if passes(self._error):

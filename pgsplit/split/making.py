@@ -49,7 +49,7 @@ class Making:
         elif kind in _DESCRIPTIONS:
             self._said.append(body)
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
+    def failed(self, error: bytes) -> None:
         self.error = self.error or build.message(b"E", error)
 
     def apply(self) -> None:

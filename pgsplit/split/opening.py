@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from ..wire import build
+from ..wire.parse import error_fields
 from .decision import Decision
 from .settings import run
 from .transaction import Transaction
@@ -44,9 +45,9 @@ class Opening:
             word = body[:-1].decode("latin-1") if kind == COMMAND else "another row"
             self._why = f"another answer to {command}: {word}"
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None:
-        command = self._awaited[0][0] if self._awaited else "what was sent"
-        self._why = self._why or f"{sqlstate} to {command}: {message}"
+    def failed(self, error: bytes) -> None:
+        command, fields = self._awaited[0][0] if self._awaited else "what was sent", error_fields(error)
+        self._why = self._why or f"{fields.sqlstate} to {command}: {fields.message}"
 
     def done(self) -> None:
         if self._awaited and not self._why:
@@ -65,7 +66,7 @@ class Rollback:
 
     def take(self, kind: int, body: bytes) -> None: ...
 
-    def failed(self, sqlstate: str, message: str, error: bytes) -> None: ...
+    def failed(self, error: bytes) -> None: ...
 
     def done(self) -> None:
         self._transaction.rolled_back_there()

@@ -116,8 +116,7 @@ class Restoration:
             self._making.popleft()
             self.done = not self._making
         elif kind == ERROR:
-            fields = error_fields(body)
-            self._making[0].failed(fields.sqlstate, fields.message, body)
+            self._making[0].failed(body)
         elif kind != NOTICE:
             self._making[0].take(kind, body)
 
