@@ -29,8 +29,8 @@ def extension(name: str) -> Extension:
     source, *included = (str((compiled.ROOT / path).relative_to(ROOT)) for path in compiled.MODULES[name])
     _, libraries, _ = compiled.NEEDS.get(name, ("", (), ""))
     made = Extension(name, [source], depends=included, libraries=list(libraries), optional=True,
-                     define_macros=[("NDEBUG", None), ("PGSPLIT_SOURCES", f'"{compiled.hash_of(name)}"')],
-                     extra_compile_args=["-O2", "-g0"])
+                     define_macros=[("PGSPLIT_SOURCES", f'"{compiled.hash_of(name)}"')],
+                     extra_compile_args=[*compiled.FLAGS, "-g0"])
     made.cython_include_dirs, made.cython_c_in_temp = [str(compiled.INCLUDES)], True       # read by Cython's build_ext
     return made
 

@@ -34,6 +34,9 @@ INCLUDES: Final = ROOT
 # Of a module that needs more than Python's: its headers, the libraries, and what Debian calls them.
 NEEDS: Final = {OPENSSL: ("openssl/ssl.h", ("ssl", "crypto"), "libssl-dev")}
 
+# How all of them are compiled, whoever does it.
+FLAGS: Final = ("-O2", "-DNDEBUG", "-fno-strict-aliasing", "-fwrapv")
+
 _found: dict[str, ModuleType | None] = {}
 
 

@@ -60,7 +60,7 @@ def build(name: str) -> None:
         _run([sys.executable, "-m", "cython", "-3", "-I", str(compiled.INCLUDES), "-o", str(c_file), "--module-name",
               name, str(compiled.source(name))], "Cython")
         _, libraries, _ = compiled.NEEDS.get(name, ("", (), ""))
-        _run([compiler, "-O2", "-DNDEBUG", "-fPIC", "-shared", "-fno-strict-aliasing", "-fwrapv", f"-I{include}",
+        _run([compiler, *compiled.FLAGS, "-fPIC", "-shared", f"-I{include}",
               f'-DPGSPLIT_SOURCES="{compiled.hash_of(name)}"', str(c_file), "-o", str(library),
               *(f"-l{one}" for one in libraries)], compiler)
         target = compiled.target(name)
