@@ -26,7 +26,9 @@ ROOT: Final = Path(__file__).resolve().parent
 RELAY: Final = "pgsplit.relay._crelay"
 OPENSSL: Final = "pgsplit.upstream._openssl"
 LINK: Final = "upstream/_tls_link.pxi"
-MODULES: Final = {RELAY: ("relay/_crelay.pyx", "relay/_folding.pxi", "relay/_flow.pxi", LINK),
+MODULES: Final = {RELAY: ("relay/_crelay.pyx", LINK, *(f"relay/_{part}.pxi" for part in (
+                      "kernel", "folding", "flow", "loop", "bytes", "rows", "legs", "asking", "texts", "freshness",
+                      "repeating"))),
                   OPENSSL: ("upstream/_openssl.pyx", LINK),
                   "pgsplit.wire._framing": ("wire/_framing.pyx",)}
 # What is included of other packages' is found from here.
