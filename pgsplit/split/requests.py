@@ -587,8 +587,7 @@ class Requests:
         batch.requests = draft.requests
         state.note_operations(draft, batch)
         state.note_begin(batch, batch.bound)
-        batch.plain = not batch.opens and batch.kind != FLUSH and len(batch.bound) == 1 and (
-            state.is_plain(batch.bound[0]))
+        batch.plain = batch.kind != FLUSH and len(batch.bound) == 1 and state.is_plain(batch.bound[0])
         state.note_effects(batch.bound, plain=batch.plain)
         if batch.kind == FLUSH:
             state.segment = batch

@@ -144,6 +144,7 @@ def lose(state: State) -> bytes:
         state.taken_back = True
     state.primary_away = True
     state.tx, state.tx_wrote, state.tx_defined = IDLE, False, False
+    state.lose_changes()
     state.transaction.rolled_back_there()
     if unopened is not None:
         state.transaction.hold_again(unopened)

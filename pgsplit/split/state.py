@@ -40,7 +40,8 @@ class State:
     """*classify* gives the facts of an SQL text as the client sent it, and is expected to remember them."""
 
     __slots__ = (
-        "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling", "copy_ends",
+        "_changing", "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling",
+        "copy_ends",
         "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "lsn",
         "must_read_on_replica", "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings",
         "primary", "primary_away",
@@ -65,6 +66,7 @@ class State:
         self.transaction = transaction         # what is not open there
         self.tx_wrote = False
         self.tx_defined = False                # it has changed definitions, as far as that shows
+        self._changing: tuple[Change, ...] = ()      # and so, plainly, the session's settings, if it commits
         self.pins: dict[str, str] = {}         # name -> what in a statement caused it
         self.primary: list[Batch] = []         # sent and not answered
         self.replica: list[Batch] = []
@@ -161,7 +163,8 @@ class State:
                 and self.plain_strings
                 and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
                 and not (
-                    self.unsettled or self.own_unsettled or self.forced or self.redirecting or self.taken_back
+                    self.unsettled or self.own_unsettled or self._changing or self.forced or self.redirecting
+                    or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
                     or self.trace or self.route or self.lsn.refused or self.unsafe_encoding or self.opaque
@@ -263,8 +266,8 @@ class State:
             batch.operations.append(Operation(answer, name, statement))
 
     def is_plain(self, facts: Facts) -> bool:
-        """Whether what *facts* change in the session is known once the primary has confirmed it."""
-        if not facts.changes or self.tx != IDLE:
+        """Whether what *facts* change in the session is known once the primary has confirmed it, and committed."""
+        if not facts.changes:
             return False
         resets = {name for name, value in facts.changes if value is None}
         return not (
@@ -313,10 +316,10 @@ class State:
     def batch_done(self, batch: Batch) -> None:
         """The primary has answered all of *batch*."""
         self.void_operations(batch)
-        if batch.plain and self.tx != IDLE:
-            self.unsettled = True
-        elif batch.plain and not batch.failed:
-            self._change(batch.bound[0].changes)
+        if batch.plain and not batch.failed:
+            self._changing += batch.bound[0].changes
+        if self._changing:
+            self._see_changes(batch)
         for facts in batch.bound:
             if facts.prepares is not None and not batch.failed:
                 self._prepared(*facts.prepares)
@@ -325,6 +328,35 @@ class State:
         if not batch.failed and len(batch.bound) == 1 and batch.bound[0].releases:
             self.pins = {pin: cause for pin, cause in self.pins.items() if pin == "random_seed"}
             self.unknown_functions = False
+
+    def _see_changes(self, batch: Batch) -> None:
+        """What *batch*, which the primary has answered, makes of what its transaction has changed in the session
+        (manual, SQL command SET): it is kept once that commits. What was changed behind a savepoint may be undone by
+        itself, and is asked about; so no savepoint stands behind what is here, and an error undoes all of it.
+        """
+        changes = self._changing
+        if self.tx == FAILED or (self.tx == IDLE and batch.failed):
+            self._changing = ()
+            self._undo(changes)
+        elif self.tx == IDLE:
+            self._changing = ()
+            ends = [facts.ends_as for facts in batch.bound]
+            if batch.plain or ends == [b"COMMIT"]:
+                self._change(changes)
+            elif ends == [b"ROLLBACK"]:
+                self._undo(changes)
+            else:
+                self.unsettled = True
+        elif any(part.tx is not None for facts in batch.bound for part in facts.parts or (facts,)):
+            self._changing, self.unsettled = (), True
+
+    def _undo(self, changes: tuple[Change, ...]) -> None:
+        """They have been rolled back; but a customized option that was unknown before is empty now."""
+        self._touch(name for name, _ in changes if "." in name and not name.startswith("pgsplit."))
+
+    def lose_changes(self) -> None:
+        """The primary's transaction is lost, and what it has changed with it."""
+        self._changing = ()
 
     def _change(self, changes: tuple[Change, ...]) -> None:
         """The primary has confirmed that the session's settings have changed so."""
@@ -346,15 +378,23 @@ class State:
         """A transaction on a replica has set these options for itself: behind it they are empty, and not unknown, but
         for what the session has set, too. The primary is told when it is next used, if they are not set *everywhere*.
         """
-        known = {key.decode("latin-1").lower() for key, _ in self.settings.values}
-        new = set(names) - known
+        alike = self.applied == self.settings
+        new = self._touch(names)
         if new:
-            alike = self.applied == self.settings
-            self.settings = changed(self.settings, [Change(name, None) for name in sorted(new)])
             self.applied = self.settings if alike else self.applied
             if not everywhere:
                 self.primary_lacks |= new
             self.options |= new
+
+    def _touch(self, names: Iterable[str]) -> set[str]:
+        """Customized options among *names* are known to the primary from now on: empty, where they have no value. Which
+        of them were not known before.
+        """
+        known = {key.decode("latin-1").lower() for key, _ in self.settings.values}
+        new = set(names) - known
+        if new:
+            self.settings = changed(self.settings, [Change(name, None) for name in sorted(new)])
+        return new
 
     def _prepared(self, name: bytes, sql: bytes, text: bytes) -> None:
         statement = Statement(name, sql, self.text_facts(sql), parse_message(name, sql), text)
@@ -420,6 +460,8 @@ class State:
     def settled(self, settings: Settings, pins: dict[str, str], defaults: Mapping[str, str],
                 primary_only: tuple[Pair, ...]) -> None:
         """What the session's state is (see `StateInquiry`)."""
+        if self._changing:          # that may yet be undone
+            self._changing, self.unsettled = (), True
         self.primary_only = primary_only
         self.transaction.defaults = Defaults.of(defaults)
         own = {name: value for name, value in settings.values if name.startswith(b"pgsplit.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -135,14 +136,28 @@ KNOWN = (
 )
 
 
+WAYS = {
+    "alone": "{}",
+    "committed": "begin; {}; commit",
+    "rolled back": "begin; {}; rollback",
+    "undone to a savepoint": "begin; savepoint s; {}; rollback to s; commit",
+    "released": "begin; savepoint s; {}; release s; commit",
+    "failed": "begin; {}; select 1/0; commit",
+}
+
+
 @pytest.mark.slow
-def test_what_a_text_tells_of_the_session_is_what_the_primary_makes_of_it(session, connect, cluster):
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_what_a_text_tells_of_the_session_is_what_the_primary_makes_of_it(session, connect, cluster, way):
     """Each change is read from its text; the session is the same on both servers behind each of them."""
     connect().execute("""do $$ begin create role "Known"; exception when duplicate_object then null; end $$;
                          create schema if not exists known_s; create schema if not exists "User" """)
     cluster.catch_up()
     for sql in KNOWN:
-        session.execute(sql)
+        for part in way.split("; "):
+            with suppress(psycopg.errors.ActiveSqlTransaction, psycopg.errors.DivisionByZero,
+                          psycopg.errors.InFailedSqlTransaction):
+                session.execute(part.format(sql))
         ours, theirs = (session.execute(f"/* pgsplit: {server} */ {IN_THE_SESSION}").fetchall()
                         for server in ("replica", "primary"))
         assert ours == theirs, sql

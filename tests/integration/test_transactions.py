@@ -173,6 +173,19 @@ def questions(proxy):
     return sum(total.get("cluster.primary.own.primary.settings", 0) for total in totals)
 
 
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_what_a_transaction_sets_for_the_session_is_known_when_it_ends(tenants, proxy, ends):
+    before = questions(proxy)
+    for number in range(4):
+        with tenants.transaction(force_rollback=ends == "rollback"):
+            tenants.execute(f"set tx.tenant = '{number}'")
+            assert value(tenants, "select current_setting('tx.tenant')") == str(number)
+        tenants.execute("select 1 /* pgsplit: replica */")
+        assert value(tenants, "select current_setting('tx.tenant', true)") == (str(number) if ends == "commit" else "")
+        assert value(tenants, "show pgsplit.last_route") == "replica: read"
+    assert questions(proxy) == before
+
+
 def test_bound_values_set_the_stage_too(tenants, routes):
     with tenants.transaction():
         tenants.execute("select set_config('tx.tenant', %s, true), set_config('role', %s, true)", ["b", "tx_tenant"])

@@ -36,7 +36,8 @@ def facts(sql: bytes) -> Facts:
     if word in STAGING and sets_the_stage(tokens(text)):
         names = ("app.t",) if "app.t" in text else ()
         return Facts(Verdict.PRIMARY, "transaction_control", commands=(word.upper(),), writes=False, wrote_nothing=True,
-                     stages=True, settings=names, modes=modes_of(tokens(text)))
+                     stages=True, settings=names, modes=modes_of(tokens(text)),
+                     tx=Tx.SAVEPOINT if word in ("savepoint", "release", "rollback") else None)
     if word in ("select", "copy") and "nextval" not in text and "from stdin" not in text:
         hinted = "/*" in text
         return Facts(Verdict.READ, "read", commands=("SELECT",), effect_free=not hinted, writes=False,
@@ -44,7 +45,7 @@ def facts(sql: bytes) -> Facts:
     if word == "begin":
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.BEGIN,
                      begins=begin_of(tokens(text)))
-    if word in ("commit", "rollback"):
+    if word in ("commit", "rollback") or text.startswith("prepare transaction"):
         return Facts(Verdict.PRIMARY, "transaction_control", writes=False, wrote_nothing=True, tx=Tx.END,
                      ends_as=end_of(tokens(text)))
     if word in ("declare", "fetch", "move", "close"):

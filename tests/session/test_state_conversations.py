@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from pgsplit.split.settings import Settings, give
 from pgsplit.split.state_query import state_query
 from pgsplit.wire import build
@@ -83,21 +85,76 @@ def test_a_setting_that_failed_has_changed_nothing():
     talk.cuts()
 
 
-def test_a_setting_in_a_transaction_is_asked_about():
+A = Settings(((b"known.a", b"1"),))
+
+
+def in_a_transaction(*statements: tuple[str, bytes, bytes]) -> Talk:
+    """The *statements*, each with the primary's answer and status, behind a BEGIN; then nobody has heard anything."""
     talk = Talk()
-    talk.client(Q("begin"), Q("set known.a = '1'")).primary(done("BEGIN"), T).primary(done("SET"), T)
-    talk.client(Q("commit")).primary(done("COMMIT"), I)
-    talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
+    talk.client(Q("begin")).primary(done("BEGIN"), T)
+    for sql, answer, status in statements:
+        talk.client(Q(sql)).primary(answer, status)
+    return talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
+
+
+SET = ("set known.a = '1'", done("SET"), T)
+COMMIT = ("commit", done("COMMIT"), I)
+ROLLBACK = ("rollback", done("ROLLBACK"), I)
+SAVEPOINT = ("savepoint s", done("SAVEPOINT"), T)
+FAILS = ("insert into t values (1/0)", error("22012"), FAILED)
+
+
+def test_a_setting_in_a_transaction_is_given_to_the_replica_once_that_has_committed():
+    talk = in_a_transaction(SET, COMMIT)
+    talk.client(Q("select 1")).expect_replica(give(A).data, Q("select 1")).expect_primary()
+    talk.replica(given(3), ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_the_last_of_several_settings_in_a_transaction_is_the_sessions():
+    talk = in_a_transaction(("set known.a = '2'", done("SET"), T), SET, ("set local known.a = '3'", done("SET"), T),
+                            COMMIT)
+    talk.client(Q("select 1")).expect_replica(give(A).data, Q("select 1")).expect_primary()
+    talk.replica(given(3), ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+@pytest.mark.parametrize("ending", [
+    pytest.param([SET, ROLLBACK], id="rollback"),
+    pytest.param([SET, FAILS, ROLLBACK], id="rollback of a failed one"),
+    pytest.param([SET, FAILS, ("commit", done("ROLLBACK"), I)], id="commit of a failed one"),
+    pytest.param([SET, ("commit", error("23503"), I)], id="commit that fails"),
+    pytest.param([SAVEPOINT, SET, FAILS, ("rollback to s", done("ROLLBACK"), T), COMMIT], id="behind a savepoint"),
+])
+def test_an_option_of_a_transaction_that_is_rolled_back_is_empty_and_nobody_is_asked(ending):
+    talk = in_a_transaction(*ending)
+    empty = give(Settings(((b"known.a", b""),))).data
+    talk.client(Q("select 1")).expect_primary().expect_replica(empty, Q("select 1"))
+    talk.replica(given(3), ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+def test_a_setting_that_failed_in_a_transaction_needs_nothing_of_anybody():
+    talk = in_a_transaction(("set known.a = '1'", error("22023"), FAILED), ROLLBACK)
+    talk.client(Q("select 1")).expect_primary().expect_replica(Q("select 1"))
+    talk.replica(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
+    talk.cuts()
+
+
+@pytest.mark.parametrize("ending", [
+    pytest.param([SAVEPOINT, SET, ("rollback to s", done("ROLLBACK"), T), COMMIT], id="rollback to"),
+    pytest.param([SET, SAVEPOINT, COMMIT], id="savepoint"),
+    pytest.param([SAVEPOINT, SET, ("release s", done("RELEASE"), T), COMMIT], id="release"),
+    pytest.param([SET, ("commit and chain", done("COMMIT"), T), ROLLBACK], id="chain"),
+    pytest.param([SET, ("rollback and chain", done("ROLLBACK"), T), COMMIT], id="rollback and chain"),
+    pytest.param([SET, ("prepare transaction 'p'", done("PREPARE TRANSACTION"), I)], id="two phases"),
+    pytest.param([SET, ("commit; begin", done("COMMIT") + done("BEGIN"), T), ROLLBACK], id="several statements"),
+    pytest.param([SET, ("rollback; select 1", done("ROLLBACK") + ROW + done("SELECT 1"), I)], id="and a read"),
+])
+def test_a_setting_in_a_transaction_that_does_not_end_plainly_is_asked_about(ending):
+    talk = in_a_transaction(*ending)
     talk.client(Q("select 1")).expect_primary(question()).expect_replica()
-    talk.run()
-
-
-def test_a_setting_of_a_transaction_that_is_rolled_back_needs_nothing_of_the_replica():
-    talk = Talk()
-    talk.client(Q("begin")).primary(done("BEGIN"), T).client(Q("set x = 1")).primary(done("SET"), T)
-    talk.client(Q("rollback")).primary(done("ROLLBACK"), I)
-    talk.do(lambda: [side.heard.clear() for side in talk._all.values()])
-    talk.client(Q("select 1")).expect_primary(question()).primary(settings()).expect_replica(Q("select 1"))
+    talk.primary(settings()).expect_replica(Q("select 1"))
     talk.replica(ROW, done("SELECT 1"), I).expect_client(ROW, done("SELECT 1"), I)
     talk.cuts()
 
