@@ -308,6 +308,7 @@ class ActiveSession:
         self._connecting: gevent.Greenlet[..., None] | None = None      # or waits until it may be tried again
         self._connected = Event()    # or not, but tried
         self._connect_delay = RECONNECT_AFTER / 2       # seconds: half of the next one
+        self._target: Host | None = None        # to which the session moves
         self.failover = self._failover()
         board = self.shared.board
         self.relay = self.shared.relay_for(tls=stream.tls is not None or logged_in.main.tls)
@@ -474,6 +475,8 @@ class ActiveSession:
             if not self.session.splitter.in_flight:
                 self.session.drop_replica(f"another server than this one is known at {host.name}")
             return "replica_out"
+        if self._moves_on(host):
+            return self._await_replica()
         if not self.shared.manager.is_primary(self.listener.write_cluster, self.logged_in.main.reached):
             return "primary_changed"
         if self.shared.manager.configurations(self.listener.write_cluster, host) is not self._configurations:
@@ -649,11 +652,28 @@ class ActiveSession:
     def _lost_replica(self, why: str) -> None:
         logger.info("%s: goes on without a replica: %s", self.session.label, why)
         self.shared.manager.hint(self.listener.write_cluster)
+        self._let_replica_go()
+        self._replica_later(RECONNECT_AFTER)
+
+    def _moves_on(self, host: Host) -> bool:
+        """Whether the session has left its replica for another, since too many read from *host* (see `Rebalance`)."""
+        if not self.session.splitter.may_change_replica:
+            return False
+        target = self.shared.manager.cluster(self.listener.read_cluster).rebalance.target(host, time.monotonic_ns())
+        if target is None:
+            return False
+        logger.info("%s: reads from %s instead of %s from now on: sessions are spread anew", self.session.label,
+                    target.name, host.name)
+        self.session.change_replica()
+        self._let_replica_go()
+        self._target = target
+        return True
+
+    def _let_replica_go(self) -> None:
         self.context.freshness = None
         if self.logged_in.default is not None:
             self.logged_in.default.release()
             self.logged_in.default = None
-        self._replica_later(RECONNECT_AFTER)
 
     @property
     def _parked(self) -> bool:
@@ -723,7 +743,9 @@ class ActiveSession:
 
     def _connect_replica(self) -> UpstreamConnection:
         """:raises PgSplitError: there is none to be had; or a reload has removed the cluster."""
-        host = pick_fresh(self.server, self._since_ns)
+        host, self._target = self._target, None
+        if host is None or host.why_not or host.fresh_ns <= self._since_ns:
+            host = pick_fresh(self.server, self._since_ns)
         if host is None:
             raise NoReplica("none is fresh as of the session's login, or none can be used")
         *others, last = self._credentials()

@@ -488,6 +488,12 @@ class Session:
         if sqlstate == "25006" and step.batch is not None and step.batch.sql is not None:
             self._remember_write(step.batch.sql)
 
+    def change_replica(self) -> None:
+        """Give its connection up, on which nothing is under way: the next read asks for another."""
+        self.splitter.replica_left()
+        self.relay.attach_default(self.flow, None)
+        self._hold_until = None
+
     def drop_replica(self, why: str) -> None:
         """Do without the replica from now on; what it had not answered goes to the primary."""
         step = self.splitter.replica_lost(why)

@@ -566,6 +566,14 @@ class Answers:
         self._state.cancelled_waiting |= self.cancelled
         self.cancelled = False
 
+    def replica_left(self) -> None:
+        """There is no connection to it any more: what the session had there is gone."""
+        self._held = 0
+        self._replica_drop = 0
+        self._state.leaves_own.discard(Upstream.DEFAULT)
+        self._state.transaction.replica_gone()
+        self._state.statements.replica_gone()
+
     def replica_lost(self, why: str) -> Step:
         """The replica's connection has ended. Its batches go to the primary; one that has begun to pass fails.
 
@@ -575,12 +583,8 @@ class Answers:
         head = state.replica[0] if state.replica else None
         state.replica.clear()
         state.has_replica = False
-        state.leaves_own.discard(Upstream.DEFAULT)
-        state.transaction.replica_gone()
         state.take_back("replica_lost" if head is not None and not head.passing else state.forced)
-        self._held = 0
-        self._replica_drop = 0
-        state.statements.replica_gone()
+        self.replica_left()
         if head is None:
             return MORE
         if not head.passing:

@@ -587,7 +587,8 @@ class Requests:
         batch.requests = draft.requests
         state.note_operations(draft, batch)
         state.note_begin(batch, batch.bound)
-        batch.plain = batch.kind != FLUSH and len(batch.bound) == 1 and state.is_plain(batch.bound[0])
+        batch.plain = batch.kind != FLUSH and len(batch.bound) == 1 and state.is_plain(batch.bound[0]) and not (
+            batch.beside or state.transaction.split)        # then the replica has a part in it, and is given it now
         state.note_effects(batch.bound, plain=batch.plain)
         if batch.kind == FLUSH:
             state.segment = batch

@@ -369,6 +369,17 @@ class Splitter:
         self._state.applied = LOGIN
         self._state.refused = None
 
+    @property
+    def may_change_replica(self) -> bool:
+        """Whether nothing is at its replica that another one is not given."""
+        state = self._state
+        return not state.replica and state.transaction.has_nothing_on_replica
+
+    def replica_left(self) -> None:
+        """The session has given up its connection to a replica, and is to have another."""
+        self._answers.replica_left()
+        self.replica_may_be_had(True)
+
     def replica_connected(self) -> None:
         self.replica_may_be_had(True)
         self._answers.promoted = False

@@ -412,14 +412,13 @@ class State:
     def inquiry(self, draft: Draft, bound: list[Facts]) -> Inquiry | None:
         """What has to be asked before a replica may run *draft*, which is a read."""
         for statement in self.used(draft, bound):
-            if statement.described is None and not statement.only_primary and not statement.default:
+            if _is_unknown(statement):
                 return DescribeInquiry(self, [statement])
         return self.state_inquiry() if self.unsettled else None
 
     def would_ask(self, draft: Draft, bound: list[Facts]) -> bool:
         """Whether `inquiry` has one."""
-        return self.unsettled or any(statement.described is None and not statement.only_primary
-                                     and not statement.default for statement in self.used(draft, bound))
+        return self.unsettled or any(map(_is_unknown, self.used(draft, bound)))
 
     def state_inquiry(self) -> Inquiry:
         pins = CHECKED if self.unknown_functions else CHECKED & self.pins.keys()
@@ -430,7 +429,7 @@ class State:
 
     def used(self, draft: Draft, bound: list[Facts]) -> list[Statement]:
         """The statements of earlier batches that *draft* uses."""
-        names = [*draft.uses, *(facts.executes for facts in bound if facts.executes)]
+        names = [*(facts.executes for facts in bound if facts.executes), *draft.uses]
         found = [self.statements.get(name) for name in dict.fromkeys(names)]
         return [statement for statement in found if statement is not None]
 
@@ -515,3 +514,9 @@ class State:
     def publishes_definition(self) -> bool:
         """Of what `publishes`: whether it may be a change of definitions."""
         return self.primary[0].defines or self.tx_defined
+
+
+def _is_unknown(statement: Statement) -> bool:
+    """Whether the primary has to say what it gives before a replica can be given it."""
+    return (statement.described is None and not (statement.only_primary or statement.default)
+            and not statement.uses_cursor)

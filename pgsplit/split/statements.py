@@ -55,6 +55,11 @@ class Statement:
         """Unnamed: whether the primary must be given it ahead of what uses it. While its Parse is under way, not."""
         return not self.additional and (self.default or self.orphaned)
 
+    @property
+    def uses_cursor(self) -> bool:
+        """FETCH and its like: what it gives is its cursor's, and neither its text nor another server tells it."""
+        return self.facts.cursor is not None and not self.facts.cursor.opens
+
     def describe(self) -> Ahead:
         """What shows its parameters and its result, which are known already."""
         assert self.described is not None
@@ -64,6 +69,8 @@ class Statement:
         """What gives it to an upstream that is not the first: the parameters have the types that the first resolved,
         and a Describe shows whether the result has too.
         """
+        if self.uses_cursor:
+            return Ahead(parse_message(self.name, self.sql), b"1")
         assert self.described is not None
         shown = self.describe()
         data = build.message(b"P", self.name + b"\0" + self.sql + b"\0" + self.described[0])

@@ -341,6 +341,10 @@ class Transaction:
             self.status = status
             self.has_read |= snapshot
 
+    @property
+    def has_nothing_on_replica(self) -> bool:
+        return self.on_replica == IDLE and not (self.ending or self.cursors or self.begun_in_flight)
+
     def replica_gone(self) -> None:
         self.on_replica, self.ending, self.settings_given = IDLE, 0, False
 

@@ -28,6 +28,7 @@ from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .loop import Loop
 from .patroni import UNASKED, Patroni
+from .rebalance import Rebalance
 from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Cluster:
         self.resolve_now = Event()
         self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
         self.zone = ""                 # this pgsplit's
+        self.rebalance = Rebalance(self.preferred)
         self._context: ssl.SSLContext | None = None
 
     @property
@@ -433,6 +435,13 @@ class ClusterManager:
             gevent.sleep(WATCH)
             self._look_at_demotion()
             self._forget_gone()
+            self._spread_sessions()
+
+    def _spread_sessions(self) -> None:
+        now = time.monotonic_ns()
+        due = [cluster.rebalance.look(now) for cluster in self._clusters.values() if not cluster.writes]
+        if any(due):
+            ground_moved()      # sessions look again at where they read
 
     # --- questions ----------------------------------------------------------------------------------------
 

@@ -168,6 +168,29 @@ def test_psycopgs_server_side_cursors(session, connect, routes):
     assert "pgsplit: primary: clock" in routes
 
 
+def test_what_uses_a_cursor_may_be_prepared_by_name(session, connect, routes):
+    """A driver that prepares what is run often comes to it in the midst, and to other cursors of the name behind it."""
+    session.execute("begin read only")
+    session.execute(f"declare c scroll cursor for {NUMBERS}")
+    for number in range(1, 4):
+        assert session.execute("fetch 1 from c", prepare=True).fetchall() == [(number,)]
+        assert session.execute("move 0 in c", prepare=True).statusmessage == "MOVE 1"
+    session.execute("close c", prepare=True)
+    session.execute("commit")
+    assert routes.count(CURSOR) >= 8
+    with session.transaction():
+        session.execute("declare c cursor for select 'a', a from cur order by a")
+        session.execute("update cur set a = a")
+        assert session.execute("fetch 1 from c", prepare=True).fetchall() == [("a", 1)]
+    session.execute("begin read only")
+    session.execute("declare c cursor for select 'b'")
+    assert session.execute("fetch 1 from c", prepare=True).fetchall() == [("b",)]
+    session.execute("close c", prepare=True)
+    with pytest.raises(psycopg.errors.InvalidCursorName):
+        session.execute("fetch 1 from c", prepare=True)
+    session.execute("rollback")
+
+
 def test_asyncpgs_cursors(session, proxy):
     routes: list[str] = []
 

@@ -214,6 +214,18 @@ def test_parsing_beside_a_cursor():
     talk.cuts()
 
 
+def test_a_fetch_that_is_prepared_by_name_reads_where_the_cursor_is():
+    """What it gives is its cursor's: the primary, where there is none of its name, is not asked of it."""
+    parse = build.parse("s", "fetch 5 from c") + S
+    talk = declared().client(parse).expect_primary(OPENING, SNAPSHOT, S).primary(OPENED, SHOWN, T)
+    talk.expect_primary(parse).primary(PARSED, T).expect_client(PARSED, T)
+    use = build.bind("", "s") + message(b"D", b"P\0") + build.execute() + S
+    answer = (BOUND, message(b"T", b"\0\0"), *ANSWER)
+    talk.client(use).expect_replica(build.parse("s", "fetch 5 from c"), use).replica(PARSED, *answer)
+    fetches(talk.expect_client(*answer).expect_primary(), use, answer)
+    talk.cuts()
+
+
 def test_a_setting_that_is_made_beside_a_cursor_counts_for_its_rows():
     """The primary is asked in the transaction, whose own settings are among what it says: it is asked again behind."""
     setting = Q("set x = 1")
