@@ -235,6 +235,11 @@ class Draft:
         """Whether it does nothing but go on with the unnamed portal of an earlier batch."""
         return self.elsewhere == {b""} and not (self.parsed or self.bound or self.operations or self.uses)
 
+    @property
+    def first_use(self) -> bytes | None:
+        """The statement of an earlier batch that the first of its messages which does anything binds or describes."""
+        return self.uses[0] if self.uses and not (self.parsed or self.closes or self.elsewhere) else None
+
     def _refuse(self, obstacle: str) -> None:
         self.obstacle = self.obstacle or obstacle
 

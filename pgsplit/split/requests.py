@@ -359,7 +359,8 @@ class Requests:
                 refused = holding.refuses(draft, bound, parsed, late)
                 if refused:
                     keeps = state.transaction.lives_on_replica      # to be gone on with behind a ROLLBACK TO
-                    error, state.transaction.lost = lost or ABORTED_ERROR, lost and ABORTED_ERROR
+                    error = lost or state.statements.missing(draft.first_use) or ABORTED_ERROR
+                    state.transaction.lost = lost and ABORTED_ERROR
                     return self._refuse(draft, error, keeps=keeps)
                 step = MORE if refused is None else None
         elif (begin := holding.held(draft, bound)) is not None:

@@ -118,6 +118,15 @@ class Statements:
             self.unseen |= statement.described is None
             self.void(statement)
 
+    def missing(self, name: bytes | None) -> bytes:
+        """A server's error where it is asked for the statement *name* and has none of it, which it finds before it sees
+        that the transaction has failed; nothing where it may have one, or none is asked for.
+        """
+        if name is None or self.unclear or self.known(name):
+            return b""
+        what = f'prepared statement "{name.decode(errors="replace")}"' if name else "unnamed prepared statement"
+        return build.error_response("ERROR", "26000", f"{what} does not exist")
+
     def undescribed(self) -> list[Statement]:
         """Named ones that the primary has and nobody has described, or may; not more than are asked about at once."""
         found = (each for each in self.named.values()

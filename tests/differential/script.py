@@ -125,7 +125,10 @@ def mixture(seed: int, length: int) -> list[Step]:
         elif way == "pipeline" and not copies:
             steps.append(Step(way, tuple(run), own_seed))
         else:
-            steps += [Step("simple" if copies and way == "pipeline" else way, (text,), own_seed) for text in run]
+            alone = [each for each in WAYS if each not in ("again", "pipeline")]
+            mixed = dice.random() < 0.3
+            steps += [Step(dice.choice(alone) if mixed else "simple" if copies and way == "pipeline" else way, (text,),
+                           own_seed) for text in run]
     return steps
 
 

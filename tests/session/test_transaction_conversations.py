@@ -7,6 +7,7 @@ import pytest
 from pgsplit.classify.transactions import Begin
 from pgsplit.split import transaction
 from pgsplit.split.prologue import again
+from pgsplit.split.requests import ABORTED_ERROR
 from pgsplit.split.settings import CLOSE_OWN, Ahead, Settings, empty, give, run
 from pgsplit.split.transaction import END_ON_REPLICA, ON_REPLICA, Defaults, Place, Transaction, answer_to
 from pgsplit.wire import build
@@ -110,6 +111,21 @@ def test_a_replica_that_is_lost_between_two_reads_is_not_missed():
     talk = reading().ends("default").do(lambda: None).client(Q("commit")).expect_client(done("COMMIT"), I)
     talk.expect_primary()
     talk.run()
+
+
+@pytest.mark.parametrize("name, what", [("s", 'prepared statement "s"'), ("", "unnamed prepared statement")])
+def test_a_statement_that_is_not_there_is_missed_in_a_failed_transaction_too(name, what):
+    """A server looks for it before it sees that the transaction has failed."""
+    talk = Talk(transactions="until_write")
+    talk.client(Q("begin")).expect_client(done("BEGIN"), T)
+    talk.client(build.parse("s", "select a from t") + S).primary(error("42P01"), I)
+    talk.expect_client(error("42P01"), FAILED)
+    missing = build.error_response("ERROR", "26000", f"{what} does not exist")
+    use = build.bind("", name) + build.execute() + S
+    talk.client(use).expect_client(missing, FAILED)
+    talk.client(build.parse("", "select 1") + use).expect_client(ABORTED_ERROR, FAILED)
+    talk.client(Q("commit")).expect_client(done("ROLLBACK"), I)
+    talk.cuts()
 
 
 def test_what_is_lost_in_the_midst_of_a_long_answer_aborts_it():
