@@ -22,7 +22,7 @@ FLOORS = (
     {"relay"},
     {"topology"},
     {"upstream"},
-    {"split"},
+    {"split", "importing"},
     {"classify"},
     {"sql", "auth", "wire", "config", "stats"},
     {"compiled"},

@@ -31,6 +31,8 @@ class Command:
 COMMANDS = (
     Command("serve", "run the proxy", "pgsplit.cli.serve"),
     Command("check", "check a configuration file: every mistake with its line", "pgsplit.cli.check"),
+    Command("import", "make a configuration of PgBouncer's or pgpool-II's one of pgsplit's",
+            "pgsplit.cli.import_config"),
     Command("explain", "say where a SQL statement would go, and why", "pgsplit.cli.explain"),
     Command("build", "compile the relay, which costs less CPU than the one in Python", "pgsplit.cli.build"),
     Command("hash-password", "hash a password, or make a token, for the admin page", "pgsplit.cli.hash_password"),

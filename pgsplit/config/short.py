@@ -21,7 +21,8 @@ PARAMS = {"min_protocol_version": "tls_minimum_protocol_version",
 PAIR = ("certificate", "key")
 CLIENTS = {"client_ca": "trusted_ca", "client_crl": "crl"}
 REQUIRED = "require_client_certificate"
-TLS = Kind("tls block", (*PAIR, *CLIENTS, REQUIRED, *PARAMS))
+TLS = Kind("tls block", ("mode", *PAIR, *CLIENTS, REQUIRED, *PARAMS))
+CLIENT_MODES = ("allow", "require")     # may clients go without?
 UPSTREAM_TLS = Kind("upstream_tls block", ("mode", *PAIR, "crl", *PARAMS))
 MODES = ("disable", "require", "verify")
 
@@ -73,7 +74,7 @@ def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
     terminated = _start_tls(fields, root.items["tls"]) if fields.has("tls") else None
     proxy: dict[str, Node] = {
         "@type": _text(root, PROXY), "stat_prefix": _text(root, "postgres"), "split_rw": _text(root, "true"),
-        "downstream_ssl": _text(root, "ALLOW" if terminated else "DISABLE"),
+        "downstream_ssl": _text(root, _downstream_ssl(fields) if terminated else "DISABLE"),
         "upstream_ssl": _text(root, "DISABLE" if mode == "disable" else "REQUIRE"),
         "write_cluster_name": _text(root, WRITE)}
     for short, long in (("users", "user_list"), ("users_file", "user_list_file")):
@@ -92,6 +93,11 @@ def _listener(fields: Fields, root: Mapping, mode: str) -> Mapping:
     if more:
         listener["additional_addresses"] = _seq(root, *(_map(a, address=a) for a in more))
     return _map(root, **listener)
+
+
+def _downstream_ssl(fields: Fields) -> str:
+    tls = fields.items["tls"]
+    return Fields(fields.notes, tls, "tls", TLS).choice("mode", CLIENT_MODES, "allow").upper()
 
 
 def _start_tls(fields: Fields, tls: Node) -> Mapping | None:

@@ -159,6 +159,12 @@ def test_the_short_form_makes_the_same_objects():
     assert result.sources["pgsplit.listeners.postgres.fence_wait"] == "default"
 
 
+@pytest.mark.parametrize("mode, expected", [("allow", "ALLOW"), ("require", "REQUIRE")])
+def test_the_short_form_says_whether_clients_may_go_without_tls(mode, expected):
+    text = SHORT.replace("tls: {", f"tls: {{mode: {mode}, ")
+    assert loaded(text).config.listeners[0].downstream_ssl == expected
+
+
 ONE_LIST = SHORT.replace("primary: db1:5432\nreplicas: [db2:5432, \"db3\"]", "servers: [db1:5432, db2:5432, db3]")
 
 
@@ -362,6 +368,7 @@ pgsplit:
     (("monitor: app", "monitor: report"), "user 'report' is not in users with a clear password"),
     (("md50123456789abcdef0123456789abcdef", "md50123456789abcdef0123456789abcde"), "the md5 hash is malformed"),
     (("md50123456789abcdef0123456789abcdef", "SCRAM-SHA-256$x"), "the SCRAM verifier is malformed"),
+    (("tls: {", "tls: {mode: maybe, "), "tls.mode: 'maybe' is not one of allow, require"),
     (("key: server.key", "kye: server.key"), "tls.kye: unknown field of a tls block; did you mean key?"),
     (("upstream_tls: require", "upstream_tls: verify"), "verify needs ca"),
     (("listen: 0.0.0.0:6432\n", ""), "listen: is missing"),
