@@ -60,6 +60,8 @@ class Databases:
         for database in found:
             if len(chosen) <= 1:
                 self._note(database, replica=database not in ours)
+            else:
+                self._draft.other(database.entry, f"is on {', '.join(database.servers)}: see below", "servers")
         if not servers:
             self.problems = True
             self._draft.missing("servers: [databases] names none: --replica HOST:PORT adds one, whatever it is",
