@@ -33,6 +33,7 @@ COMMANDS = (
     Command("check", "check a configuration file: every mistake with its line", "pgsplit.cli.check"),
     Command("import", "make a configuration of PgBouncer's or pgpool-II's one of pgsplit's",
             "pgsplit.cli.import_config"),
+    Command("size", "what so many clients take of servers and of this machine, with the sums", "pgsplit.cli.size"),
     Command("explain", "say where a SQL statement would go, and why", "pgsplit.cli.explain"),
     Command("build", "compile the relay, which costs less CPU than the one in Python", "pgsplit.cli.build"),
     Command("hash-password", "hash a password, or make a token, for the admin page", "pgsplit.cli.hash_password"),

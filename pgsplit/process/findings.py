@@ -14,6 +14,7 @@ from ..config.loader import Loaded
 from ..config.model import Address, Config
 from ..topology.cluster import Cluster, ClusterManager
 from ..topology.host import UNCHECKED, Host
+from .sizing import wanted
 
 PATIENCE: Final = 2.0          # seconds beyond a health check's own time: for names, and for many hosts
 SECOND_LOOK: Final = 0.5       # seconds: a replica's place beside the primary is known once the primary is
@@ -36,7 +37,7 @@ def look(manager: ClusterManager, config: Config) -> list[Finding]:
     manager.check_now()
     gevent.sleep(SECOND_LOOK)
     found = [finding for cluster in manager.clusters() for finding in _of(cluster, config.monitor.username)]
-    return [*_exchanged(manager, config), *found]
+    return [*_exchanged(manager, config), *found, *_crowded(manager, config)]
 
 
 def of_configuration(loaded: Loaded) -> list[str]:
@@ -48,6 +49,22 @@ def of_configuration(loaded: Loaded) -> list[str]:
     finally:
         manager.stop()
     return [f"{loaded.marks[f'cluster {finding.cluster} {finding.endpoint}']}: {finding.text}" for finding in found]
+
+
+def _crowded(manager: ClusterManager, config: Config) -> Iterator[Finding]:
+    """Servers that allow fewer connections than may be wanted of them. Where a listener has no limit nobody can say."""
+    told: set[str] = set()
+    for cluster in manager.clusters():
+        for endpoint in dict.fromkeys(cluster.config.endpoints):
+            sessions, own = wanted(config, cluster.name, endpoint)
+            for host in _hosts(cluster, endpoint):
+                if sessions and 0 < host.allowed < sessions + own and host.endpoint not in told:
+                    told.add(host.endpoint)
+                    yield Finding(cluster.name, endpoint, (
+                        f"{endpoint} allows {host.allowed} connections of users who are not superusers, and "
+                        f"{sessions + own} "
+                        f"may be wanted: {sessions} of sessions (max_connections) and {own} of pgsplit's own: raise "
+                        f"max_connections there, or set it to {max(0, host.allowed - own)} here"))
 
 
 def _known(cluster: Cluster) -> bool:

@@ -117,6 +117,7 @@ class Host:
         self.balanced = behind is not None     # more than one server answers there
         self.endpoint = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
         self.server = ""                   # by what address the server knows itself
+        self.allowed = 0                   # connections of those who are not superusers; 0: not known
         self.order = ""                    # the operator's: drain or maintenance
         self.found = UNCHECKED             # by the health check
         self.checked = False

@@ -44,7 +44,9 @@ IDENTIFY: Final = f"""select {START_TIME}, host(inet_server_addr()), inet_server
   (select setting from pg_settings where name = 'wal_block_size'),
   pg_has_role(current_user, 'pg_read_all_stats', 'usage'),
   has_function_privilege('pg_control_checkpoint()', 'execute')
-    and has_function_privilege('pg_control_recovery()', 'execute')"""
+    and has_function_privilege('pg_control_recovery()', 'execute'),
+  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0)"""
 LOADED: Final = "select pg_conf_load_time()"
 CONFIGURATION: Final = f"select name, setting from pg_settings where name in {RESULT_SETTINGS!r} order by name"
 COLLATIONS: Final = """select md5(string_agg(collname || ' ' || collnamespace || ' '
@@ -194,8 +196,9 @@ class MonitorConnection:
 
     def _identify(self) -> tuple[Identity, str]:
         """Which server it is, and the expression that tells its timeline while it is a standby."""
-        started, address, port, segment, block, may_see, may_control = self._ask_row(
-            "identity", build.query(IDENTIFY), 7)
+        started, address, port, segment, block, may_see, may_control, allowed = self._ask_row(
+            "identity", build.query(IDENTIFY), 8)
+        self.host.allowed = int(allowed or 0)
         self._segment_size, self._block_size = int(segment or 16 << 20), int(block or 8192)
         self.host.server = f"{address}:{port}" if address is not None else ""
         self.sees_timelines = may_see == "t"

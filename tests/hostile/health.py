@@ -27,7 +27,7 @@ def _row(values: tuple[str | None, ...]) -> bytes:
 STARTED = "1767225600000000"
 # By a word in the question.
 ANSWERS = {
-    b"pg_postmaster_start_time": rows((STARTED, "127.0.0.1", "5432", "16777216", "8192", "t", "t")),
+    b"pg_postmaster_start_time": rows((STARTED, "127.0.0.1", "5432", "16777216", "8192", "t", "t", "97")),
     b"pg_control_system": rows(("1",)),
     b"pg_conf_load_time": rows(("2026-01-01 00:00:00+00",)),
     b"from pg_settings": rows(("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")),

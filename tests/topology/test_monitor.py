@@ -16,7 +16,7 @@ STARTED = b"pg_postmaster_start_time"
 
 
 @pytest.mark.parametrize("question, answer, why", [
-    (STARTED, health.rows((health.STARTED, "16777216", "8192", "f")), "4 columns instead of 7"),
+    (STARTED, health.rows((health.STARTED, "16777216", "8192", "f")), "4 columns instead of 8"),
     (STARTED, health.rows(), "0 rows instead of one"),
     (STARTED, GOOD[STARTED] + GOOD[STARTED], "2 rows instead of one"),
     (b"from pg_settings", health.rows(("DateStyle",)), "1 columns instead of 2"),
