@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="pgbouncer.ini or pgpool.conf")
     parser.add_argument("users", metavar="USERS", nargs="?",
                         help="userlist.txt or pool_passwd; default: the file that FILE names, if it can be read")
-    parser.add_argument("--check", action="store_true", help="only say what becomes of each setting; no secret is "
-                                                             "shown")
+    parser.add_argument("--check", action="store_true",
+                        help="only say what becomes of each setting; no secret is shown")
     parser.add_argument("--from", dest="format", choices=sorted(FORMATS), help="whose FILE is; default: as it looks")
     parser.add_argument("-o", "--output", metavar="FILE", help="write there, with mode 0600; default: standard output")
     parser.add_argument("--force", action="store_true", help="even if that file is there")

@@ -77,8 +77,7 @@ class Draft:
         if not name or not secret:
             self.note(None, Meaning.OTHER, f"{place}: user {shown!r} has no password: pgsplit needs the secret of each "
                                            "user for the connections that it opens itself (any text, where the server "
-                                           "trusts the user)",
-                      "users", loud=True)
+                                           "trusts the user)", "users", loud=True)
         elif secret == CERT or "\0" in name + secret:
             self.note(None, Meaning.OTHER, f"{place}: user {shown!r} has a password that means something else here, "
                                            "and is left out: give the user another one", "users", loud=True)
@@ -104,9 +103,11 @@ class Draft:
 
     def local(self) -> bool:
         """Whether all servers are on this machine."""
-        addresses = [str(item["address"] if isinstance(item, dict) else item) for name in ("servers", "primary",
-                                                                                           "replicas")
-                     if isinstance(items := self.values.get(name), list) for item in items]
+        addresses = []
+        for name in ("servers", "primary", "replicas"):
+            items = self.values.get(name, [])
+            addresses += [str(item["address"] if isinstance(item, dict) else item)
+                          for item in (items if isinstance(items, list) else [items])]
         return bool(addresses) and all(address.startswith("unix:") or address.rpartition(":")[0].strip("[]") in LOCAL
                                        for address in addresses)
 

@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from ..errors import ConfigError
-from .source import Entry, Read, lines, printable
+from .source import Entry, Read, lines, masked, printable
 
 DEPTH: Final = 10           # of files that include files, as PgBouncer has it
 _KEY: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([\w.*-]+))\s*=\s*(.*)').fullmatch
@@ -62,7 +62,7 @@ class _Reader:
                 return self.read_text(self._read(path), path, above)
             except OSError as error:
                 why = error.strerror or str(error)
-        return self._wrong(file, number, f"%include {printable(name)}: {why}")
+        return self._wrong(file, number, f"%include {printable(masked(name))}: {why}")
 
     def _wrong(self, file: str, number: int, what: str) -> None:
         self._problems.append(f"{file}:{number}: {what}")

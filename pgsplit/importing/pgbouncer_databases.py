@@ -48,6 +48,10 @@ class Databases:
     def read(self) -> None:
         """Sets the draft's servers, or says why there are none."""
         last = {entry.name: entry for entry in self._entries}
+        for name in self._wishes.databases:
+            if name not in last:
+                self._draft.problems.append(f"--database {printable(name)}: [databases] has none of that name; it has "
+                                            f"{', '.join(map(printable, last)) or 'none'}")
         found = [database for entry in self._entries
                  if (database := self._database(entry, last[entry.name])) is not None]
         replicas = self._wishes.replicas
@@ -112,8 +116,8 @@ class Databases:
         plain = not said or said == ["every database of the servers can be reached"]
         if plain:
             return self._draft.taken(entry, "servers", text="; ".join(said))
-        return self._draft.other(entry, "; ".join(said), "servers", loud=entry.name not in (name,
-                                                                                            ANY) or "user" in given)
+        changes_clients = entry.name not in (name, ANY) or "user" in given
+        return self._draft.other(entry, "; ".join(said), "servers", loud=changes_clients or "host" not in given)
 
     def _login(self, entry: Entry, given: dict[str, str]) -> list[str]:
         """Whoever a connection string names becomes a user of the list."""

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
+import yaml
 
 from pgsplit.errors import ConfigError
+from pgsplit.importing import writer
 from pgsplit.importing.conf import plain, read_conf, read_pool_passwd
 from pgsplit.importing.ini import connection_string, read_ini, read_userlist
 from pgsplit.importing.source import Entry
-from tests.importing.drafts import reader
+from tests.importing.drafts import loaded, pgbouncer, pgpool, reader
+
+INI = """\
+[databases]
+shop = host=db1 port=5433 dbname=shop user=app password='hidden'
+* = host=db2,db3
+[pgbouncer]
+listen_addr = 127.0.0.1, ::1
+listen_port = 6433
+auth_type = cert
+auth_user = app
+auth_query = select 1
+pool_mode = transaction
+client_tls_sslmode = verify-full
+client_tls_cert_file = a
+client_tls_key_file = b
+client_tls_ca_file = c
+client_tls_protocols = tlsv1.2
+server_tls_sslmode = verify-ca
+server_tls_ca_file = d
+"""
+CONF = """\
+listen_addresses = '*'
+port = 9998
+backend_hostname0 = 'db1'
+backend_port0 = 5433
+backend_weight0 = 0.3
+backend_flag0 = 'ALWAYS_PRIMARY'
+backend_hostname1 = 'db2'
+backend_weight1 = 7
+sr_check_user = 'watch'
+sr_check_password = 'hidden'
+ssl = on
+ssl_cert = 'a'
+ssl_key = 'b'
+ssl_ca_cert = 'c'
+read_only_function_list = 'get_.*,now'
+"""
 
 
 def ini(text: str, **files: str) -> list[tuple[str, int, str, str, str]]:
@@ -106,3 +147,35 @@ def test_no_entry_shows_a_secret(name, value):
 def test_nothing_of_a_file_ends_a_comment():
     shown = Entry("f", 1, "a", "b\rc\x85d\u2028e\x1b[2J" + "x" * 1000).shown
     assert shown.startswith("a = b?c?d?e?[2J") and len(shown) == 100
+
+
+@pytest.mark.parametrize("make, text", [(pgbouncer, INI), (pgpool, CONF)], ids=["pgbouncer", "pgpool"])
+def test_whatever_stands_there_is_read_or_refused(make, text):
+    """A draft, or lines that say what is wrong; the file is YAML then, and nothing that is said has a secret."""
+    pieces = ["'", '"', "''", "\\'", "=", "%include x", "[", "]", "[users]", "[a]", "*", "\x00", "\udce9", "\u2028",
+              "\r", "#", ";", "host=", "password='hidden", "!", "- x", "? y", "0", "-1", "1/0", "99999999999", "on",
+              "off", "a=b c=d"]
+    rng, drafts = random.Random(17), 0
+    for _ in range(150):
+        lines = text.splitlines()
+        for _ in range(rng.randrange(6)):
+            at = rng.randrange(len(lines))
+            name, _, value = lines[at].partition(" = ")
+            piece = rng.choice(pieces)
+            lines[at] = rng.choice([f"{name} = {piece}", f"{name} = '{piece}'", f"{name} = {value} {piece}", piece,
+                                    f"{name}{piece} = {value}", rng.choice(lines)])
+        try:
+            draft = make("\n".join(lines))
+        except ConfigError as error:
+            assert not any("hidden" in problem for problem in error.problems)
+            continue
+        drafts += 1
+        whole = writer.written(draft)
+        assert not any("hidden" in said for said in (*writer.said(draft), *draft.problems))
+        assert not any("hidden" in line for line in whole.splitlines() if line.startswith("#"))
+        assert set(yaml.safe_load(whole) or {}) <= {*draft.values, "users"}
+        try:
+            loaded(draft)
+        except ConfigError:
+            pass
+    assert drafts > 50

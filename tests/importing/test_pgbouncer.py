@@ -112,6 +112,8 @@ def test_databases_of_several_servers_are_a_problem_that_says_what_to_do():
     draft = databases(*lines, databases=("b",))
     assert draft.values["servers"] == ["db2:5433"] and not draft.problems
     assert "is not among those of --database" in about(draft, "a")
+    assert databases(*lines, databases=("c",)).problems == [
+        "--database c: [databases] has none of that name; it has a, b"]
 
 
 def test_a_database_on_a_replica_is_what_reads_are_for():
