@@ -30,6 +30,8 @@ POSTGRESQL: Final = Suite(
     explained={"regress::stats": "what a replica reads is counted there",
                "isolation::alter-table-4": _LOCK,
                "isolation::detach-partition-concurrently-3": _LOCK},
+    # pg_stat_statements, which the servers have loaded, would add a line to each EXPLAIN VERBOSE.
+    sql=("alter role all set compute_query_id = regress",),
     seconds=1800,
 )
 PROGRAMS: Final = {     # folder of src/test -> what runs it, its schedule, and what the tests are spared
@@ -60,6 +62,8 @@ def run(source: Path, way: str) -> Trial:
                 shutil.copy(file, results)
             (results / "log").write_text(text)
             outcomes |= {f"{folder}::{test}": ended for test, ended in read(text).items()}
+        if reached.proxy:
+            shutil.copy(reached.proxy.log, home)
         return Trial(outcomes, reached.counts(), reached.version, home)
 
 
@@ -82,6 +86,7 @@ def _libraries(found: Installation, source: Path, directory: Path) -> Path:
 def _regress(found: Installation, reached: Servers, folder: Path, libraries: Path) -> str:
     program, schedule, more = PROGRAMS[folder.name]
     libraries.chmod(0o755)
+    (folder / "results").mkdir(exist_ok=True)
     for path in (folder, *folder.rglob("*/")):      # the servers read the tests' data, and write results
         path.chmod(0o777)
     built = Path(_run(found.program("pg_config"), "--pgxs").strip()).parents[1] / "test" / folder.name / program
@@ -89,8 +94,9 @@ def _regress(found: Installation, reached: Servers, folder: Path, libraries: Pat
         [built, f"--bindir={found.bin_dir}", f"--inputdir={folder}", f"--outputdir={folder}", f"--dlpath={libraries}",
          f"--host={reached.host}", f"--port={reached.port}", f"--user={SUPERUSER}", f"--schedule={folder / schedule}",
          "--no-locale", *more],
-        cwd=folder, env=environment() | {"PGPASSWORD": PASSWORD}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, check=False, timeout=POSTGRESQL.seconds)
+        cwd=folder, env=environment() | {"PGPASSWORD": PASSWORD, "PGSSLMODE": "disable"},  # libpq says "SSL" in errors
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        timeout=POSTGRESQL.seconds)
     if not read(done.stdout):
         raise PgSplitError(f"{program} told no results:\n{done.stdout}")
     return done.stdout
