@@ -17,7 +17,7 @@ SESSION_FUNCTIONS: Final = {
                      "pg_try_advisory_lock_shared"), "advisory_lock"),
 }
 UNLOCKING: Final = frozenset({"pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all"})
-# Functions that are not reads, of which it is known that they leave nothing behind in the session.
+# Functions that are not reads, of which it is known that they leave nothing behind in the session, and define nothing.
 NO_SESSION_EFFECT: Final = frozenset([
     "nextval", "setval", "currval", "lastval", "pg_notify", "pg_advisory_unlock", "pg_advisory_unlock_shared",
     "pg_advisory_unlock_all", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_try_advisory_xact_lock",
@@ -26,7 +26,19 @@ NO_SESSION_EFFECT: Final = frozenset([
     "pg_reload_conf", "pg_switch_wal", "pg_export_snapshot", "lo_open", "lo_close", "lo_creat", "lo_create",
     "loread", "lowrite", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64",
     "lo_import", "lo_export", "lo_get", "lo_put", "lo_unlink", "lo_from_bytea", "current_query", "pg_read_file",
-    "pg_stat_file", "pg_ls_dir",
+    "pg_stat_file", "pg_ls_dir", "pg_read_binary_file", "pg_ls_logdir", "pg_ls_waldir", "pg_ls_tmpdir",
+    "pg_ls_archive_statusdir", "pg_ls_logicalmapdir", "pg_ls_logicalsnapdir", "pg_ls_replslotdir",
+    "pg_current_logfile", "pg_rotate_logfile", "pg_hba_file_rules", "pg_ident_file_mappings",
+    "pg_show_all_file_settings", "pg_get_backend_memory_contexts", "pg_log_backend_memory_contexts",
+    "pg_get_shmem_allocations", "pg_lock_status", "pg_prepared_xact", "pg_safe_snapshot_blocking_pids",
+    "pg_isolation_test_session_is_blocked", "pg_notification_queue_usage", "pg_is_wal_replay_paused",
+    "pg_last_committed_xact", "pg_xact_commit_timestamp", "pg_xact_commit_timestamp_origin",
+    "pg_get_multixact_members", "pg_create_restore_point", "pg_logical_emit_message", "pg_logical_slot_get_changes",
+    "pg_logical_slot_get_binary_changes", "pg_logical_slot_peek_changes", "pg_logical_slot_peek_binary_changes",
+    "pg_replication_slot_advance", "pg_replication_origin_progress", "pg_show_replication_origin_status",
+    "pg_stat_force_next_flush", "pg_stat_have_stats", "pg_stat_reset", "pg_stat_reset_shared", "pg_stat_reset_slru",
+    "pg_stat_reset_single_table_counters", "pg_stat_reset_single_function_counters",
+    "pg_stat_reset_replication_slot", "pg_stat_reset_subscription_stats",
 ])
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
 

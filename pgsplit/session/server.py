@@ -302,6 +302,7 @@ class ActiveSession:
         self._stream = stream
         self._configurations: Configurations | None = None
         self._unsure_ns = 0          # since when a read waits for the catalogue to have a relation
+        self._defined_by = 0.0       # until when the read that is decided about may wait for definitions; 0: it has not
         self._at_fence: Waiter | None = None        # while a read of the session waits there
         self._over = False
         self.no_replica = ""         # why the session gets no connection to one
@@ -449,6 +450,8 @@ class ActiveSession:
         """The rule that keeps the next read from the replica, or nothing (see `Freshness`)."""
         ground = GROUND[0]
         why_not = self._why_not(fence_ns, batch)
+        if why_not != AGAIN:
+            self._defined_by = 0.0
         if not why_not:
             self.context.cleared = ground
         elif why_not == "reads_to_primary":
@@ -594,14 +597,17 @@ class ActiveSession:
 
     def _await_definitions(self, reader: CatalogueReader, since_ns: int, rule: str) -> str:
         """What a text means is known anew when the catalogue has been read later than *since_ns*; *rule*: that takes
-        too long.
+        too long. By then others may have changed it again: one read waits for ``fence_wait`` in all.
         """
         if self.session.splitter.in_flight:
             reader.want(since_ns)
             return LATER
+        now = time.monotonic()
+        self._defined_by = self._defined_by or now + self.listener.fence_wait
+        left = self._defined_by - now
         waiter = self._at_fence = Waiter(0, None)
         try:
-            known = reader.wait(since_ns, waiter.ready, self.listener.fence_wait)
+            known = left > 0 and reader.wait(since_ns, waiter.ready, left)
         finally:
             self._at_fence = None
         if known or waiter.given_up:

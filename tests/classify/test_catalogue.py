@@ -139,7 +139,9 @@ def test_what_the_operator_lists_is_believed_in_bodies_too():
     ("create temporary table x (a int)", ("temporary_object",), False), ("truncate t", (), False),
     ("create temporary view x as select 1", ("temporary_object",), True), ("update t set a = 1", (), False),
     ("select 1 into x", (), True), ("select * from seen", (), True), ("select 1", (), False),
-    ("'", ("unknown_effect",), True),
+    ("'", ("unknown_effect",), True), ("select pg_logical_emit_message(true, 'outbox', 'row')", (), False),
+    ("select * from pg_catalog.pg_logical_slot_peek_changes('s', null, null)", (), False),
+    ("select pg_replication_origin_session_setup('o')", ("unknown_effect",), True),
 ])
 def test_what_a_statement_leaves_behind_and_whether_it_defines(sql, effects, defines):
     found = facts(sql, function("f", "update t set a = 1 where b", volatility="v"), relation("t"),

@@ -81,8 +81,10 @@ def _run(tester: tuple[Suite, Callable[[str], Trial]], ways: Sequence[str]) -> R
 def _try(suite: Suite, way: str, run: Callable[[str], Trial]) -> Trial:
     start = time.monotonic()
     ended = run(way)
-    print(f"{suite.name} {suite.version}, {way}: {outcome.count(ended.outcomes)} in {time.monotonic() - start:.0f} s",
-          flush=True)
+    counts = ended.counts
+    sent = f"; statements to the standby {counts.replica:,}, to the primary {counts.primary:,}" if counts else ""
+    print(f"{suite.name} {suite.version}, {way}: {outcome.count(ended.outcomes)} "
+          f"in {time.monotonic() - start:.0f} s{sent}", flush=True)
     return ended
 
 

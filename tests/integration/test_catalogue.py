@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -257,6 +259,35 @@ def asked(proxy) -> int:
     """Questions about sessions' state."""
     return sum(count for name, count in proxy.client.arbiter("totals").items()
                if name.endswith((".own.primary.settings", ".own.primary.functions")))
+
+
+def test_a_read_does_not_wait_for_ever_while_others_go_on_defining(pgsplit_server, fence_wait):
+    """The catalogue is read once a second: each time a read finds that it has been, something else has been defined."""
+    proxy = pgsplit_server(pgsplit={"workers": 1, "fence_wait": "3s"})
+    place = {"host": "127.0.0.1", "port": proxy.port, "user": "postgres", "password": "postgres-secret",
+             "dbname": "postgres", "autocommit": True}
+    stop, begun = threading.Event(), threading.Event()
+
+    def go_on_defining() -> None:
+        with psycopg.connect(**place) as other:
+            while not stop.is_set():
+                other.execute("create or replace function often() returns int language sql as 'select 1'")
+                begun.set()
+
+    with psycopg.connect(**place) as session, ThreadPoolExecutor(1) as pool:
+        session.execute("select 1")
+        defining = pool.submit(go_on_defining)
+        given_up = threading.Timer(25, session.cancel)
+        given_up.start()
+        try:
+            assert begun.wait(20)
+            for _ in range(2):
+                assert session.execute("select 1").fetchone() == (1,)
+        finally:
+            stop.set()
+            given_up.cancel()
+        defining.result()
+        session.execute("drop function often()")
 
 
 def test_a_database_whose_definitions_cannot_be_read_is_the_primary_s(cluster, pgsplit_server, fence_wait):
