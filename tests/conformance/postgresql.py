@@ -24,12 +24,15 @@ from tests.conformance.servers import Servers
 from tests.conformance.suites import PASSWORD, Suite
 from tests.conformance.trial import Trial
 
-_LOCK: Final = "a read on the replica does not wait for an ACCESS EXCLUSIVE lock"
+_LOCK: Final = ("a read takes its lock on the replica: it does not wait for an ACCESS EXCLUSIVE lock on the primary, "
+                "nor does who wants one there wait for it")
 POSTGRESQL: Final = Suite(
     "postgresql", "of --source", needs=(), arguments=(),
     explained={"regress::stats": "what a replica reads is counted there",
-               "isolation::alter-table-4": _LOCK,
-               "isolation::detach-partition-concurrently-3": _LOCK},
+               "isolation::stats": "the functions that a replica runs are counted there",
+               **{f"isolation::{test}": _LOCK for test in (
+                   "alter-table-4", "detach-partition-concurrently-1", "detach-partition-concurrently-3",
+                   "detach-partition-concurrently-4", "timeouts", "truncate-conflict")}},
     # pg_stat_statements, which the servers have loaded, would add a line to each EXPLAIN VERBOSE.
     sql=("alter role all set compute_query_id = regress",),
     seconds=1800,
