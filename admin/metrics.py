@@ -13,6 +13,9 @@ from pgsplit.stats.counters import ALL
 from pgsplit.stats.histogram import BOUNDS
 from pgsplit.topology.snapshot import HostSnapshot
 
+from . import descriptors
+from .problems import end_of
+
 NAMES: Final = "|".join(re.escape(counter.name) for counter in ALL)
 COUNTER: Final = re.compile(rf"postgres\.(.+)\.({NAMES})")
 DECISION: Final = re.compile(r"postgres\.(.+)\.decisions\.(replica|primary)\.(\w+)")
@@ -32,6 +35,8 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._process()
+        yield from self._workers_each()
+        yield from self._limits()
         yield from self._listeners()
         yield from self._reads()
         yield from self._own()
@@ -47,11 +52,41 @@ class Metrics:
         for name, words, value in (
                 ("start_time_seconds", "When the instance was started, in Unix seconds", about["started"]),
                 ("workers", "Workers that run", sum(worker["booted"] for worker in workers)),
+                ("workers_wanted", "Workers that should run", about["workers_wanted"]),
                 ("config_generation", "The configuration in force", about["generation"]),
                 ("last_reload_successful", "Whether the last reload took effect", int(about["last_reload"]["ok"]))):
             yield GaugeMetricFamily(f"pgsplit_{name}", words, value=value)
         yield CounterMetricFamily("pgsplit_worker_restarts", "Workers that ended by themselves",
                                   value=about["restarts"])
+
+    def _workers_each(self) -> Iterator[Metric]:
+        """A worker that ends meanwhile, or whose descriptors may not be counted, has no sample."""
+        generation, opened, most = (GaugeMetricFamily(f"pgsplit_worker_{name}", words, labels=["worker"])
+                                    for name, words in (
+            ("config_generation", "The configuration that the worker runs"),
+            ("open_fds", "File descriptors that the worker has open"),
+            ("max_fds", "File descriptors that it may have")))
+        for worker in self._workers:
+            label = [str(worker["worker"])]
+            if worker["booted"] and worker["generation"] and not worker["leaving"]:
+                generation.add_metric(label, worker["generation"])
+            if (found := descriptors.of_process(worker["pid"])) is not None:
+                opened.add_metric(label, found.opened)
+                most.add_metric(label, found.most)
+        yield from (generation, opened, most)
+
+    def _limits(self) -> Iterator[Metric]:
+        """Of listeners that have one."""
+        most = GaugeMetricFamily("pgsplit_max_connections", "max_connections of the listener, where it is set",
+                                 labels=["listener"])
+        end = GaugeMetricFamily("pgsplit_certificate_end_seconds",
+                                "When the listener's certificate ends, in Unix seconds", labels=["listener"])
+        for listener in self._about["listeners"]:
+            if listener["max_connections"]:
+                most.add_metric([listener["stat_prefix"]], listener["max_connections"])
+            if listener["certificate"] and (at := end_of(listener["certificate"])) is not None:
+                end.add_metric([listener["stat_prefix"]], at)
+        yield from (most, end)
 
     def _listeners(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}

@@ -108,7 +108,7 @@ def _of_orders(about: dict[str, Any]) -> Iterator[Problem]:
 
 def _of_certificates(about: dict[str, Any]) -> Iterator[Problem]:
     for listener in about["listeners"]:
-        end = _end_of(listener["certificate"]) if listener["certificate"] else None
+        end = end_of(listener["certificate"]) if listener["certificate"] else None
         if end is None:
             continue
         left = end - time.time()
@@ -118,7 +118,8 @@ def _of_certificates(about: dict[str, Any]) -> Iterator[Problem]:
             yield Problem("warning", f"The certificate of listener {listener['name']} ends in {span(left)}.")
 
 
-def _end_of(file: str) -> float | None:
+def end_of(file: str) -> float | None:
+    """When the first certificate of *file* ends, in Unix seconds; None where that cannot be read."""
     try:
         text = Path(file).read_text("ascii", "replace")
         start, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"

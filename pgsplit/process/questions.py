@@ -119,7 +119,8 @@ def _listener(listener: Listener) -> dict[str, Any]:
     return {"name": listener.name, "stat_prefix": listener.stat_prefix, "split_rw": listener.split_rw,
             "addresses": [str(address) for address in listener.addresses], "read_cluster": listener.read_cluster,
             "write_cluster": listener.write_cluster, "consistency": listener.consistency,
-            "tls": listener.downstream_ssl, "certificate": listener.tls.certificate if listener.tls else None}
+            "max_connections": listener.max_connections, "tls": listener.downstream_ssl,
+            "certificate": listener.tls.certificate if listener.tls else None}
 
 
 _TABLE: Final[dict[str, Callable[..., Any]]] = {question.__name__: question for question in (

@@ -107,7 +107,7 @@ class FakeClient:
                 "last_reload": self._last_reload(),
                 "listeners": [{"name": "postgres", "stat_prefix": "postgres", "split_rw": True,
                                "addresses": ["127.0.0.1:6432"], "read_cluster": "replicas", "write_cluster": "primary",
-                               "consistency": "global", "tls": "ALLOW", "certificate": None}]}
+                               "consistency": "global", "max_connections": 0, "tls": "ALLOW", "certificate": None}]}
 
     def _last_reload(self) -> dict[str, Any]:
         return {"number": self.reloads, "generation": 3, "ok": not self.refused, "problems": self.refused,
