@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pgsplit.topology.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md",
-         *sorted(ROOT.glob("docs/**/*.md"))]
+         ROOT / "bench/RESULTS.md", *sorted(ROOT.glob("docs/**/*.md"))]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 README = (ROOT / "README.md").read_text()
 GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
@@ -34,9 +35,20 @@ def options(command: str) -> set[str]:
     return {option for action in parser._actions for option in action.option_strings}
 
 
+def prose(page: Path) -> str:
+    """Without what stands in fences, where `#` begins a comment and `](` is no link."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """(target, anchor) of those that lead into the checkout; either may be empty."""
+    found = re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", prose(page))
+    return [(target, anchor) for target, anchor in found if not re.match(r"\w+:", target)]
 
 
 def counters_table(entries: tuple[counters.Counter, ...]) -> str:
@@ -51,14 +63,43 @@ def rules_table() -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", page.read_text()):
-        assert not target or (page.parent / target).exists(), target
+    for target, _ in links(page):
+        assert not target or (page.parent / target).resolve().exists(), target
+        assert (page.parent / target).resolve().is_relative_to(ROOT), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_anchors_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]*)\)", page.read_text()):
-        assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"
+    for target, anchor in links(page):
+        if anchor:
+            assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_have_heads(page: Path) -> None:
+    """Rows behind an empty line are text with bars in it."""
+    begins = re.findall(r"(?<!\|\n)^\|.*\n(.*)$", prose(page), re.MULTILINE)
+    assert all(re.fullmatch(r"\|( ?-+ ?\|)+", second) for second in begins), begins
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    text = (ROOT / "docs/site/mkdocs.yml").read_text()
+    named = re.findall(r"^ +- (?:[^:\n]+: )?(\S+\.md)$", text[text.index("\nnav:"):], re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(ROOT)) for page in PAGES)
+
+
+def test_the_site_is_of_exact_versions() -> None:
+    lines = (ROOT / "docs/site/requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line)] == []
+
+
+def test_what_pages_name_is_staged_beside_them(tmp_path: Path) -> None:
+    """As it lies here; but no page of the site leads to a directory."""
+    subprocess.run([sys.executable, ROOT / "docs/site/stage.py", tmp_path], check=True)
+    staged = [tmp_path / page.relative_to(ROOT) for page in PAGES]
+    assert [(page, target) for page in staged for target, _ in links(page)
+            if target and not (page.parent / target).is_file()] == []
+    assert all("](docs/)" not in page.read_text() for page in staged)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
