@@ -8,12 +8,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from pgsplit.classify.rules import REASKED, RULES
 from pgsplit.cli import COMMANDS
+from pgsplit.config.model import Config
 from pgsplit.process import arbiter
 from pgsplit.stats import counters
 from pgsplit.stats.offload import KEPT
@@ -172,16 +174,31 @@ def test_guarantees_name_tests_that_exist() -> None:
         assert f"| G{number} " in README
 
 
-def test_first_configuration_is_a_good_one(tmp_path: Path) -> None:
-    """The README's YAML, with secrets and files that exist, is what the loader takes."""
-    from pgsplit.process import files
-
+def base() -> dict[str, Any]:
+    """The README's first configuration, with secrets and files that exist."""
     [text] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    configuration = yaml.safe_load(text)
+    configuration: dict[str, Any] = yaml.safe_load(text)
     assert configuration.pop("tls").keys() == {"certificate", "key"}
     configuration["users"]["report"] = "md5" + "0" * 32
-    file = tmp_path / "pgsplit.yaml"
+    return configuration
+
+
+def loaded(configuration: dict[str, Any], directory: Path) -> Config:
+    """As the loader takes it."""
+    from pgsplit.process import files
+
+    file = directory / "pgsplit.yaml"
     file.write_text(yaml.safe_dump(configuration))
     file.chmod(0o600)
-    loaded = files.load_config(str(file), 1, {})
-    assert [listener.consistency for listener in loaded.config.listeners] == ["global"]
+    return files.load_config(str(file), 1, {}).config
+
+
+def test_first_configuration_is_a_good_one(tmp_path: Path) -> None:
+    assert [listener.consistency for listener in loaded(base(), tmp_path).listeners] == ["global"]
+
+
+def test_examples_of_consistency_are_good_ones(tmp_path: Path) -> None:
+    page = (ROOT / "docs/choosing-consistency.md").read_text()
+    examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    taken = [loaded(base() | example, tmp_path).listeners[0].consistency for example in examples]
+    assert taken == [example.get("consistency", "global") for example in examples] == ["global", "cluster", "bounded"]
