@@ -13,6 +13,7 @@ from pgsplit.classify.explain import explained
 from pgsplit.classify.function_lists import FunctionLists
 from pgsplit.classify.rules import RULES
 from pgsplit.errors import PgSplitError
+from pgsplit.stats.remedies import OF_GROUPS, remedy
 from pgsplit.stats.shares import offload
 
 from .security import audit, changes, instance
@@ -39,7 +40,7 @@ def part() -> str:
 
 @blueprint.get("/routing/offload")
 def offload_part() -> str:
-    return render_template("routing/offload.html", offload=offload(instance().totals()))
+    return render_template("routing/offload.html", offload=offload(instance().totals()), remedies=OF_GROUPS)
 
 
 @blueprint.post("/routing/try")
@@ -90,7 +91,7 @@ def reasons(totals: dict[str, int]) -> list[dict[str, Any]]:
     total = sum(found.values()) or 1
     return [{"upstream": upstream, "reason": reason, "count": count, "share": count / total,
              "words": RULES[reason].words if reason in RULES else "a replica answered with an error; the primary was "
-             "asked"}
+             "asked", "remedy": remedy(reason) if upstream == "primary" else ""}
             for (upstream, reason), count in sorted(found.items(), key=lambda item: -item[1])]
 
 
@@ -98,5 +99,6 @@ def _content() -> dict[str, Any]:
     sort = request.args.get("sort", "time")
     sort = sort if sort in SORTS else "time"
     totals = instance().totals()
-    return {"offload": offload(totals), "catalogues": instance().catalogues(), "reasons": reasons(totals), "sort": sort,
+    return {"offload": offload(totals), "remedies": OF_GROUPS, "catalogues": instance().catalogues(),
+            "reasons": reasons(totals), "sort": sort,
             "writes": instance().write_digests(), "usage": sorted(instance().usage(), key=SORTS[sort])[:50]}

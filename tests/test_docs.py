@@ -18,8 +18,9 @@ from pgsplit.cli import COMMANDS
 from pgsplit.config.model import Config
 from pgsplit.process import arbiter
 from pgsplit.stats import counters
-from pgsplit.stats.offload import KEPT
+from pgsplit.stats.offload import KEPT, REPLICA_ERROR
 from pgsplit.stats.own import KINDS
+from pgsplit.stats.remedies import OF_GROUPS, REMEDIES
 from pgsplit.topology.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,6 +138,17 @@ def test_counters_are_those_of_the_table() -> None:
 def test_rules_are_those_of_the_table() -> None:
     _, shown, _ = re.split(r"<!-- /?rules -->\n", (ROOT / "docs/routing.md").read_text())
     assert shown.strip() == rules_table()
+
+
+def test_remedies_are_those_of_the_table() -> None:
+    page = (ROOT / "docs/observing.md").read_text()
+    for name, head, rows in (
+            ("remedies", "rule", ((f"{rule}<SQLSTATE>" if rule == REPLICA_ERROR else rule, words)
+                                  for rule, words in REMEDIES.items())),
+            ("remedies of groups", "reads are kept by", ((group.name, OF_GROUPS[group.name]) for group in KEPT))):
+        _, shown, _ = re.split(rf"<!-- /?{name} -->\n", page)
+        lines = (f"| `{rule}` | {words} |" for rule, words in rows)
+        assert shown.strip() == "\n".join([f"| {head} | what to do |", "|---|---|", *lines])
 
 
 def test_what_keeps_reads_is_that_of_the_table() -> None:

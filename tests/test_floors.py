@@ -22,19 +22,20 @@ FLOORS = (
     {"relay"},
     {"topology"},
     {"upstream"},
+    {"observing"},
     {"split", "importing"},
     {"classify"},
     {"sql", "auth", "wire", "config", "stats"},
     {"compiled"},
     {"errors", "log", "origin", "pgsplit"},
 )
-SANS_IO = FLOORS[-5] | FLOORS[-4] | FLOORS[-3]
+SANS_IO = FLOORS[-6] | FLOORS[-5] | FLOORS[-4] | FLOORS[-3]
 INPUT_AND_OUTPUT = {
     "asyncio", "fcntl", "flask", "gevent", "http", "mmap", "multiprocessing", "os", "pathlib", "select", "selectors",
     "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time", "urllib",
 }
 RUN_TIME = {"gevent", "greenlet", "flask", "yaml", "sqlparse", "pydantic", "setproctitle"}
-PACKAGES = {"cli": RUN_TIME | {"werkzeug"}, "demo": RUN_TIME | {"psycopg", "cryptography"},
+PACKAGES = {"observing": {"jinja2"}, "cli": RUN_TIME | {"werkzeug"}, "demo": RUN_TIME | {"psycopg", "cryptography"},
             "admin": RUN_TIME | {"flask_wtf", "werkzeug", "prometheus_client"}}
 
 

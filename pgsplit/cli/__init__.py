@@ -35,6 +35,8 @@ COMMANDS = (
             "pgsplit.cli.import_config"),
     Command("size", "what so many clients take of servers and of this machine, with the sums", "pgsplit.cli.size"),
     Command("explain", "say where a SQL statement would go, and why", "pgsplit.cli.explain"),
+    Command("observe", "report what would move to replicas: from a server's log, or pg_stat_statements",
+            "pgsplit.cli.observe"),
     Command("build", "compile the relay, which costs less CPU than the one in Python", "pgsplit.cli.build"),
     Command("hash-password", "hash a password, or make a token, for the admin page", "pgsplit.cli.hash_password"),
     Command("stats", "print the counters of the running instance", "pgsplit.cli.stats"),

@@ -67,6 +67,7 @@ def describe(facts: Facts, catalogue: Catalogue | None = None, *, replica_clock:
     found = explained(facts, replica_clock=replica_clock)
     detail = f" ({found['detail']})" if found["detail"] else ""
     lines = [f"upstream: {found['upstream']}", f"reason:   {found['reason']}{detail}", f"          {found['rule']}",
+             *([f"remedy:   {found['remedy']}"] if found["remedy"] else []),
              "facts:", *(f"  {name}: {_word(value)}" for name, value in found["facts"].items())]
     if catalogue is not None:
         lines.append("catalogue: " + ", ".join(f"{count} {what}" for what, count in catalogue.counts.items()))

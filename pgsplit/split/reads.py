@@ -58,7 +58,7 @@ class Reads:
             self._stats.replica_us += reads * each
             return
         rule = batch.decision.reason if batch.decision is not None else batch.reason
-        inside = _moved_by(found[0], rule, batch.begins_as) if batch.opens and found else self.inside
+        inside = moved_by(found[0], rule, batch.begins_as) if batch.opens and found else self.inside
         for facts in found:
             by_text = kept_by_text(facts)
             if facts.tx is Tx.BEGIN and inside == NOWHERE:
@@ -66,13 +66,13 @@ class Reads:
             elif facts.tx is Tx.END:
                 inside = NOWHERE
             elif by_text != NO_READ:
-                self._stats.keep(_group(by_text, inside, rule), 1, each)
+                self._stats.keep(kept_by(by_text, inside, rule), 1, each)
             elif inside != NOWHERE and writes(facts):
                 inside = AFTER_WRITE
         self.inside = inside if open_ else NOWHERE
 
 
-def _moved_by(facts: Facts, rule: str, begins_as: int) -> int:
+def moved_by(facts: Facts, rule: str, begins_as: int) -> int:
     """As what a transaction keeps a read that *facts*, sent to the primary for *rule*, have opened there."""
     by_text = kept_by_text(facts)
     if by_text != FREE:
@@ -81,7 +81,10 @@ def _moved_by(facts: Facts, rule: str, begins_as: int) -> int:
     return begins_as if group == BATCH else group
 
 
-def _group(by_text: int, inside: int, rule: str) -> int:
+def kept_by(by_text: int, inside: int, rule: str) -> int:
+    """The group of a read that the primary has answered: *by_text* of its own text, *inside* a transaction as `Reads`
+    has it, in a batch that was sent there for *rule*.
+    """
     if rule == "sole_upstream":
         return group_of(rule)
     if inside == AFTER_WRITE or (inside != NOWHERE and by_text == FREE):

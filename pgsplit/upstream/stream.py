@@ -96,6 +96,18 @@ class Stream:
                 raise
         raise failure
 
+    @classmethod
+    def to_path(cls, path: str, name: str, patience: float) -> Stream:
+        """The same for a Unix socket; one that begins with @ is in Linux's abstract namespace, as libpq has it."""
+        stream = cls(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), name)
+        stream.be_patient(patience)
+        try:
+            stream._connect("\0" + path[1:] if path.startswith("@") else path)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
     def be_patient(self, seconds: float | None) -> None:
         """The peer is lost when it is silent for so long while something is expected of it; None: it never is."""
         self._patience = seconds
