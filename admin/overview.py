@@ -9,6 +9,7 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from pgsplit.stats.shares import offload
 
 from .instance import by_name
+from .observing import observes, would_move
 from .problems import problems
 from .security import audit, changes, instance
 
@@ -59,5 +60,7 @@ def _content() -> dict[str, Any]:
             for name in ("replica", "primary")}
     return {"about": about, "workers": running.workers(), "hosts": running.hosts(), "problems": problems(running),
             "sums": sums, "rate": rate, "offload": offload(totals),
+            "observing": {listener["name"]: would_move(totals, listener["stat_prefix"])
+                          for listener in about["listeners"] if observes(listener)},
             "read_clusters": sorted({listener["read_cluster"] for listener in about["listeners"]
                                      if listener["split_rw"]})}

@@ -74,6 +74,7 @@ _TABLE: Final = (
     Rule("sole_upstream", "either", "the session has one upstream only"),
     Rule("login", "either", "nothing has been sent yet"),
     # of the replica
+    Rule("observed", "primary", "a replica would have been asked, but the listener's mode is observe"),
     Rule("reads_to_primary", "primary", "the operator has sent all reads to the primary"),
     Rule("no_replica", "primary",
          "the session has no replica, and none was to be had within a second; its page and the log say why"),

@@ -37,6 +37,7 @@ COMMANDS = (
     Command("explain", "say where a SQL statement would go, and why", "pgsplit.cli.explain"),
     Command("observe", "report what would move to replicas: from a server's log, or pg_stat_statements",
             "pgsplit.cli.observe"),
+    Command("report", "report what the running instance would move to replicas (mode: observe)", "pgsplit.cli.report"),
     Command("build", "compile the relay, which costs less CPU than the one in Python", "pgsplit.cli.build"),
     Command("hash-password", "hash a password, or make a token, for the admin page", "pgsplit.cli.hash_password"),
     Command("stats", "print the counters of the running instance", "pgsplit.cli.stats"),

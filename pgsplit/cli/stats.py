@@ -13,11 +13,16 @@ from ..process.client import Client
 from ..stats.totals import render
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_instance(parser: argparse.ArgumentParser) -> None:
+    """Which instance is asked."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-c", "--config", metavar="FILE", help="the configuration of the instance")
     where.add_argument("--run-dir", metavar="DIR", help="its run_dir")
     parser.add_argument("-b", "--bind", metavar="HOST:PORT", help="the --bind that it was started with")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_instance(parser)
     parser.add_argument("--filter", metavar="REGEX", default="", help="only names that match")
     parser.add_argument("--format", choices=("text", "json"), default="text")
 

@@ -215,6 +215,10 @@ class _Loader:
             field_name = "user_list_file" if raw.users_file else "user_list"
             self._notes.wrong(proxy.where(field_name), proxy.at(field_name), f"user {by_certificate!r} is let in by a "
                               "certificate, but there is no CA for those of clients")
+        if settings["mode"] == "observe" and not split:
+            path = f"pgsplit.listeners.{raw.name}.mode"
+            self._notes.problems.append(f"{self.sources[path]}: {path}: observe takes a listener that has split_rw: "
+                                        "true, since it counts what that would do")
         if split:
             self._check_auth_user(raw, settings["auth_user"])
         self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")

@@ -107,6 +107,7 @@ class Listener(Model):
     users: tuple[User, ...]
     tls: ServerTls | None
     # routing settings: pgsplit.*, overridden by pgsplit.listeners.<name>.*
+    mode: Literal["split", "observe"] = "split"
     consistency: Consistency
     max_staleness: float
     transactions: Literal["until_write", "read_only", "primary"]
@@ -131,6 +132,11 @@ class Listener(Model):
     max_statement_bytes: int       # a longer SQL text is not lexed: its first keyword sends it to the primary
     max_connections: int           # sessions over all workers; 0: any number
     max_user_connections: int
+
+    @property
+    def observes(self) -> bool:
+        """Whether it counts what it would split, and splits nothing."""
+        return self.split_rw and self.mode == "observe"
 
     def listed(self, username: str) -> User | None:
         """The user's entry in the list."""

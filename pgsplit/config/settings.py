@@ -78,6 +78,9 @@ SETTINGS: Final = (
     Setting("stats_users", units.names, "", "process", True, "listed users who may look there, and no more"),
     Setting("zone", units.text, "", "process", True,
             "where this pgsplit runs: servers of the same zone are preferred"),
+    Setting("mode", units.text, "split", "listener", True,
+            "observe: all goes to the primary, and nothing waits; what would have moved to replicas is counted",
+            choices=("split", "observe")),
     Setting("consistency", units.text, "global", "listener", True,
             "which writes a read is sure to see: none, the session's own, those and what is older than max_staleness, "
             "all of this node, or all of everybody", choices=("eventual", "session", "bounded", "global", "cluster")),

@@ -47,14 +47,16 @@ class Reason:
 
 @dataclass(frozen=True)
 class Row:
-    """An application, a user, a database or a statement; *reason*: what keeps most of its reads, or its rule."""
+    """An application, a user, a database or a statement; *reason*: what keeps most of its reads, or its rule. None:
+    not known.
+    """
 
     name: str
-    statements: int
-    reads: int
-    moves: int
+    statements: int | None
+    reads: int | None
+    moves: int | None
     microseconds: int
-    moves_microseconds: int
+    moves_microseconds: int | None
     reason: str = ""
 
 

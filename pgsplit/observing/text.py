@@ -59,7 +59,8 @@ def _freshness(report: Report) -> list[str]:
 
 def _rows(rows: Iterable[Row], *, timed: bool) -> list[str]:
     return table(("statements", "reads", "could move", *(("time",) if timed else ()), "reason", ""), [
-        (f"{row.statements:,}", f"{row.reads:,}", percent(row.moves / row.reads) if row.reads else "-",
+        (number(row.statements), number(row.reads),
+         percent(row.moves / row.reads) if row.reads and row.moves is not None else "-",
          *((duration(row.microseconds),) if timed else ()), row.reason, _plain(row.name)) for row in rows], text=2)
 
 
@@ -73,6 +74,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 0, 
         return _cut("  " + "  ".join(cells).rstrip())
 
     return [line(row) for row in (head, *rows)]
+
+
+def number(value: int | None) -> str:
+    return f"{value:,}" if value is not None else "-"
 
 
 def percent(share: float) -> str:

@@ -208,6 +208,13 @@ class ProxyService:
         return {"top": usage_rows(self._shared.digests.top(int(args.get("count", 100)))),
                 "writes": sorted(map(readable, self._shared.databases.writes()))}
 
+    def _observed(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Of listeners that observe: the reads of each sender, and those of them that a replica would have had."""
+        self._shared.databases.drain()
+        return [{"stat_prefix": prefix, "application": shown(sender.application), "user": shown(sender.user),
+                 "database": shown(sender.database), **reads.sums()}
+                for prefix, stats in self._stats.items() for sender, reads in stats.observed]
+
     def _forget_writes(self, args: Mapping[str, Any]) -> bool:
         self._shared.databases.forget_writes()
         return True
@@ -350,6 +357,7 @@ _QUESTIONS: Final[dict[str, Callable[[ProxyService, Mapping[str, Any]], Any]]] =
     "explain": ProxyService._explain,
     "forget_writes": ProxyService._forget_writes,
     "hosts": ProxyService._hosts,
+    "observed": ProxyService._observed,
     "scram_salt": ProxyService._scram_salt,
     "session": ProxyService._session,
     "sessions": ProxyService._sessions,

@@ -117,6 +117,7 @@ class Questions:
 
 def _listener(listener: Listener) -> dict[str, Any]:
     return {"name": listener.name, "stat_prefix": listener.stat_prefix, "split_rw": listener.split_rw,
+            "mode": listener.mode,
             "addresses": [str(address) for address in listener.addresses], "read_cluster": listener.read_cluster,
             "write_cluster": listener.write_cluster, "consistency": listener.consistency,
             "max_connections": listener.max_connections, "tls": listener.downstream_ssl,

@@ -14,6 +14,7 @@ from ..split.transaction import Place
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import place
+from ..stats.offload import ReadStats
 from ..wire.messages import IDLE
 
 SEVERITIES: Final = {"ERROR": "errors_error", "FATAL": "errors_fatal", "PANIC": "errors_panic"}
@@ -29,7 +30,9 @@ Answered = tuple[int, int, Upstream, Decision | None, bytes]
 
 
 class SessionCounter:
-    """The splitter's observer. Whether a transaction is open is kept here, since Envoy counts by it."""
+    """The splitter's observer. Whether a transaction is open is kept here, since Envoy counts by it.
+    *observed*: where reads are counted when the listener observes.
+    """
 
     __slots__ = (
         "_digests",
@@ -45,10 +48,10 @@ class SessionCounter:
         "transaction_ns",
     )
 
-    def __init__(self, stats: ListenerStats, digests: Digests) -> None:
+    def __init__(self, stats: ListenerStats, digests: Digests, observed: ReadStats | None = None) -> None:
         self._stats = stats
         self._digests = digests
-        self.reads = Reads(stats.reads)
+        self.reads = Reads(observed or stats.reads)
         self._in_transaction = False
         self._errors = 0                # of the answer that is being passed on
         self._reasks = 0

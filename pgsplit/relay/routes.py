@@ -17,7 +17,7 @@ from ..split.token import Token
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
 from ..stats.histogram import BOUNDS, Histogram
-from ..stats.offload import BEFORE_WRITE, group_of
+from ..stats.offload import BEFORE_WRITE, ReadStats, group_of
 from ..topology.host import GROUND
 from .counting import STATEMENTS, Answered
 
@@ -97,14 +97,19 @@ StillMeans = Callable[[Batch, Statement | None], bool]
 
 
 class FlowTable:
-    """Of one listener and one relay. *make* gives the relay's own kind of route; at most *entries* are kept."""
+    """Of one listener and one relay. *make* gives the relay's own kind of route; at most *entries* are kept.
+    *observed*: where reads are counted for sessions that count what a replica would have had.
+    """
 
-    def __init__(self, make: MakesRoutes, stats: ListenerStats, digests: Digests, entries: int = 10_000) -> None:
+    def __init__(self, make: MakesRoutes, stats: ListenerStats, digests: Digests, entries: int = 10_000, *,
+                 observed: ReadStats | None = None) -> None:
         self.routes: dict[bytes, Any] = {}
         self._forgotten: list[tuple[float, Any]] = []        # when, and which: a batch of one may be under way yet
         self._make = make
         self._stats = stats
-        self.kept = stats.reads.kept
+        self._reads = observed or stats.reads
+        self._observes = observed is not None
+        self.kept = self._reads.kept
         self._digests = digests
         self._entries = entries
 
@@ -114,7 +119,8 @@ class FlowTable:
             return
         facts = batch.bound[0] if statement is None else statement.facts
         route = self.routes.get(facts.text)
-        if route is None and (repeat := repeat_of(facts)) is not None and still_means(batch, statement):
+        if route is None and (repeat := repeat_of(facts, observes=self._observes)) is not None and (
+                still_means(batch, statement)):
             if len(self.routes) >= self._entries:
                 self.forget()
             route = self.routes[facts.text] = self._make(repeat)
@@ -180,7 +186,7 @@ class FlowTable:
 
     def _add_reads(self, repeat: Repeat, counted: Counted) -> None:
         """Those in a transaction on the primary are counted already: what keeps them is the session's to know."""
-        reads = self._stats.reads
+        reads = self._reads
         reads.replica += counted.calls[REPLICA]
         reads.replica_us += counted.total_us[REPLICA]
         for way in (PRIMARY, WITHOUT, ORDERED, SOLE, STALE):

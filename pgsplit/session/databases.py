@@ -13,6 +13,7 @@ from ..config.model import Monitor
 from ..relay.routes import ALWAYS, FlowTable
 from ..stats.counters import ListenerStats
 from ..stats.digests import Digests
+from ..stats.offload import ReadStats
 from ..topology.catalogue_reader import CatalogueReader, Rows
 from ..topology.cluster import ClusterManager
 
@@ -31,7 +32,7 @@ class Database:
         self.catalogue: Catalogue | None = None
         self.lists = lists
         self._digests = digests
-        self._tables: dict[tuple[int, str], FlowTable] = {}      # by the listener's counters and relay
+        self._tables: dict[tuple[int, str, int], FlowTable] = {}     # by the listener's counters and relay
 
     @property
     def known(self) -> array[int]:
@@ -43,12 +44,14 @@ class Database:
         self.classifier.learn(self.catalogue)
         self.forget()
 
-    def table(self, stats: ListenerStats, relay: Any) -> FlowTable:
-        """The flow table of those sessions of *relay* that count into *stats*."""
-        key = id(stats), relay.form
+    def table(self, stats: ListenerStats, relay: Any, observed: ReadStats | None = None) -> FlowTable:
+        """The flow table of those sessions of *relay* that count into *stats*, and their reads into *observed* where
+        their listener observes.
+        """
+        key = id(stats), relay.form, id(observed)
         table = self._tables.get(key)
         if table is None:
-            table = self._tables[key] = FlowTable(relay.route, stats, self._digests)
+            table = self._tables[key] = FlowTable(relay.route, stats, self._digests, observed=observed)
         return table
 
     def drain(self) -> None:

@@ -125,7 +125,7 @@ class Login:
         if not self._listener.split_rw:
             return LoggedIn(self._credentials, self._parameters, self._on_primary(), None)
         if self._read_only:
-            host = None if self._replication else self._fresh_replica()
+            host = None if self._replication or self._listener.observes else self._fresh_replica()
             replica = self._on_replica(host) if host is not None else None
             return self._alone(replica or self._read_elsewhere())
         try:
@@ -241,7 +241,9 @@ class Login:
 
     def _without_primary(self, error: ServerError) -> UpstreamConnection:
         """While the primary is away nobody can tell how fresh a replica is; `login_without_primary` takes that on."""
-        allowed = self._listener.login_without_primary and not self._replication and not self._exchange.asked
+        listener = self._listener
+        allowed = (listener.login_without_primary and not listener.observes
+                   and not (self._replication or self._exchange.asked))
         connection = self._on_replica(None) if allowed and is_away(error) else None
         if connection is None:
             raise error

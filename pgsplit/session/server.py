@@ -28,6 +28,7 @@ from ..split.splitter import Splitter
 from ..split.token import Term, Token
 from ..split.transaction import Transaction
 from ..stats.digests import Digests
+from ..stats.observed import Sender
 from ..topology.catalogue_reader import CatalogueReader
 from ..topology.cluster import ClusterManager
 from ..topology.host import GROUND, Configurations, Host, differing_values
@@ -267,6 +268,11 @@ def staleness(listener: Listener) -> int:
     return int(1e9 * listener.max_staleness) if listener.consistency == "bounded" else 0
 
 
+def _sender(logged_in: LoggedIn) -> Sender:
+    parameters, user = logged_in.parameters, logged_in.credentials.user
+    return Sender(parameters.get("application_name", ""), user, parameters.get("database", user))
+
+
 def is_console(process: Process, request: StartupMessage) -> bool:
     """Whether a startup asks for the SQL console: its name is a database's where nobody may use it."""
     return bool(process.admin_users or process.stats_users) and (
@@ -296,7 +302,8 @@ class ActiveSession:
         self.logged_in = logged_in
         self.started = time.time()
         self.number = next(self.shared.numbers)
-        self.counter = SessionCounter(server.stats, self.shared.digests)
+        observed = server.stats.observed.of(_sender(logged_in)) if self.listener.observes else None
+        self.counter = SessionCounter(server.stats, self.shared.digests, observed)
         self._since_ns = time.monotonic_ns()
         self.key = self.shared.registry.new_key(logged_in.main.session.pid, logged_in.main.protocol)
         self._stream = stream
@@ -319,7 +326,7 @@ class ActiveSession:
         self.database = self.shared.databases.of(
             self.listener.write_cluster, logged_in.parameters.get("database", logged_in.credentials.user),
             split=server.sampler is not None and not self._on_standby)
-        self.context = Context(self.database.table(server.stats, self.relay), {}, self.counter.recent,
+        self.context = Context(self.database.table(server.stats, self.relay, observed), {}, self.counter.recent,
                                CONSISTENCY[self.listener.consistency], self._publish, board.latest_write_ns,
                                want=self.want, waited_in_vain=self.waited_in_vain,
                                gave_up=self.gave_up, fence_wait_ns=int(1e9 * self.listener.fence_wait),
@@ -337,7 +344,8 @@ class ActiveSession:
             self.database.classifier, counter, user=logged_in.credentials.user,
             has_replica=not (sole or is_replication(logged_in.parameters)), sole=sole,
             read_only=logged_in.read_only, opaque=is_replication(logged_in.parameters),
-            parameters=main.session.parameters, must_read_on_replica=self.listener.read_fallback == "error",
+            parameters=main.session.parameters, observes=self.listener.observes,
+            must_read_on_replica=self.listener.read_fallback == "error" and not self.listener.observes,
             transaction=self._transaction(), term=self._term, replica_clock=self.listener.clock == "replica")
         if any("pgsplit." in text.lower() for pair in logged_in.parameters.items() for text in pair):
             splitter.own_options_given()

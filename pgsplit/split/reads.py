@@ -6,7 +6,18 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..classify.facts import Facts, Tx, Verdict
-from ..stats.offload import AFTER_WRITE, BATCH, BY_RULE, WRITES, ReadStats, group_of
+from ..classify.transactions import READ_COMMITTED
+from ..stats.offload import (
+    AFTER_WRITE,
+    BATCH,
+    BEFORE_WRITE,
+    BY_RULE,
+    ISOLATION,
+    OBSERVED,
+    WRITES,
+    ReadStats,
+    group_of,
+)
 from .batch import Batch
 from .decision import Upstream
 
@@ -67,9 +78,24 @@ class Reads:
                 inside = NOWHERE
             elif by_text != NO_READ:
                 self._stats.keep(kept_by(by_text, inside, rule), 1, each)
+                if inside == OBSERVED and by_text != FREE:
+                    inside = by_text
+            elif inside == OBSERVED:
+                inside = _observed_behind(facts)
             elif inside != NOWHERE and writes(facts):
                 inside = AFTER_WRITE
         self.inside = inside if open_ else NOWHERE
+
+
+def _observed_behind(facts: Facts) -> int:
+    """As what a read is counted behind *facts*, which are none, in a transaction that a replica would have until then:
+    what sets the stage leaves it there, all else would have moved it.
+    """
+    if facts.modes is not None and facts.modes.isolation not in (None, READ_COMMITTED):
+        return ISOLATION
+    if facts.stages or facts.empty:
+        return OBSERVED
+    return AFTER_WRITE if writes(facts) else BEFORE_WRITE
 
 
 def moved_by(facts: Facts, rule: str, begins_as: int) -> int:

@@ -23,6 +23,7 @@ IN_TRANSACTION: Final = Decision(Upstream.ADDITIONAL, "transaction_open")
 NO_REPLICA: Final = Decision(Upstream.ADDITIONAL, "no_replica")
 READS_TO_PRIMARY: Final = Decision(Upstream.ADDITIONAL, "reads_to_primary")
 NOT_FRESH: Final = Decision(Upstream.ADDITIONAL, "no_fresh_replica")
+OBSERVED: Final = Decision(Upstream.ADDITIONAL, "observed")
 SOLE_UPSTREAM: Final = Decision(Upstream.ADDITIONAL, "sole_upstream")
 
 
@@ -33,12 +34,13 @@ class Repeat(NamedTuple):
     tag: bytes
     outside: Decision          # where it goes outside a transaction
     inside: Decision           # and in one
+    without: Decision = NO_REPLICA      # where a read goes outside one when there is no replica
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """By how it came to be repeated: see `relay.routes`."""
         here = TRANSACTION_ENDED if self.commits else BEGIN_HELD
-        return (self.outside, self.outside, self.inside, NO_REPLICA, READS_TO_PRIMARY, SOLE_UPSTREAM, here,
+        return (self.outside, self.outside, self.inside, self.without, READS_TO_PRIMARY, SOLE_UPSTREAM, here,
                 NOT_FRESH)
 
     @property
@@ -95,8 +97,10 @@ class Held(NamedTuple):
     inside: int                           # as what the open transaction keeps the next read (see `reads.Reads`)
 
 
-def repeat_of(facts: Facts) -> Repeat | None:
-    """How a text of these *facts* is repeated; None when it is not."""
+def repeat_of(facts: Facts, *, observes: bool = False) -> Repeat | None:
+    """How a text of these *facts* is repeated; None when it is not. *observes*: for sessions that get no replica, and
+    count what one would have had; then the session sees what in a transaction would have moved it.
+    """
     if len(facts.commands) != 1 or not facts.text or facts.empty or facts.reads_clock:
         return None
     if facts.effects or facts.ends or facts.settings or facts.releases or facts.tells_route or facts.tells_lsn:
@@ -104,11 +108,11 @@ def repeat_of(facts: Facts) -> Repeat | None:
     if facts.prepares or facts.executes or facts.deallocates or facts.defines or facts.unsure:
         return None
     tag = _tag(facts)
-    if not tag:
+    if not tag or (observes and kept_by_text(facts) >= 0):
         return None
     read = facts.verdict is Verdict.READ
     outside = Decision(Upstream.DEFAULT if read else Upstream.ADDITIONAL, facts.reason, facts.detail)
-    return Repeat(facts, tag, outside, IN_TRANSACTION if read else outside)
+    return Repeat(facts, tag, outside, IN_TRANSACTION if read else outside, OBSERVED if observes else NO_REPLICA)
 
 
 def _tag(facts: Facts) -> bytes:

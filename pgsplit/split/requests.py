@@ -19,6 +19,7 @@ from .observer import Observer
 from .opening import Opening, Rollback, unmovable
 from .settings import Ahead, give
 from .state import PASSING, State
+from .state_query import CHECKED
 from .statements import Statement
 from .step import MORE, WAIT, Action, Step
 from .stream import PIECE, Stream, tells_route
@@ -494,7 +495,7 @@ class Requests:
         if (state.tx != IDLE and state.transaction.begin is None) or state.transaction.split:
             return Decision(primary, "transaction_open")
         for pin, cause in state.pins.items():
-            if pin not in PASSING or not state.unsettled:
+            if pin not in PASSING or not state.unsettled or (state.observes and pin in CHECKED):
                 return Decision(primary, f"pinned_{pin}", cause)
         in_transaction = state.transaction.begin is not None
         continues = in_transaction and state.transaction.on_replica != IDLE and draft.continues
@@ -504,6 +505,9 @@ class Requests:
             return Decision(primary, draft.obstacle)
         if in_transaction and any(draft.portals) and not opens:
             return Decision(primary, "portal_kept")
+        if state.observes:      # nobody is asked: what is not known yet is counted as it stands
+            unsure = next((facts.unsure for facts in bound if facts.unsure), "")
+            return Decision(primary, "unknown_relation", unsure) if unsure else Decision(primary, "observed")
         if not state.has_replica:
             return Decision(primary, "no_replica")
         if all(facts.empty for facts in bound) and not opens:

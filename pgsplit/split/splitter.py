@@ -34,14 +34,16 @@ class Splitter:
     *opaque*: a replication connection, of which nothing is read. *must_read_on_replica*: a read that no replica can
     serve is an ERROR. *parameters*: the primary's ParameterStatus. *transaction*: which transactions may read on a
     replica. *replica_clock*: a replica's clock may be read, where `Freshness` lets it. *term*: the primary's, on which
-    positions compare.
+    positions compare. *observes*: there is no replica, whatever comes, and what one would have had is counted.
     """
 
     def __init__(self, classify: Classify, observer: Observer, *, user: str, has_replica: bool, sole: bool = False,
                  read_only: bool = False, opaque: bool = False, must_read_on_replica: bool = False,
                  parameters: Mapping[str, str] | None = None, transaction: Transaction | None = None,
-                 term: Callable[[], Term | None] = lambda: None, replica_clock: bool = False) -> None:
-        self._state = State(classify, user=user, has_replica=has_replica, sole=sole, read_only=read_only, opaque=opaque,
+                 term: Callable[[], Term | None] = lambda: None, replica_clock: bool = False,
+                 observes: bool = False) -> None:
+        self._state = State(classify, user=user, has_replica=has_replica and not observes,
+                            observes=observes, sole=sole, read_only=read_only, opaque=opaque,
                             must_read_on_replica=must_read_on_replica, transaction=transaction or Transaction(),
                             lsn=Lsn(term), replica_clock=replica_clock)
         self._requests = Requests(self._state, observer)
@@ -365,7 +367,7 @@ class Splitter:
 
     def replica_may_be_had(self, possible: bool) -> None:
         """While none is connected: whether reads are to ask for it, or are the primary's."""
-        self._state.has_replica = possible
+        self._state.has_replica = possible and not self._state.observes
         self._state.applied = LOGIN
         self._state.refused = None
 

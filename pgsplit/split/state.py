@@ -10,7 +10,7 @@ from ..classify.facts import DOUBT, HINTABLE, Facts, Tx, Verdict
 from ..classify.function_call import facts_of_call
 from ..classify.set_commands import ALL, Change
 from ..classify.transactions import READ_COMMITTED, Begin
-from ..stats.offload import BEFORE_WRITE, BY_NAME
+from ..stats.offload import BEFORE_WRITE, BY_NAME, OBSERVED
 from ..wire import build
 from ..wire.framing import HEADER
 from ..wire.messages import FAILED, IDLE
@@ -43,7 +43,7 @@ class State:
         "_changing", "_classify", "_user", "application_name", "applied", "asked", "cancelled_waiting", "cancelling",
         "copy_ends",
         "copying", "differing", "forced", "has_replica", "inquiries", "last", "leaves_own", "lsn",
-        "must_read_on_replica", "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings",
+        "must_read_on_replica", "observes", "opaque", "options", "outlives", "own_unsettled", "pins", "plain_strings",
         "primary", "primary_away",
         "primary_lacks", "primary_only", "primary_unnamed", "read_only", "redirecting", "refusal", "refused",
         "replica", "replica_clock", "reported", "route", "segment", "settings", "skips", "sole", "statements",
@@ -53,8 +53,9 @@ class State:
 
     def __init__(self, classify: Classify, *, user: str, has_replica: bool, sole: bool, read_only: bool, opaque: bool,
                  must_read_on_replica: bool, transaction: Transaction, lsn: Lsn,
-                 replica_clock: bool = False) -> None:
+                 replica_clock: bool = False, observes: bool = False) -> None:
         self._user = user
+        self.observes = observes               # it gets no replica, and what one would have had is counted
         self._classify = classify
         self.has_replica = has_replica
         self.sole = sole                       # one upstream only, in the additional one's place
@@ -146,6 +147,9 @@ class State:
             return BY_NAME["asked_for"]
         if self.pins:
             return BY_NAME["pinned"]
+        if self.observes:
+            may = begin is not None and self.transaction.may_hold(begin)
+            return OBSERVED if may else BY_NAME["read_only"] if read_only else BEFORE_WRITE
         if not self.has_replica:
             return BY_NAME["no_replica"]
         return BY_NAME["read_only"] if read_only else BEFORE_WRITE
@@ -162,9 +166,9 @@ class State:
         return (self.tx != FAILED and not self.tx_defined and not self.primary and not self.replica and not self.pins
                 and self.plain_strings
                 and (not self.has_replica or (self.applied == self.settings and self.settings is not self.refused))
+                and not (self.unsettled and not self.observes)
                 and not (
-                    self.unsettled or self.own_unsettled or self._changing or self.forced or self.redirecting
-                    or self.taken_back
+                    self.own_unsettled or self._changing or self.forced or self.redirecting or self.taken_back
                     or self.asked or self.inquiries or self.cancelled_waiting or self.cancelling
                     or self.copying or self.copy_ends or self.segment or not self.transaction.may_repeat
                     or self.trace or self.route or self.lsn.refused or self.unsafe_encoding or self.opaque

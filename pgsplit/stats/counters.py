@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .histogram import Histogram
+from .observed import Observed
 from .offload import ReadStats
 from .own import Own
 
@@ -75,14 +76,15 @@ ALL: Final = (*ENVOY, *OWN)
 class ListenerStats:
     """Plain ints, one attribute a counter, and what is counted by reason: decisions and re-asks."""
 
-    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "own", "reads",
-                 "reasks_by", "traffic")
+    __slots__ = (*(counter.name for counter in ALL), "decisions", "latency_primary", "latency_replica", "observed",
+                 "own", "reads", "reasks_by", "traffic")
 
     if TYPE_CHECKING:      # the slots of the table
         decisions: dict[tuple[str, str], int]
         reasks_by: dict[str, int]
         latency_primary: Histogram
         latency_replica: Histogram
+        observed: Observed
         own: Own
         reads: ReadStats
         traffic: array[int]
@@ -99,6 +101,7 @@ class ListenerStats:
         self.latency_replica = Histogram()
         self.own = Own()
         self.reads = ReadStats()
+        self.observed = Observed()           # the reads of those sessions for which the listener observes
         self.traffic = array("q", (0, 0))    # bytes_received and bytes_sent; relays count into it
 
     def session_began(self, *, tls: bool, upstream_tls: bool) -> None:
@@ -121,7 +124,10 @@ class ListenerStats:
             totals[f"{root}.decisions.{upstream}.{reason}"] = count
         for sqlstate, count in self.reasks_by.items():
             totals[f"{root}.reasks.{sqlstate}"] = count
-        totals.update(self.reads.to_dict(root))
+        reads = ReadStats()
+        for each in (self.reads, *(part for _, part in self.observed)):
+            reads.add(each)
+        totals.update(reads.to_dict(root))
         totals.update(self.own.to_dict(root))
         totals.update(self.latency_replica.to_dict(f"{root}.latency_replica_us"))
         totals.update(self.latency_primary.to_dict(f"{root}.latency_primary_us"))

@@ -17,6 +17,7 @@ class Group(NamedTuple):
 
 
 KEPT: Final = (
+    Group("observed", "a replica would have been asked, but the mode is observe", ("observed",)),
     Group("before_write", "in a transaction that is open on the primary and has written nothing",
           ("transaction_open",)),
     Group("after_write", "in a transaction that has written, or may have"),
@@ -64,6 +65,8 @@ BY_RULE: Final = {rule: place for place, group in enumerate(KEPT) for rule in gr
 BEFORE_WRITE: Final = BY_NAME["before_write"]
 AFTER_WRITE: Final = BY_NAME["after_write"]
 BATCH: Final = BY_NAME["batch"]
+OBSERVED: Final = BY_NAME["observed"]
+ISOLATION: Final = BY_NAME["isolation"]
 
 
 def group_of(rule: str) -> int:
@@ -85,6 +88,18 @@ class ReadStats:
     def keep(self, group: int, count: int, microseconds: int) -> None:
         self.kept[2 * group] += count
         self.kept[2 * group + 1] += microseconds
+
+    def sums(self) -> dict[str, int]:
+        """All reads, and those that a replica has answered or would have (`OBSERVED`), with their times."""
+        return {"reads": self.replica + sum(self.kept[::2]), "reads_us": self.replica_us + sum(self.kept[1::2]),
+                "moves": self.replica + self.kept[2 * OBSERVED],
+                "moves_us": self.replica_us + self.kept[2 * OBSERVED + 1]}
+
+    def add(self, other: ReadStats) -> None:
+        self.replica += other.replica
+        self.replica_us += other.replica_us
+        for place, number in enumerate(other.kept):
+            self.kept[place] += number
 
     def to_dict(self, root: str) -> dict[str, int]:
         found = {f"{root}.reads.replica": self.replica, f"{root}.reads.primary": sum(self.kept[::2]),

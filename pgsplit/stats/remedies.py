@@ -14,6 +14,7 @@ _STAYS: Final = "it rightly stays: only the primary can run it"
 _SESSION: Final = "end it when it is done with (DISCARD ALL in the pool's reset query), or give it a session of its own"
 _FRESH: Final = "raise fence_wait, or weaken consistency where older answers will do; look at the standby's replay lag"
 _SYSTEM: Final = "it rightly stays: each server answers for itself; a comment, /* pgsplit: replica */, overrules that"
+_OBSERVED: Final = "set mode: split, and reload: new sessions have these reads on replicas"
 _BACK: Final = "nothing is to be done if it passes; else the log and the page Clusters say what is wrong"
 
 REMEDIES: Final = {
@@ -64,6 +65,7 @@ REMEDIES: Final = {
     "sole_upstream": "list the user in user_list, so that the session has both servers; or the listener does not split",
     "login": "nothing: no statement has come yet",
     # of the replica
+    "observed": _OBSERVED,
     "reads_to_primary": "take the order back on the page Clusters",
     "no_replica": "look at why it has none: the page Sessions, and check --connect, say it",
     "replica_out": "look at the health check of its host: the page Clusters says why it is out",
@@ -86,6 +88,7 @@ REMEDIES: Final = {
 }
 
 OF_GROUPS: Final = {
+    "observed": _OBSERVED,
     "before_write": "move what opens the transaction on the primary (see the detail) behind its reads, or out of it",
     "after_write": "it rightly stays, it may see the write; read ahead of the write, or begin a READ ONLY transaction",
     "read_only": "set repeatable_read_only: replica, or begin it READ COMMITTED",

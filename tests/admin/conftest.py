@@ -56,6 +56,7 @@ class FakeClient:
                                                              "started", "by")} | {"lost_s": None, "changes": 1}]
         self.changes = [change()]
         self.down = False
+        self.mode = "split"
         self.reloads = 0
         self.refused: list[str] = []
         self.asked_users: dict[str, list[dict[str, str]]] = {}
@@ -105,7 +106,7 @@ class FakeClient:
         return {"version": "0", "pid": 1, "started": time.time() - 60, "generation": 3, "workers_wanted": 1,
                 "restarts": 0, "orders": self.orders, "clusters": ["replicas", "primary"], "reloading": False,
                 "last_reload": self._last_reload(),
-                "listeners": [{"name": "postgres", "stat_prefix": "postgres", "split_rw": True,
+                "listeners": [{"name": "postgres", "stat_prefix": "postgres", "split_rw": True, "mode": self.mode,
                                "addresses": ["127.0.0.1:6432"], "read_cluster": "replicas", "write_cluster": "primary",
                                "consistency": "global", "max_connections": 0, "tls": "ALLOW", "certificate": None}]}
 

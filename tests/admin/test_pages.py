@@ -9,6 +9,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pgsplit.stats.remedies import OF_GROUPS, REMEDIES
 from tests.admin.conftest import Browser, change, host, session
 
 
@@ -91,6 +92,25 @@ def test_the_routing_page_leads_with_the_off_load(browser, proxy):
     text = browser.get("/routing/offload").text
     for words in ("No read has been answered yet", "Nothing has been asked yet", "the primary has answered no read"):
         assert words in text
+
+
+def test_each_reason_says_what_to_do(browser):
+    assert OF_GROUPS["clock"] in browser.get("/routing/offload").text
+    assert REMEDIES["locking_clause"] in browser.post("/routing/try", {"sql": "select 1 for update"}).text
+    assert "What to do" not in browser.post("/routing/try", {"sql": "select 1"}).text
+
+
+def test_a_listener_that_observes_says_so(browser, proxy):
+    assert "Observing" not in browser.get("/overview/part").text
+    proxy.mode = "observe"
+    proxy.totals = proxy.totals | {"postgres.postgres.reads.replica": 0, "postgres.postgres.reads.primary": 4,
+                                   "postgres.postgres.reads_kept.observed": 3,
+                                   "postgres.postgres.reads_kept_us.observed": 400}
+    time.sleep(0.5)
+    page = " ".join(browser.get("/overview/part").text.split())
+    assert "<b>Observing:</b> all goes to the primary. Replicas would have 75 % of its reads." in page
+    assert "All reads to the primary" not in page
+    assert "<b>Observing:</b> 3 more (75 %" in browser.get("/routing/offload").text
 
 
 def test_the_off_load_for_machines(browser):

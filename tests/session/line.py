@@ -18,6 +18,7 @@ from pgsplit.split.statements import Statement
 from pgsplit.split.transaction import Place
 from pgsplit.stats.counters import ListenerStats
 from pgsplit.stats.digests import Digests
+from pgsplit.stats.offload import ReadStats
 from pgsplit.topology.host import GROUND
 from tests.session.relays import make
 from tests.session.talk import ROW, done
@@ -34,13 +35,15 @@ def classified(sql: str) -> Any:
 class Line:
     """A session's relay with all three legs on socket pairs; the far ends are the client and the two servers."""
 
-    def __init__(self, form: str, consistency: str = "session", *, replica: bool = True) -> None:
+    def __init__(self, form: str, consistency: str = "session", *, replica: bool = True,
+                 observed: ReadStats | None = None) -> None:
         self.writes = memoryview(bytearray(8 * 3)).cast("q")        # of two slots, and how many are in use
         self.writes[2] = 2
         self.relay = make(form, self.writes)
         self.published: list[int] = []
         self.stats = ListenerStats()
-        self.table = FlowTable(self.relay.route, self.stats, Digests())
+        self.table = FlowTable(self.relay.route, self.stats, Digests(), observed=observed)
+        self.observed = observed
         self.statements: dict[bytes, Statement] = {}
         self.context = Context(self.table, self.statements, deque(maxlen=50), CONSISTENCY[consistency],
                                partial(self.writes.__setitem__, 0), lambda: max(self.writes[:2]),
@@ -68,7 +71,7 @@ class Line:
 
     def learn(self, sql: str) -> Any:
         facts = classified(sql)
-        repeat = repeat_of(facts)
+        repeat = repeat_of(facts, observes=self.observed is not None)
         assert repeat is not None, sql
         route = self.table.routes[facts.text] = self.relay.route(repeat)
         return route

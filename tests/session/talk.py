@@ -103,13 +103,15 @@ class Talk:
     def __init__(self, *, replica: bool = True, sole: bool = False, read_only: bool = False, hold: float = 1000.0,
                  buffer: int = 65536, transactions: str = "primary", holds: bool = True,
                  repeatable: bool = False, defaults: Defaults = READ_COMMITTED, replica_clock: bool = False,
-                 outlives: bool = False, aborts: bool = False, patience: float = 1000.0) -> None:
+                 outlives: bool = False, aborts: bool = False, patience: float = 1000.0,
+                 observes: bool = False) -> None:
         self.script: list[Callable[[], bool]] = []
         self._make = {"replica": replica, "sole": sole, "read_only": read_only}
         self._transactions = transactions
         self._holds = holds
         self._repeatable = repeatable
         self._replica_clock = replica_clock
+        self._observes = observes
         self._defaults = defaults
         self._outlives = outlives
         self.aborts = aborts
@@ -213,7 +215,7 @@ class Talk:
         self.messages = 0         # of servers
         splitter = Splitter(self.classify, self, user="u", has_replica=self._make["replica"], sole=self._make["sole"],
                             read_only=self._make["read_only"],
-                            replica_clock=self._replica_clock,
+                            replica_clock=self._replica_clock, observes=self._observes,
                             transaction=Transaction(self._transactions, self._defaults, holds=self._holds,
                                                         repeatable=self._repeatable), term=lambda: self.term)
         self.session = Session(self, self.sides, splitter, label="talk", reask_buffer=self._buffer,
