@@ -6,9 +6,10 @@ import argparse
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import IO, Any, Final, cast
+from typing import IO, Final, cast
 
 from ..classify.catalogue import Catalogue
 from ..classify.classifier import Classifier
@@ -111,10 +112,10 @@ def _of_log(args: argparse.Namespace, classify: Callable[[bytes, str], Facts], n
     broken, first, formats = 0, list[str](), dict[str, None]()
     for path in args.log:
         with _opened(path) as file:
-            log = Log(_lines(file), args.log_format, args.log_line_prefix)
+            log = Log(_lines(file, path), args.log_format, args.log_line_prefix)
             watching = watching or Watching(tally, classify, tells_sessions=log.tells_sessions)
             formats[log.format + (f" ({log.prefix.text!r})" if log.prefix is not None else "")] = None
-            for entry in _read(log, path):
+            for entry in log:
                 if not isinstance(entry, Broken):
                     watching.take(entry)
                     continue
@@ -159,16 +160,12 @@ def _opened(path: str) -> IO[bytes]:
         raise PgSplitError(f"{path}: {error.strerror}") from None
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
+def _lines(file: IO[bytes], path: str) -> Iterator[str]:
     """In pieces of LONGEST at most, so that a file without line ends is not read into memory."""
-    while line := file.readline(LONGEST):
-        yield line.decode(errors="surrogateescape")
-
-
-def _read(log: Log, path: str) -> Iterator[Any]:
     try:
-        yield from log
-    except (OSError, EOFError) as error:
+        while line := file.readline(LONGEST):
+            yield line.decode(errors="surrogateescape")
+    except (OSError, EOFError, zlib.error) as error:
         raise PgSplitError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -10,7 +10,8 @@ _SAID: Final = re.compile(
     r"(?:(?P<what>statement|parse|bind|execute fetch from|execute)(?: (?P<name>.*?))?: (?P<sql>.*)"
     r"|(?P<call>fastpath function call): .*)?", re.DOTALL)
 _PREPARE: Final = re.compile(r"prepare: (.*)", re.DOTALL)
-LEAVES: Final = "disconnection: "
+# Behind or ahead of which another session has the number of the process.
+OTHER_SESSION: Final = ("disconnection: ", "connection received: ")
 UNNAMED: Final = "<unnamed>"
 CALL: Final = "fastpath function call"
 

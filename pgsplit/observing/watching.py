@@ -65,7 +65,7 @@ class Watching:
             found = messages.said(entry.message)
             if found is not None:
                 self._statement(entry, found)
-            elif entry.message.startswith(messages.LEAVES):
+            elif entry.message.startswith(messages.OTHER_SESSION):
                 self._sessions.pop(entry.session, None)
 
     # --- entries --------------------------------------------------------------------------------------------
@@ -148,6 +148,8 @@ class Watching:
         if session.pending is not None or entry.query:
             self.tally.failed += 1
         session.pending, session.commits = None, False
+        if entry.severity != "ERROR":
+            del self._sessions[entry.session]
 
     # --- sessions and freshness -----------------------------------------------------------------------------
 

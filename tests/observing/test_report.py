@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from html.parser import HTMLParser
 
@@ -77,6 +78,20 @@ def test_the_command(tmp_path, capsys, form):
     assert (tmp_path / "out").read_text() == shown
 
 
-def test_a_file_that_is_not_there(capsys):
-    assert main(["observe", "--log", "/nowhere/at.csv"]) == 1
-    assert "/nowhere/at.csv: No such file or directory" in capsys.readouterr().err
+def test_compressed(tmp_path, capsys):
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write(csv_record("statement: select 1"))
+    assert main(["observe", "--log", str(tmp_path / "a.csv.gz")]) == 0
+    assert "replicas could answer 1 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "content", "why"), [
+    ("a.csv", None, "No such file or directory"), ("a.gz", b"plain", "Not a gzipped file"),
+    ("b.gz", gzip.compress(csv_record("statement: select 1").encode() * 1000)[:-20], "ended before"),
+    ("c.log", bytes(range(256)) * 100, "--log-line-prefix"), ("", None, "Is a directory")])
+def test_a_file_that_cannot_be_used(tmp_path, capsys, name, content, why):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main(["observe", "--log", str(tmp_path / name)]) == 1
+    complaint = capsys.readouterr().err
+    assert why in complaint and "Traceback" not in complaint

@@ -73,6 +73,14 @@ def test_sessions_have_transactions_of_their_own():
     assert list(found.tally.kept) == ["after_write"]
 
 
+@pytest.mark.parametrize("end", [("1", "disconnection: session time: 0:00:00.1"), ("1", "connection received: host=h"),
+                                 Entry(9, "1", "FATAL", "terminating connection due to administrator command")])
+def test_another_session_may_have_the_same_number(end):
+    found = watched(("1", "statement: begin"), ("1", "statement: insert into t values (1)"), end,
+                    ("1", "statement: select 1"))
+    assert found.tally.all.moves == 1
+
+
 def test_without_sessions_a_transaction_is_not_followed():
     found = watched(("", "statement: insert into t values (1)"), ("", "statement: select 1"), tells_sessions=False)
     assert of_tally(found.tally, {}, upper_bound=True).moves.number == 1
