@@ -7,7 +7,7 @@ from typing import Final
 
 from ..classify.facts import Verdict
 from ..split.reads import FREE, NO_READ, kept_by_text
-from ..sql.digest import of_text
+from ..sql.digest import of_text, tidy
 from ..stats.offload import KEPT, group_of
 from .session import OTHER, READ, WRITE, Outcome
 from .tally import Tally
@@ -56,4 +56,4 @@ def count(rows: Sequence[Sequence[bytes | None]], tally: Tally, classify: Classi
             outcome = Outcome(READ, facts.reason, KEPT[by_text if by_text != FREE else group_of(facts.reason)].name,
                               detail)
         tally.add(outcome, {"user": (user or b"").decode(errors="replace"), "database": name,
-                            "digest": of_text(sql).rstrip(" ;")}, number).time(time)
+                            "digest": tidy(of_text(sql)).rstrip(" ;")}, number).time(time)

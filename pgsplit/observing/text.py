@@ -88,7 +88,7 @@ def duration(us: int) -> str:
     for unit, size in (("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)):
         if us >= size:
             return f"{us / size:.1f} {unit}"
-    return f"{us} us"
+    return f"{us} µs"
 
 
 def _plain(words: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..classify.facts import Facts
-from ..sql.digest import of_text
+from ..sql.digest import of_text, tidy
 from . import messages
 from .entry import Entry
 from .messages import UNNAMED, Said
@@ -189,7 +189,7 @@ class Watching:
     def _digest(self, facts: Facts, sql: str) -> str:
         found = self._digests.get(facts.text) if facts.text else None
         if found is None:
-            found = of_text(sql).rstrip(" ;")
+            found = tidy(of_text(sql)).rstrip(" ;")
             if facts.text:
                 if len(self._digests) >= MOST_DIGESTS:
                     self._digests.clear()

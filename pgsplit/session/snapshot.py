@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..classify.folding import unfolded
-from ..sql.digest import of_text
+from ..sql.digest import of_text, tidy
 from ..wire.messages import IDLE, IN_TRANSACTION
 
 if TYPE_CHECKING:
@@ -109,10 +109,7 @@ def shown(name: str) -> str:
 @lru_cache(4096)
 def readable(text: bytes) -> str:
     """A text as the classifier keeps it, its literals folded or not, without them."""
-    found = of_text(unfolded(text).decode("utf-8", "replace")) if text else ""
-    for apart, together in _TIDY:
-        found = found.replace(apart, together)
-    return found
+    return tidy(of_text(unfolded(text).decode("utf-8", "replace"))) if text else ""
 
 
 def usage_rows(top: list[tuple[bytes, Any]]) -> list[dict[str, Any]]:
@@ -121,6 +118,4 @@ def usage_rows(top: list[tuple[bytes, Any]]) -> list[dict[str, Any]]:
              "total_us": usage.latency.total_us, "buckets": usage.latency.counts} for text, usage in top]
 
 
-# What a digest keeps apart, token by token, and nobody writes so.
-_TIDY = (("( ", "("), (" )", ")"), (" ,", ","), (" :: ", "::"), (" . ", "."), (" ;", ";"))
 _STATES = {IDLE: "idle", IN_TRANSACTION: "idle in transaction"}

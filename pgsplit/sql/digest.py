@@ -8,6 +8,8 @@ from .lexer import Kind, LexError, Token, tokens
 
 LITERALS: Final = frozenset({Kind.STRING, Kind.NUMBER, Kind.PARAMETER})
 LIMIT: Final = 1000          # characters of a digest
+# What a digest keeps apart, token by token, and nobody writes so.
+_TIDY: Final = (("( ", "("), (" )", ")"), (" ,", ","), (" :: ", "::"), (" . ", "."), (" ;", ";"))
 
 
 def digest(found: list[Token]) -> str:
@@ -31,6 +33,13 @@ def of_text(sql: str) -> str:
         return digest(tokens(sql))
     except LexError:
         return "(not lexed)"
+
+
+def tidy(text: str) -> str:
+    """A digest as it would be written."""
+    for apart, together in _TIDY:
+        text = text.replace(apart, together)
+    return text
 
 
 def _quoted(name: str) -> str:
