@@ -12,7 +12,6 @@ from ..stats.offload import (
     BATCH,
     BEFORE_WRITE,
     BY_RULE,
-    ISOLATION,
     OBSERVED,
     WRITES,
     ReadStats,
@@ -91,9 +90,8 @@ def _observed_behind(facts: Facts) -> int:
     """As what a read is counted behind *facts*, which are none, in a transaction that a replica would have until then:
     what sets the stage leaves it there, all else would have moved it.
     """
-    if facts.modes is not None and facts.modes.isolation not in (None, READ_COMMITTED):
-        return ISOLATION
-    if facts.stages or facts.empty:
+    moves = facts.modes is not None and facts.modes.isolation not in (None, READ_COMMITTED)
+    if (facts.stages or facts.empty) and not moves:
         return OBSERVED
     return AFTER_WRITE if writes(facts) else BEFORE_WRITE
 

@@ -159,6 +159,8 @@ class State:
         for facts in statements(bound):
             if facts.tx is Tx.BEGIN and not batch.opens:
                 batch.begins_as = self.begins_as(facts.begins)
+                if batch.begins_as == OBSERVED and facts not in bound:
+                    batch.begins_as = BEFORE_WRITE      # in one text with others it is the primary's
 
     @property
     def repeats(self) -> bool:

@@ -16,8 +16,8 @@ class Group(NamedTuple):
     rules: tuple[str, ...] = ()
 
 
+# The first is what relays take for the least: a transaction is open on the primary, and no more is known.
 KEPT: Final = (
-    Group("observed", "a replica would have been asked, but the mode is observe", ("observed",)),
     Group("before_write", "in a transaction that is open on the primary and has written nothing",
           ("transaction_open",)),
     Group("after_write", "in a transaction that has written, or may have"),
@@ -49,6 +49,7 @@ KEPT: Final = (
     Group("too_long", "longer than what is looked at, or held back", ("batch_too_large", "statement_too_long")),
     Group("ordered", "the operator has sent all reads to the primary", ("reads_to_primary",)),
     Group("sole", "the session has one server only", ("sole_upstream",)),
+    Group("observed", "a replica would have been asked, but the mode is observe", ("observed",)),
 )
 # Behind these a transaction has written, or may have, or holds locks.
 WRITES: Final = frozenset({
@@ -66,7 +67,6 @@ BEFORE_WRITE: Final = BY_NAME["before_write"]
 AFTER_WRITE: Final = BY_NAME["after_write"]
 BATCH: Final = BY_NAME["batch"]
 OBSERVED: Final = BY_NAME["observed"]
-ISOLATION: Final = BY_NAME["isolation"]
 
 
 def group_of(rule: str) -> int:

@@ -56,7 +56,8 @@ class Observes(Counted):
      {"observed": 2, "after_write": 1}),
     (["begin", "select now()", "select 1", "commit"], {"clock": 2}),
     (["begin", "savepoint a", "set local x.y = 'z'", "select 1", "commit"], {"observed": 1}),
-    (["begin", "set transaction isolation level serializable", "select 1", "commit"], {"isolation": 1}),
+    (["begin", "set transaction isolation level serializable", "select 1", "commit"], {"before_write": 1}),
+    (["begin; select 1; commit", "select 1"], {"before_write": 1, "observed": 1}),
     (["begin", "set x.y = 'z'", "select 1", "commit"], {"before_write": 1}),
     (["begin isolation level repeatable read", "select 1", "commit"], {"isolation": 1}),
     (["begin read only", "select 1", "commit"], {"observed": 1}),
@@ -130,6 +131,13 @@ def test_the_relay_repeats_all_to_the_primary_and_counts(line: Line) -> None:
     assert line.observed.replica == 0
     decisions = line.stats.decisions
     assert decisions["primary", "observed"] == 2 and ("replica", "read") not in decisions
+
+
+def test_the_relay_goes_on_with_a_transaction_that_would_be_on_a_replica(line: Line) -> None:
+    line.release(ord("T"), inside=BY_NAME["observed"])
+    line.repeats(Q(READ), "primary", ROWS + T)
+    assert line.held().inside == BY_NAME["observed"]
+    assert line.observed is not None and line.observed.sums()["moves"] == 1
 
 
 def test_what_would_move_a_transaction_is_the_sessions() -> None:

@@ -22,6 +22,10 @@ def test_no_rule_is_named_that_there_is_not():
     assert len({group.name for group in KEPT}) == len(KEPT)
 
 
+def test_what_relays_take_for_the_least_comes_first():
+    assert KEPT[0].name == "before_write"
+
+
 def test_no_rule_that_sends_to_replicas_keeps_a_read():
     assert all(RULES[rule].upstream != "replica" for group in KEPT for rule in group.rules if rule in RULES)
 
