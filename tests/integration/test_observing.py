@@ -7,18 +7,24 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from pgsplit.classify.classifier import Classifier
 from pgsplit.cli import main
+from pgsplit.observing.session import READ as READS
+from pgsplit.observing.session import Session
 from pgsplit.stats.shares import offload
 from tests.integration.test_off_load import counts, grown, now, value
+from tests.observing.mix import MIX, TABLES
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 READ = "select count(*) from observed_t"
+CLASSIFY = Classifier(1000, 65536)
 
 
 @pytest.fixture
@@ -148,3 +154,48 @@ def test_a_reload_ends_it_for_new_sessions(cluster, pgsplit_server, table):
         eventually(reads_on_a_replica)
         value(old, READ)
         assert value(old, "show pgsplit.last_route") == "primary: observed"
+
+
+def foretold(texts):
+    """By the rules of `pgsplit observe --log`: the reads, by `replica` or what keeps them."""
+    session, found = Session(), Counter()
+    for text in texts:
+        facts = CLASSIFY(text.encode())
+        run = session.run(facts, text)
+        if facts.prepares is not None:
+            session.knows(facts.prepares.name, CLASSIFY(facts.prepares.sql))
+        found.update(outcome.kept or "replica" for outcome in run.outcomes if outcome.kind == READS)
+    return dict(found)
+
+
+def runs(session, text):
+    if text.startswith("copy"):
+        with session.cursor().copy(text.encode()) as rows:
+            assert list(rows) is not None
+    else:
+        session.execute(text.encode())
+
+
+@pytest.mark.parametrize("mode", ["split", "observe"])
+def test_what_a_log_foretells_is_what_happens(cluster, pgsplit_server, mode):
+    """In a session of each: with `split` replicas answer what the log's rules say, with `observe` it is counted so."""
+    cluster.primary.query(f"drop table if exists mix; {TABLES}")
+    cluster.catch_up()
+    proxy = pgsplit_server(pgsplit={"workers": 1, "mode": mode, "fence_wait": "60s"})
+    there = "replica: read" if mode == "split" else "primary: observed"
+    with cluster.primary.connect("postgres", port=proxy.port, autocommit=True) as session:
+        eventually(lambda: session.execute("select a from mix").fetchall() is not None
+                   and value(session, "show pgsplit.last_route") == there)
+    wrong = []
+    for texts in MIX:
+        before = counts(offload(now(proxy)))
+        with cluster.primary.connect("postgres", port=proxy.port, autocommit=True) as session:
+            for text in texts:
+                runs(session, text)
+        found = grown(before, counts(offload(now(proxy))))
+        if mode == "observe":
+            found = {"replica" if name == "observed" else name: number for name, number in found.items()}
+        if found != foretold(texts):
+            wrong.append((texts, found, foretold(texts)))
+    cluster.primary.query("drop table mix")
+    assert wrong == []

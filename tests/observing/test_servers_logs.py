@@ -13,7 +13,9 @@ import pytest
 
 from pgsplit.stats.shares import offload
 from tests.conftest import SUPERUSER_PASSWORD
+from tests.integration.test_observing import runs
 from tests.integration.test_off_load import counts, grown, now
+from tests.observing.mix import MIX, TABLES
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,38 +170,20 @@ def test_a_server_that_cannot_be_asked(cluster, dsn, why):
     assert why in done.stderr and "Traceback" not in done.stderr
 
 
-MIX = [
-    ["select abalance from pgbench_accounts where aid = 1"] * 3,
-    ["begin", "select abalance from pgbench_accounts where aid = 1",
-     "select abalance from pgbench_accounts where aid = 2", "update pgbench_accounts set abalance = 0 where aid = 1",
-     "select abalance from pgbench_accounts where aid = 1", "commit"],
-    ["begin", "select now()", "select abalance from pgbench_accounts where aid = 1", "rollback"],
-    ["begin", "savepoint a", "set local work_mem = '1MB'", "select 1", "rollback to a", "select 2", "commit"],
-    ["begin isolation level repeatable read", "select 1", "commit"],
-    ["begin", "set transaction isolation level serializable", "select 1", "commit"],
-    ["begin read only", "select 1", "commit"],
-    ["begin", "select 1 for update", "select 1", "commit"],
-    ["begin", "show shared_buffers", "select 1", "commit"],
-    ["select now()", "select version()", "/* pgsplit: primary */ select 1"],
-    ["select 1; insert into pgbench_history (tid) values (1)", "begin; select 1; commit"],
-    ["prepare p as select 1", "execute p", "deallocate p"],
-    ["create temp table x (a int)", "select 1", "begin", "select 1", "commit"],
-]
-
-
 def test_a_log_and_an_observing_pgsplit_agree(logging, pgsplit_server, tmp_path):
     """What each says of the same statements: the one by their texts, the other by their sessions."""
     primary = logging.primary
+    primary.query(TABLES, dbname=DATABASE)
     proxy = pgsplit_server(pgsplit={"workers": 1, "mode": "observe"})
     with primary.connect("postgres", port=proxy.port, dbname=DATABASE, autocommit=True) as session:
-        eventually(lambda: session.execute("select count(*) from pgbench_history").fetchall()
+        eventually(lambda: session.execute("select count(*) from mix").fetchall()
                    and session.execute("show pgsplit.last_route").fetchone() == ("primary: observed",))
     before = offload(now(proxy))
     for texts in MIX:
         with primary.connect("postgres", port=proxy.port, dbname=DATABASE, application_name="mix",
                              autocommit=True) as session:
             for text in texts:
-                session.execute(text.encode())
+                runs(session, text)
     eventually(lambda: not now(proxy)["postgres.postgres.sessions_active"])
     counted = grown(counts(before), counts(offload(now(proxy))))
     newest = max((primary.data / "observed").glob("*.csv"), key=lambda path: path.stat().st_mtime)
