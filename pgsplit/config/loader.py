@@ -217,8 +217,8 @@ class _Loader:
                               "certificate, but there is no CA for those of clients")
         if settings["mode"] == "observe" and not split:
             path = f"pgsplit.listeners.{raw.name}.mode"
-            self._notes.problems.append(f"{self.sources[path]}: {path}: observe takes a listener that has split_rw: "
-                                        "true, since it counts what that would do")
+            self._notes.warnings.append(f"{self.sources[path]}: {path}: is ignored: this listener does not split reads "
+                                        "from writes, so nothing of it is classified")
         if split:
             self._check_auth_user(raw, settings["auth_user"])
         self.marks[f"listener {raw.name}"] = raw.chain.mark("transport_socket")

@@ -234,7 +234,7 @@ class Login:
 
     def _read_elsewhere(self) -> UpstreamConnection:
         """A user who may only read, and no replica that is fresh: the primary, where the listener allows that."""
-        if self._listener.read_fallback == "error":
+        if self._listener.read_fallback == "error" and not self._listener.observes:
             raise ServerError("57P03", "no replica can take this login now", severity="FATAL",
                               detail="None is fresh as of now and lets it in, and read_fallback is 'error'.")
         return self._on_primary(read_only(self._parameters))

@@ -216,6 +216,15 @@ def test_mistakes_in_one_list(text, expected):
 PATRONI = "topology: {source: patroni, patroni: ['http://db1:8008', 'https://[::1]:8009/', http://db3]}\n"
 
 
+def test_mode_is_for_listeners_that_split():
+    whole = SAMPLE.replace("\npgsplit:\n", "\npgsplit:\n  mode: observe\n")
+    [listener] = loaded(whole).config.listeners
+    assert listener.observes
+    plain = loaded(whole.replace("split_rw: true", "split_rw: false"))
+    assert not plain.config.listeners[0].observes
+    assert any("mode: is ignored: this listener does not split" in warning for warning in plain.warnings)
+
+
 def test_patroni_may_say_who_the_primary_is():
     config = loaded(ONE_LIST + PATRONI).config
     topology = config.cluster("primary").topology

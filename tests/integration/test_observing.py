@@ -199,3 +199,12 @@ def test_what_a_log_foretells_is_what_happens(cluster, pgsplit_server, mode):
             wrong.append((texts, found, foretold(texts)))
     cluster.primary.query("drop table mix")
     assert wrong == []
+
+
+def test_who_is_in_no_list_reads_on_the_primary(cluster, pgsplit_server):
+    proxy = pgsplit_server(users={"postgres": "postgres-secret"}, pgsplit={
+        "mode": "observe", "unlisted_users": "read_only", "read_fallback": "error", "login_without_primary": True})
+    with cluster.primary.connect("scram_user", port=proxy.port, autocommit=True) as session:
+        assert value(session, "select pg_is_in_recovery()") is False
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            session.execute("create table observed_no (a int)")
