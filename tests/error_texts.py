@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 from pgsplit.errors import ConnectionLost
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+NO_CLIENTS: Final = {ROOT / "pgsplit/process/direct.py"}        # what is said there, a command says
 SOURCES: Final = sorted(path for path in ROOT.glob("pgsplit/**/*.py")
-                        if path.relative_to(ROOT).parts[1] not in ("demo", "cli"))
+                        if path.relative_to(ROOT).parts[1] not in ("demo", "cli") and path not in NO_CLIENTS)
 OPEN: Final = "…"
 
 
