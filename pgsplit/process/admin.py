@@ -110,7 +110,8 @@ class AdminProcess:
             code: int = service.run(AdminContext(settings, self._run_dir, sockets, channel, self.key, self.password))
             return code
 
-        self.pid, self._channel = children.fork_admin(run, {sock.fileno() for sock in sockets}, self._close)
+        self.pid, self._channel = children.fork_helper("the admin process", run,
+                                                       {sock.fileno() for sock in sockets}, self._close)
 
     @property
     def next_start(self) -> list[float]:

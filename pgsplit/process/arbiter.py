@@ -32,6 +32,7 @@ from .children import Child
 from .control import ControlSocket
 from .handover import Handover, forget_strangers
 from .history import History
+from .monitor import MonitorProcess
 from .notify import Notifier
 from .orders import Orders
 from .pidfile import Pidfile
@@ -81,6 +82,8 @@ class Arbiter:
         self.history = History(predecessor.history if predecessor is not None else ())
         self.orders = Orders(predecessor.orders if predecessor is not None else None)
         self.admin = AdminProcess(admin, self._close_for_child)
+        self.monitor = MonitorProcess(self.board, lambda: self.config, lambda: self.orders.told(),
+                                      lambda lines: self._log.extend(map(dict, lines)), self._close_for_child)
         if predecessor is not None:
             self.orders.apart = predecessor.apart
             self.admin.key, self.admin.password = predecessor.admin_key, predecessor.admin_password
@@ -129,11 +132,13 @@ class Arbiter:
             stack.callback(self.notifier.close)
             stack.callback(self._close_sockets)
             stack.callback(self.admin.stop)
+            stack.callback(self.monitor.stop)
             try:
                 self._listen()
                 self._control = ControlSocket(self.selector, os.path.join(process.run_dir, "arbiter.sock"),
                                               Questions(self).ask)
                 stack.callback(self._control.close)
+                self.monitor.listen(self.selector, process.run_dir)
                 self._catch_signals()
                 set_title("arbiter")
                 logger.info("pgsplit started, pid %d, %d workers, relay: %s", os.getpid(), self.wanted, compiled.form())
@@ -175,8 +180,8 @@ class Arbiter:
             self.notifier.beat(now)
             if self._stopping is not None and not self.children and not self.handover.holds(now, self._stopping):
                 return
-            starts = [moment for moment in (*self._starts(), *self.admin.next_start, self.notifier.next_beat)
-                      if moment > now]
+            starts = [moment for moment in (*self._starts(), *self.admin.next_start, *self.monitor.next_start,
+                                            self.notifier.next_beat) if moment > now]
             timeout = min([next_tick, *starts]) - time.monotonic()       # what was due at *now* has been seen to
             for key, _ in self.selector.select(max(0.0, min(timeout, TICK))):
                 key.data()
@@ -205,7 +210,8 @@ class Arbiter:
             self.reload()
 
     def _manage(self, now: float) -> None:
-        """Have as many workers as wanted, or none when stopping."""
+        """Have as many workers as wanted, or none when stopping, and a monitor as long as there are any."""
+        self.monitor.manage(now)
         if self._stopping is not None:
             if now >= self._stopping:
                 for child in self.children.values():
@@ -234,8 +240,8 @@ class Arbiter:
     def _fork(self, index: int) -> None:
         self.board.slot(index)
         child = children.fork(index, self.service, self.config, self.sockets, self.board,
-                              close=self._close_for_child, orders=self.orders.told(), first=not self.children,
-                              accepts=not self.handover.pending)
+                              (self.monitor.facts, self.monitor.path), close=self._close_for_child,
+                              orders=self.orders.told(), first=not self.children, accepts=not self.handover.pending)
         self.children[child.pid] = child
         self.selector.register(child.channel.sock, selectors.EVENT_READ, lambda: self._hear(child))
 
@@ -294,7 +300,8 @@ class Arbiter:
             child = self.children.pop(pid, None)
             if child is not None:
                 self._buried(child, os.waitstatus_to_exitcode(status))
-            elif not self.handover.buried(pid, os.waitstatus_to_exitcode(status)):
+            elif not (self.handover.buried(pid, os.waitstatus_to_exitcode(status))
+                      or self.monitor.buried(pid, os.waitstatus_to_exitcode(status))):
                 self.admin.buried(pid, os.waitstatus_to_exitcode(status))
 
     def _buried(self, child: Child, code: int) -> None:
@@ -387,6 +394,7 @@ class Arbiter:
         log.reopen()
         for child in self.children.values():
             child.channel.send({"order": "reopen"})
+        self.monitor.send({"order": "reopen"})
         logger.info("USR1: logs reopened")
 
     def _on_usr2(self) -> None:
@@ -494,7 +502,9 @@ class Arbiter:
         if reload.config.process.workers != self.config.process.workers:
             self.wanted = reload.config.process.workers
         self.config, self.loaded = reload.config, self._loading
+        self.monitor.send({"order": "configure", "config": self.config.model_dump_json()})
         self._back_off.clear()          # what workers died of may be mended
+        self.monitor.mended()
         self._seen = files.seen(self.loaded.files)
         try:
             self.admin.configure(self.config)
@@ -520,7 +530,8 @@ class Arbiter:
 
     def totals(self) -> dict[str, int]:
         """The sum over all workers, living and dead; it never falls, gauges aside."""
-        return merge([self.handover.totals, self._dead, *(child.totals for child in self.children.values())])
+        return merge([self.handover.totals, self._dead, self.monitor.counts(),
+                      *(child.totals for child in self.children.values())])
 
     @property
     def reloading(self) -> bool:
@@ -542,6 +553,7 @@ class Arbiter:
         told = self.orders.told()
         for child in self.children.values():
             child.channel.send({"order": "orders", "orders": told})
+        self.monitor.send({"order": "orders", "orders": told})
         return told
 
     def _forget_term(self, cluster: str, user: str) -> None:

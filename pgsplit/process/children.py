@@ -19,6 +19,7 @@ from ..auth import mock as _mock  # noqa: F401 (its nonce is to be the same in a
 from ..config.model import Address, Config
 from .board import Board
 from .channel import Channel
+from .facts import Facts
 
 
 @dataclass(eq=False)
@@ -49,21 +50,26 @@ class Child:
         self.channel.send({"order": "leave", "grace": grace, "undisturbed": undisturbed})
 
 
-def fork_admin(run: Callable[[socket.socket], int], keep: set[int], close: Callable[[], None]) -> tuple[int, Channel]:
-    """The admin process: *run* is called in it with its end of the channel. *keep*: descriptors that it inherits."""
+def fork_helper(name: str, run: Callable[[socket.socket], int], keep: set[int],
+                close: Callable[[], None]) -> tuple[int, Channel]:
+    """A process that is no worker: *run* is called in it with its end of the channel. *keep*: descriptors that it
+    inherits.
+    """
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _be_a_child("the admin process", lambda: run(theirs), {theirs.fileno(), *keep}, close)
+        _be_a_child(name, lambda: run(theirs), {theirs.fileno(), *keep}, close)
     theirs.close()
     return pid, Channel(ours)
 
 
-def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board, *,
-         close: Callable[[], None], orders: Mapping[str, Any], first: bool, accepts: bool) -> Child:
-    """A new worker. *close* is called in it first, to take down what it has of the arbiter's.
+def fork(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]], board: Board,
+         monitor: tuple[Facts, str], *, close: Callable[[], None], orders: Mapping[str, Any], first: bool,
+         accepts: bool) -> Child:
+    """A new worker. *close* is called in it first, to take down what it has of the arbiter's. *monitor*: its facts, and
+    the path of its socket.
 
     *orders*: that are in force. *first*: it speaks for all. *accepts*: at once, not only when it is told to.
     """
@@ -72,18 +78,20 @@ def fork(index: int, service: str, config: Config, sockets: Mapping[Address, lis
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _be_a_worker(index, service, config, sockets, board, theirs, close, orders, first=first, accepts=accepts)
+        _be_a_worker(index, service, config, sockets, board, monitor, theirs, close, orders, first=first,
+                     accepts=accepts)
     theirs.close()
     return Child(pid, index, Channel(ours))
 
 
 def _be_a_worker(index: int, service: str, config: Config, sockets: Mapping[Address, list[socket.socket]],
-                 board: Board, channel: socket.socket, close: Callable[[], None],
+                 board: Board, monitor: tuple[Facts, str], channel: socket.socket, close: Callable[[], None],
                  orders: Mapping[str, Any], *, first: bool, accepts: bool) -> NoReturn:
     def run() -> int:
         from .worker import Worker
 
-        return Worker(index, service, config, sockets, board, Channel(channel), orders, first=first).run(accepts)
+        return Worker(index, service, config, sockets, board, monitor, Channel(channel), orders,
+                      first=first).run(accepts)
 
     keep = {channel.fileno(), *(sock.fileno() for group in sockets.values() for sock in group)}
     _be_a_child(f"worker {index + 1}", run, keep, close)

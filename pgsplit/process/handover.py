@@ -26,6 +26,7 @@ from ..stats.totals import of_dead
 from .board import LAYOUT
 from .control import UNPUBLISHED
 from .listeners import Listening
+from .monitor import socket_of
 from .predecessor import Predecessor
 from .successor import PATIENCE, Successor
 
@@ -203,7 +204,8 @@ class Handover:
             self.done = True
             logger.error("pid %d, which has taken over, has ended: %d", pid, code)
             return True
-        for path in (os.path.join(self._arbiter.config.process.run_dir, UNPUBLISHED),
+        run_dir = self._arbiter.config.process.run_dir
+        for path in (os.path.join(run_dir, UNPUBLISHED), socket_of(run_dir, pid),
                      f"{self._arbiter.config.process.pidfile}.{pid}"):
             with contextlib.suppress(OSError):
                 os.unlink(path)

@@ -27,15 +27,16 @@ from ..session.snapshot import decisions, readable, shown, snapshot, usage_rows
 from ..session.trial import Found, scram_salt, test_login
 from ..stats.counters import ListenerStats
 from ..stats.totals import merge
-from ..topology.cluster import ClusterManager
 from ..topology.host import MAINTENANCE, Host, ground_moved
 from ..topology.patroni import tls_context
 from ..topology.sampler import Sampler, nobody_waits
 from ..topology.snapshot import host_snapshot
+from ..topology.told import ToldManager
 from ..upstream.tls import client_context
 from . import findings
 from .acceptor import Acceptor
 from .board import Slot
+from .monitored import Monitored
 from .orders import Orders
 from .tls import for_listener
 from .worker import WorkerContext
@@ -62,18 +63,20 @@ class ProxyService:
         self._draining = False
         self._accepts = False                               # yet
         fast = fast_relay(context.slot)
+        monitored = Monitored(*context.monitor)
+        self._manager = ToldManager(monitored, config, timelines=context.slot, demoted=self._look_at_primaries,
+                                    promoted=self._leave, loop=fast)
         self._shared = Shared(ask_all=self._ask_all, reload=context.ask_reload,
                               forget_term=self._forget_term, config=lambda: context.config,
                               relay=PyRelay(), fast=fast, registry=Registry(),
-                              manager=ClusterManager(config, timelines=context.slot, demoted=self._look_at_primaries,
-                                                     promoted=self._leave, loop=fast),
-                              board=context.slot, limits=Limits(context.slot),
+                              manager=self._manager, board=context.slot, limits=Limits(context.slot),
                               cancel_elsewhere=self._cancel_elsewhere)
         self._shared.databases = Databases(
             self._shared.manager, lambda: context.config.monitor, context.slot.latest_definition_ns,
             self._shared.digests, _classification(config), reads=config.process.catalogue)
         self._install(config, {listener.name: for_listener(listener) for listener in config.listeners})
         self.order(context.orders)
+        monitored.follow(self._manager)
 
     def _look_at_primaries(self) -> None:
         for active in self._active():
@@ -326,7 +329,8 @@ class ProxyService:
         return [active for server in (*self._servers.values(), *self._retired) for active in server.sessions]
 
     def _ask_all(self, what: str) -> list[Any]:
-        return [self.query(what, {}), *self._context.ask_siblings(what, {})]
+        answers = [self.query(what, {}), *self._context.ask_siblings(what, {})]
+        return [*answers, dict(self._manager.monitor_counters())] if what == "totals" else answers
 
     def _cancel_elsewhere(self, key: Key) -> None:
         self._context.ask_siblings("cancel", {"pid": key[0], "key": key[1].hex()})

@@ -39,7 +39,7 @@ class Questions:
         return {"version": __version__, "pid": os.getpid(), "started": arbiter.started,
                 "file": arbiter.file,
                 "generation": arbiter.config.generation, "workers_wanted": arbiter.wanted,
-                "restarts": arbiter.restarts, "orders": arbiter.orders.told(),
+                "restarts": arbiter.restarts, "monitor": arbiter.monitor.pid, "orders": arbiter.orders.told(),
                 "listeners": [_listener(listener) for listener in arbiter.config.listeners],
                 "clusters": [cluster.name for cluster in arbiter.config.clusters],
                 "last_reload": arbiter.last_reload, "reloading": arbiter.reloading}

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final
 
 from ..errors import PgSplitError
+from .monitor import forget_old
 
 PID_FILE: Final = "arbiter.pid"
 
@@ -61,6 +62,7 @@ class RunDir:
         except OSError as error:
             raise PgSplitError(f"run_dir {self._path}: cannot be locked: {error.strerror}") from None
         try:
+            forget_old(self._path)
             self.take()
         except OSError as error:
             raise PgSplitError(f"run_dir {self._path}: {error.strerror}") from None

@@ -24,6 +24,7 @@ from .board import LEAVING, Board, Slot
 from .channel import Channel, ChannelError, Frames, encode
 from .client import Client
 from .control import answer
+from .facts import Facts
 from .title import set_title
 
 logger = log.get("pgsplit.worker")
@@ -37,7 +38,7 @@ Sockets = Mapping[Address, list[socket.socket]]
 @dataclass
 class WorkerContext:
     """What a service is given. *sockets*: the listening ones by address; a reload may change them. *first*: of the
-    arbiter's workers, it says what all would say.
+    arbiter's workers, it says what all would say. *monitor*: its facts, and the path of its socket.
     """
 
     index: int
@@ -51,6 +52,7 @@ class WorkerContext:
     ask_reload: Callable[[], None]
     ask_forget_term: Callable[[str, str], None]
     first: bool
+    monitor: tuple[Facts, str]
 
 
 class Service(Protocol):
@@ -71,7 +73,7 @@ class Service(Protocol):
 
 class Worker:
     def __init__(self, index: int, service: str, config: Config, sockets: Sockets, board: Board,
-                 channel: Channel, orders: Mapping[str, Any], *, first: bool) -> None:
+                 monitor: tuple[Facts, str], channel: Channel, orders: Mapping[str, Any], *, first: bool) -> None:
         self._index = index
         self._channel = channel
         self._config = config
@@ -84,7 +86,8 @@ class Worker:
         self._connections = Connections(self._slot)
         self.context = WorkerContext(index, config, dict(sockets), board, self._slot, self._connections,
                                      self._ask_siblings, orders, lambda: self._send({"reload": True}),
-                                     lambda cluster, user: self._send({"forget_term": cluster, "user": user}), first)
+                                     lambda cluster, user: self._send({"forget_term": cluster, "user": user}), first,
+                                     monitor)
         self._recent = log.keep_recent()
         self._service_name = service
         self.service: Service

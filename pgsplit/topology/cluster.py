@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,7 +17,7 @@ from gevent.event import Event
 from .. import log
 from ..config.model import Address as Endpoint
 from ..config.model import Cluster as ClusterConfig
-from ..config.model import Config, Placement
+from ..config.model import Config, Placement, Topology
 from ..errors import ServerError
 from ..split.fence import NEVER, Ring
 from ..stats.own import Own
@@ -27,14 +28,15 @@ from .hints import Hints
 from .host import ORDERED, Configurations, Host, HostKey, Identity, ground_moved
 from .judge import Judge
 from .loop import Loop
-from .patroni import UNASKED, Patroni
+from .patroni import UNASKED, Patroni, Word
 from .rebalance import Rebalance
 from .terms import OwnTimelines, Terms, Timelines
 
 if TYPE_CHECKING:
     from ..upstream.connection import UpstreamConnection
     from ..upstream.server_identity import Reached
-    from .monitor import HealthCheck, Position
+    from .check import Check
+    from .fact import Fact, Position
 
 logger = log.get("pgsplit.cluster")
 
@@ -61,7 +63,7 @@ class Cluster:
         self.writes = writes
         self.monitor_tls = monitor_tls
         self.hosts: dict[HostKey, Host] = {}
-        self.checks: dict[HostKey, HealthCheck] = {}
+        self.checks: dict[HostKey, Check] = {}
         self.resolver: gevent.Greenlet[..., None] | None = None
         self.resolve_now = Event()
         self.resolved: dict[Endpoint, list[tuple[str, int]]] = {}      # what its endpoints' names were found to be
@@ -148,7 +150,11 @@ class ClusterManager:
     *timelines*: the greatest that this node has seen. *demoted* is called when a server has lost the right to be
     written to: sessions that are on it must not stay (`why_not_write`). *promoted* is called with a host of a read
     cluster that has turned out to be no standby any more. *loop*: in which samples are taken, the hub where it is None.
+
+    :attr:`tells`: the log gets to know of hosts that go out or come back.
     """
+
+    tells = True
 
     def __init__(self, config: Config, resolver: Resolve = resolve, *, timelines: Timelines | None = None,
                  demoted: Callable[[], None] = lambda: None,
@@ -160,8 +166,9 @@ class ClusterManager:
         self._terms = Terms(timelines or OwnTimelines())
         self.changes = Changes()
         self.judge = Judge(self._clusters, lambda name: self._pairs.get(name, name), self._terms,
-                           self._look_at_demotion, self._look_at_promotion, self._refused, self.changes, self._by_whom)
-        self._sources: dict[str, Patroni] = {}        # by write cluster
+                           self._look_at_demotion, self._look_at_promotion, self._refused, self.changes, self._by_whom,
+                           tells=self.tells)
+        self._sources: dict[str, Word] = {}           # by write cluster
         self.rings, self.primaries = self.judge.rings, self.judge.primaries
         self._hints = Hints(self._check_all_of)
         self._resolve = resolver
@@ -210,9 +217,15 @@ class ClusterManager:
                 source.read_context_again()
         for name, topology in wanted.items():
             if name not in self._sources:
-                self._sources[name] = Patroni(
-                    name, topology, interval=partial(self._interval_of, name), timeout=partial(self._timeout_of, name),
-                    resolve=self._resolve, changed=partial(self._look_at_source, name))
+                self._sources[name] = self._source(name, topology)
+
+    def _source(self, name: str, topology: Topology) -> Word:
+        return Patroni(name, topology, interval=partial(self._interval_of, name),
+                       timeout=partial(self._timeout_of, name), resolve=self._resolve,
+                       changed=partial(self._look_at_source, name), asked_again=partial(self._asked_source, name))
+
+    def _asked_source(self, name: str) -> None:
+        """Patroni has been asked once more."""
 
     def _look_at_source(self, name: str) -> None:
         """Patroni has another word."""
@@ -255,8 +268,11 @@ class ClusterManager:
 
     def _make(self, config: ClusterConfig, writes: bool, tls: bool) -> Cluster:
         cluster = Cluster(config, writes=writes, monitor_tls=tls)
-        cluster.resolver = gevent.spawn(self._keep_resolved, cluster)
+        self._begin_resolving(cluster)
         return cluster
+
+    def _begin_resolving(self, cluster: Cluster) -> None:
+        cluster.resolver = gevent.spawn(self._keep_resolved, cluster)
 
     def _change(self, cluster: Cluster, config: ClusterConfig, tls: bool, other_monitor: bool) -> None:
         """Another configuration for *cluster*. Monitors log in anew where they would do so differently now."""
@@ -340,12 +356,12 @@ class ClusterManager:
 
     def _remove(self, cluster: Cluster, key: HostKey, why: str) -> None:
         host, check = cluster.hosts.pop(key), cluster.checks.pop(key)
-        logger.info("cluster %s: %s %s", cluster.name, host.name, why)
+        self._say("cluster %s: %s %s", cluster.name, host.name, why)
         host.removed = True
         check.stop()       # first: a check under way would take it back
         host.out(why)
 
-    def _check(self, cluster: Cluster, host: Host) -> HealthCheck:
+    def _check(self, cluster: Cluster, host: Host) -> Check:
         from .monitor import HealthCheck
 
         return HealthCheck(self, cluster, host, self._config.monitor)
@@ -361,14 +377,15 @@ class ClusterManager:
             for host in cluster.hosts.values():
                 before, host.order = host.order, self._orders.get(f"{cluster.name}/{host.endpoint}", "")
                 if host.order != before:
-                    logger.info("%s of cluster %s: %s", host.name, cluster.name, ORDERED[host.order] or "is ready")
+                    self._say("%s of cluster %s: %s", host.name, cluster.name, ORDERED[host.order] or "is ready")
                     cluster.checks[host.key].check_now()
         self.changed()
 
     def forget_terms(self, forgotten: Mapping[str, int]) -> None:
         """*forgotten*: how often the timelines of each write cluster have been forgotten by now (`Terms.forget`)."""
         for name in self._terms.forget(forgotten):
-            logger.warning("cluster %s: the timelines that were seen are forgotten, by the operator's order", name)
+            self._say("cluster %s: the timelines that were seen are forgotten, by the operator's order", name,
+                      level=logging.WARNING)
             self.hint(name)
 
     def check_now(self) -> None:
@@ -396,6 +413,18 @@ class ClusterManager:
             return cluster.health_interval
         return self._hints.interval(cluster.name, cluster.health_interval, has_primary=bool(cluster.usable()))
 
+    def _say(self, text: str, *values: str, level: int = logging.INFO) -> None:
+        """In the log, unless another process does."""
+        if self.tells:
+            logger.log(level, text, *values)
+
+    @property
+    def monitor_user(self) -> str:
+        return self._config.monitor.username
+
+    def found_out(self, host: Host, fact: Fact | None) -> None:
+        """What a check has just found out, and the host has been judged by. None: it is not looked at."""
+
     def changed(self) -> None:
         """Something about a host is known better than before: wake who waits for one."""
         self._changed.set()
@@ -403,6 +432,9 @@ class ClusterManager:
 
     def seen(self, host: Host, position: Position, t_ns: int) -> None:
         """What a check or a sample that was asked for at *t_ns* has just found out."""
+        if not host.monitored:
+            return
+        host.asked_ns = t_ns
         self.judge.seen(host, position, t_ns, time.monotonic_ns())
 
     def sampled(self, host: Host, position: Position, t_ns: int) -> None:
@@ -411,8 +443,14 @@ class ClusterManager:
             self.seen(host, position, t_ns)
 
     def moves(self, host: Host, position: Position, t_ns: int, heard_ns: int) -> bool:
-        """See `Judge.moves`."""
+        """See `Judge.moves`. Nothing is noted of a host that nobody monitors."""
+        if not host.monitored:
+            return True
+        host.asked_ns = t_ns
         return self.judge.moves(host, position, t_ns, heard_ns)
+
+    def prepare_samples(self, checks: Collection[Check]) -> None:
+        """Have what samples of these are taken on, within bounds; where health checks are made, that is there."""
 
     def await_change(self, timeout: float) -> None:
         """Until something about a host is known better than before, at most *timeout* seconds."""
@@ -483,7 +521,7 @@ class ClusterManager:
         if first is None or there in cluster.hosts or len(alike) >= BEHIND or cluster.writes or (
                 self._pairs.get(cluster.name, cluster.name) == cluster.name):
             return
-        logger.info("cluster %s: %s is a balancer: another server answers there, too", cluster.name, first.endpoint)
+        self._say("cluster %s: %s is a balancer: another server answers there, too", cluster.name, first.endpoint)
         first.balanced = True
         self._add(cluster, address, identity)
 

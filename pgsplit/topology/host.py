@@ -122,6 +122,8 @@ class Host:
         self.found = UNCHECKED             # by the health check
         self.checked = False
         self.silent = False                # it has not answered its last check
+        self.monitored = True              # what is known of it is the monitor's word, and that is not old
+        self.asked_ns = 0                  # when it was asked for the newest of what is known of it
         self.in_recovery: bool | None = None
         self.identity = None               # an Identity, once it is known
         self.timeline = UNKNOWN            # on which it was when it last answered
@@ -223,6 +225,16 @@ class Host:
         self._declined = self._declined or agreed < asked
         major = int(found[0]) if (found := re.match(r"\d+", server_version)) else 0
         self.protocol = PROTOCOL_3_2 if major >= FIRST_WITH_3_2 and not self._declined else PROTOCOL_3_0
+
+    @property
+    def protocol_known(self) -> tuple[int, bool]:
+        """What `logged_in` has found out, for another process to `know_protocol`."""
+        return self.protocol, self._declined
+
+    def know_protocol(self, protocol: int, declined: bool) -> None:
+        if (protocol, declined) != (PROTOCOL_3_0, False):      # else nothing is known
+            self._declined = self._declined or declined
+            self.protocol = PROTOCOL_3_0 if self._declined else protocol
 
     def not_allowed(self, why: str) -> None:
         """A login has ended because the server asks for what it does not get. The log says so once in a while."""

@@ -20,7 +20,7 @@ from .terms import Terms
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-    from .monitor import Position
+    from .fact import Position
 
 logger = log.get("pgsplit.health")
 
@@ -39,14 +39,14 @@ class Judge:
     are compared. *demoted* is called when `demotion` has something to tell, *promoted* with a host of a read cluster
     that is no standby any more. *refused*: why a host of a write cluster may not be the primary, by the word of
     somebody who knows better than the servers. *rings* and *primaries* are by write cluster. *changes* gets to know of
-    each other primary, and by *by_whom*'s word it is one.
+    each other primary, and by *by_whom*'s word it is one. *tells*: the log, whenever a host goes out or comes back.
     """
 
     def __init__(self, clusters: Mapping[str, Cluster], writer_of: Callable[[str], str], terms: Terms,
                  demoted: Callable[[], None], promoted: Callable[[Host], None] = lambda host: None,
                  refused: Callable[[Cluster, Host], str] = lambda cluster, host: "",
                  changes: Changes | None = None,
-                 by_whom: Callable[[Cluster], str] = lambda cluster: SERVERS) -> None:
+                 by_whom: Callable[[Cluster], str] = lambda cluster: SERVERS, *, tells: bool = True) -> None:
         self.rings: dict[str, Ring] = {}              # of each write cluster, its primary's samples
         self.primaries: dict[str, Host] = {}
         self._clusters = clusters
@@ -57,6 +57,7 @@ class Judge:
         self._refused = refused
         self._changes = changes if changes is not None else Changes()
         self._by_whom = by_whom
+        self._tell = _tell if tells else _tell_nobody
         self._term: dict[str, Term] = {}
         self._flushed: dict[str, int] = {}            # the primary's flushed position in its newest sample
         self.demoted = False                          # a server that took writes may take none any more: see `demotion`
@@ -85,7 +86,7 @@ class Judge:
             host.why_not = ""              # not split: whatever answers serves
         else:
             self._seen_reader(cluster, host, position, heard_ns)
-        _tell(cluster, host, before)
+        self._tell(cluster, host, before)
         if self.demoted or self._terms.raised:
             self._demoted()
 
@@ -145,7 +146,7 @@ class Judge:
                 if cluster.writes and host.claims and (why := self._why_no_primary(cluster, host)):
                     before = host.found
                     self._not_the_primary(cluster, host, why)
-                    _tell(cluster, host, before)
+                    self._tell(cluster, host, before)
 
     def greatest(self, cluster: Cluster) -> int:
         """The greatest timeline that this node has seen of the servers of a write cluster; UNKNOWN: none."""
@@ -243,7 +244,7 @@ class Judge:
             if cluster.finds_roles and primary.identity is not None and host.identity == primary.identity:
                 before = host.found
                 self._no_reader(host, primary)
-                _tell(cluster, host, before)
+                self._tell(cluster, host, before)
 
     def _readers(self, writer: Cluster) -> Iterable[Host]:
         for cluster in self._clusters.values():
@@ -258,7 +259,7 @@ class Judge:
                 host.ahead = True
                 before = host.found
                 host.out(_ahead(host, flushed))
-                _tell(self._clusters[host.cluster_name], host, before)
+                self._tell(self._clusters[host.cluster_name], host, before)
 
     # --- a replica ------------------------------------------------------------------------------------------------
 
@@ -385,3 +386,7 @@ def _tell(cluster: Cluster, host: Host, before: str) -> None:
     elif before and not host.found:
         what = "a standby" if host.in_recovery else "the primary" if cluster.writes or host.is_primary else "in use"
         logger.info("%s of cluster %s can be used: %s", host.name, cluster.name, what)
+
+
+def _tell_nobody(cluster: Cluster, host: Host, before: str) -> None:
+    """Another process does."""

@@ -1,33 +1,31 @@
-"""The monitor's connection to a host: health checks and samples, over one login that is kept open."""
+"""Asking a host: health checks and samples, over one login that is kept open."""
 
 from __future__ import annotations
 
 import select
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import gevent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from .. import log
 from ..auth.secret import parse
 from ..config.model import Monitor as MonitorConfig
 from ..errors import ConnectionLost, ProtocolViolation, ServerError
-from ..split.fence import NEVER, normalise, parse_lsn
+from ..split.fence import normalise, parse_lsn
 from ..split.settings import RESULT_SETTINGS
 from ..upstream.connection import UpstreamConnection
 from ..upstream.login import Credentials
 from ..upstream.rows import take_row, take_rows
 from ..upstream.server_identity import START_TIME, UNKNOWN
 from ..wire import build
+from .check import Check
 from .cluster import Cluster, ClusterManager
-from .host import MAINTENANCE, UNCHECKED, Configuration, Host, Identity
+from .fact import Fact, Position, failure_of
+from .host import MAINTENANCE, Configuration, Host, Identity
 from .loop import Bell
-
-logger = log.get("pgsplit.health")
 
 # A standby's timeline is the one that it receives; where it receives none, or the monitor may not see which, the one
 # that its control file tells, which is later to know.
@@ -57,24 +55,16 @@ ROUND: Final = build.bind("", "sample") + build.execute() + build.SYNC
 
 
 READABLE: Final = 1             # libev's EV_READ
-INSUFFICIENT_RESOURCES: Final = "53"       # SQLSTATE class: 53300: too many connections, the server's or the role's
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    in_recovery: bool
-    lsn: int                 # replayed on a standby, flushed on a primary
-    inserted: int            # a primary's end of the log, up to which commits may have been acknowledged unflushed
-    timeline: int            # UNKNOWN where it could not be found out
-    clock: int = 0           # Unix time in microseconds by the server's clock, read between the next two; 0: not told
-    sent_ns: int = 0         # when it was asked
-    heard_ns: int = 0        # and its answer was there
 
 
 class MonitorConnection:
-    """*check* and *sample* raise ConnectionLost or ServerError when the host does not answer as it should."""
+    """*check* and *sample* raise ConnectionLost or ServerError when the host does not answer as it should. *name*: the
+    connection's application_name.
+    """
 
-    def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
+    def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig,
+                 name: str = "pgsplit monitor") -> None:
+        self._name = name
         self.host = host
         self.sees_timelines = True         # also those that standbys receive
         self._manager = manager
@@ -166,7 +156,7 @@ class MonitorConnection:
         try:
             credentials = Credentials(self._monitor.username, parse(self._monitor.secret))
             first = connection.start({"user": self._monitor.username, "database": self._monitor.database,
-                                      "application_name": "pgsplit monitor"})
+                                      "application_name": self._name})
             connection.log_in(credentials, first)
             self._connection = connection
             identity, standby = self._identify()
@@ -219,10 +209,10 @@ class MonitorConnection:
                            for name, value in self._ask("configuration", build.query(CONFIGURATION), 2))
             return Configuration(loaded, values, self._ask_row("configuration", build.query(COLLATIONS), 1)[0] or "")
 
-    def sample(self) -> Position:
+    def sample(self, kind: str = "sample") -> Position:
         with self._lock:
             self.ask()
-            return self.answer("health")
+            return self.answer(kind)
 
     def lock(self) -> Semaphore:
         """Held from `ask` to `answer` by whoever asks several hosts at once."""
@@ -331,86 +321,41 @@ class MonitorConnection:
         self._manager.asked(self._cluster.name, in_recovery, kind, self._heard_ns - self._sent_ns)
 
 
-BLIND: Final = ("the monitor's role may not see which timeline this standby receives, so that one which follows another"
-                " primary is found out later than it could be: GRANT pg_monitor TO {user}")
 TRIES: Final = 12         # connections to a balancer, until one reaches the server that is meant
 PROBES: Final = 4         # connections beside the first one that show whether an address is a balancer's
 SLOWLY: Final = 5.0       # seconds between two attempts to find a server that is not there
 
 
-def _has_ended(error: Exception) -> bool:
-    """Whether *error* shows that no server serves there now. One that only does not answer may do so again."""
-    if isinstance(error, ConnectionLost):
-        return "did not answer" not in str(error)
-    return isinstance(error, ServerError) and (error.sqlstate[:2] == "57" or "refused" in error.message.lower())
-
-
-class HealthCheck:
-    """Keeps one host's `why_not` true, in the background."""
+class HealthCheck(Check):
+    """Asks the host, in the background, and tells the manager what it has found out."""
 
     def __init__(self, manager: ClusterManager, cluster: Cluster, host: Host, monitor: MonitorConfig) -> None:
-        self.host = host
-        self.connection = MonitorConnection(manager, cluster, host, monitor)
-        self._manager = manager
-        self._cluster = cluster
+        super().__init__(manager, cluster, host, MonitorConnection(manager, cluster, host, monitor))
         self._monitor = monitor
         self._failing_since = 0.0
         self._wake = Event()
-        self._unseen = ""        # why it is in use all the same
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
         self._greenlet.kill()
-        self.connection.close()
+        super().stop()
 
     @property
     def fails_for(self) -> float:
-        """Seconds since it last succeeded, while it does not."""
         return time.monotonic() - self._failing_since if self._failing_since else 0.0
 
     def check_now(self) -> None:
         self._wake.set()
 
-    def fail(self, error: Exception) -> None:
-        """The host did not answer: it is out until it does, unless that says nothing of sessions that work on it."""
-        lost = self.connection.open and _ends_one_connection(error)
-        self.connection.close()
-        if self._cluster.checks.get(self.host.key) is not self:
-            return          # stopped: another check knows better
-        why = str(error) or type(error).__name__
-        full = isinstance(error, ServerError) and error.sqlstate[:2] == INSUFFICIENT_RESOURCES
-        good = not self.host.found or self.host.other_role
-        if good and (full or (lost and not self._unseen)):
-            self._keep(why, full)
-            return
-        if self.host.found != why:
-            logger.warning("%s of cluster %s is out: %s", self.host.name, self._cluster.name, why)
-        self.host.out(why)
-        self.host.unknown()
-        self.host.clock.forget()
-        self.host.silent = not isinstance(error, ServerError) or error.sqlstate[:2] in ("08", "57",
-                                                                                        INSUFFICIENT_RESOURCES)
-        self.host.checked = True
-        self._unseen = ""
-        if _has_ended(error):
-            self.host.claims = False
-        if self._manager.primaries.get(self._cluster.name) is self.host:
-            self._manager.changes.lost(self._cluster.name)
-            self._manager.hint(self._cluster.name)
-        self._manager.changed()
+    def can_sample(self) -> bool:
+        return self.connection.open
 
-    def _keep(self, why: str, full: bool) -> None:
-        """In use, but unseen: what is fresh there is not known. Where one connection has ended, another says more."""
-        self.host.fresh_ns = NEVER
-        self.host.unknown()
-        self.host.clock.forget()
-        if full and self._unseen != why:
-            logger.warning("%s of cluster %s stays in use, but is not monitored, so that no read is known to be fresh "
-                           "there: %s", self.host.name, self._cluster.name, why)
-        self._unseen = why
-        if not full:
-            self.check_now()
-        self._manager.changed()
+    def fail(self, error: Exception) -> None:
+        failure = failure_of(error, lost=self.connection.open)
+        self.connection.close()
+        if not self.stopped:
+            self._failed(failure)
+            self._manager.found_out(self.host, Fact(time.monotonic_ns(), failure))
 
     def _run(self) -> None:
         while True:
@@ -418,6 +363,8 @@ class HealthCheck:
             self._wake.clear()
             if self.host.order == MAINTENANCE:
                 self._leave_alone()
+                self._manager.found_out(self.host, None)
+                self._wake.wait()
                 continue
             try:
                 with gevent.Timeout(self._cluster.health_timeout, TimeoutError("the health check timed out")):
@@ -440,15 +387,6 @@ class HealthCheck:
         finally:
             self.connection.deaf()
 
-    def _leave_alone(self) -> None:
-        self.connection.close()
-        self.host.out(UNCHECKED)
-        self.host.unknown()
-        self.host.clock.forget()
-        self.host.claims = False
-        self._manager.changed()
-        self._wake.wait()
-
     def _look_behind(self, first: Identity) -> None:
         """Whether other servers answer at the same address; what is not found out now sessions will show."""
         if self._cluster.writes:
@@ -465,14 +403,6 @@ class HealthCheck:
             if identity.started != first.started:
                 self._manager.found_behind(self._cluster, self.host.address, identity)
 
-    def _note(self, position: Position) -> None:
-        """Say what the monitor's role lacks."""
-        blind = position.in_recovery and not self.connection.sees_timelines
-        note = BLIND.format(user=self._monitor.username) if blind else ""
-        if note and note != self.host.note:
-            logger.warning("%s of cluster %s: %s", self.host.name, self._cluster.name, note)
-        self.host.note = note or (self._manager.source_note(self._cluster) if self._cluster.writes else "")
-
     def _check(self) -> None:
         host = self.host
         anew = not self.connection.open
@@ -482,18 +412,12 @@ class HealthCheck:
             if host.behind is None:
                 self._manager.forget_behind(self._cluster, host.address, host.identity)
         host.configuration = self.connection.configuration(host.configuration)
-        t_ns = time.monotonic_ns()
-        position = self.connection.sample()
-        host.silent = False
-        self._note(position)
-        self._unseen = ""
-        self._manager.seen(host, position, t_ns)
+        asked_ns = time.monotonic_ns()
+        fact = Fact(asked_ns, None, self.connection.sample("health"), host.identity, host.configuration, host.server,
+                    self.connection.sees_timelines, *host.protocol_known)
+        self._answered(fact)
+        self._manager.found_out(host, fact)
         if anew and host.behind is None and host.identity is not None:
             self._look_behind(host.identity)
         host.checked = True
         self._manager.changed()
-
-
-def _ends_one_connection(error: Exception) -> bool:
-    """As the server's end does, but pg_terminate_backend() and idle_session_timeout, too (57P01, 57P05)."""
-    return isinstance(error, ConnectionLost) or (isinstance(error, ServerError) and error.sqlstate.startswith("57P"))

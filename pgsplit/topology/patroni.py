@@ -109,36 +109,24 @@ def ask(member: str, topology: Topology, context: Any) -> Leader:
         connection.close()
 
 
-class Patroni:
-    """The source of one write cluster. Asks every *interval* seconds, and when told to, for *timeout* at most.
+class Word:
+    """Patroni's on one write cluster."""
 
-    *resolve* gives the addresses of the leader's name; *changed* is called when there is another word.
-    """
-
-    def __init__(self, cluster: str, topology: Topology, *, interval: Callable[[], float],
-                 timeout: Callable[[], float], resolve: Callable[[str, int], list[Address]],
-                 changed: Callable[[], None]) -> None:
+    def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.leader: Leader | None = None          # the last word; None: there has been none
         self.asked = False
         self.silent = ""                           # why it is silent, in words
-        self._addresses: set[Address] = set()
-        self._cluster = cluster
-        self._interval, self._timeout = interval, timeout
-        self._resolve, self._changed = resolve, changed
-        self._context: Any = None
-        self._now = Event()
-        self._greenlet = gevent.spawn(self._run)
+        self.addresses: set[Address] = set()       # of the leader
 
     def stop(self) -> None:
-        self._greenlet.kill()
+        """Ask no more."""
 
     def ask_now(self) -> None:
-        self._now.set()
+        """Something hints at another word."""
 
     def read_context_again(self) -> None:
         """The files may hold something else."""
-        self._context = None
 
     def why_not(self, names: set[Address]) -> str:
         """Why the server with these *names* (its address, and what the configuration calls it) is not the leader.
@@ -151,7 +139,7 @@ class Patroni:
             return ""
         if self.leader == NOBODY:
             return "is not Patroni's leader: there is none now"
-        if (self.leader.host, self.leader.port) in names or self._addresses & names:
+        if (self.leader.host, self.leader.port) in names or self.addresses & names:
             return ""
         return f"is not Patroni's leader, which is {self.leader}"
 
@@ -164,6 +152,34 @@ class Patroni:
             f"its last word holds: {NO_LEADER if self.leader == NOBODY else f'{self.leader} is the leader'}")
         return f"no member of Patroni answers, and {holds} ({self.silent})"
 
+
+class Patroni(Word):
+    """The source of one write cluster. Asks every *interval* seconds, and when told to, for *timeout* at most.
+
+    *resolve* gives the addresses of the leader's name; *changed* is called when there is another word, *asked_again*
+    behind each round.
+    """
+
+    def __init__(self, cluster: str, topology: Topology, *, interval: Callable[[], float],
+                 timeout: Callable[[], float], resolve: Callable[[str, int], list[Address]],
+                 changed: Callable[[], None], asked_again: Callable[[], None] = lambda: None) -> None:
+        super().__init__(topology)
+        self._cluster = cluster
+        self._interval, self._timeout = interval, timeout
+        self._resolve, self._changed, self._asked_again = resolve, changed, asked_again
+        self._context: Any = None
+        self._now = Event()
+        self._greenlet = gevent.spawn(self._run)
+
+    def stop(self) -> None:
+        self._greenlet.kill()
+
+    def ask_now(self) -> None:
+        self._now.set()
+
+    def read_context_again(self) -> None:
+        self._context = None
+
     # --- asking -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -173,6 +189,7 @@ class Patroni:
                 self._round()
             except Exception:
                 logger.exception("cluster %s: asking Patroni failed", self._cluster)
+            self._asked_again()
             self._now.wait(self._interval())
 
     def _round(self) -> None:
@@ -211,7 +228,7 @@ class Patroni:
                 addresses = set(self._resolve(word.host, word.port))
             except OSError as error:
                 logger.warning("cluster %s: Patroni's leader %s does not resolve: %s", self._cluster, word, error)
-        self.leader, self._addresses = word, addresses
+        self.leader, self.addresses = word, addresses
         self._changed()
 
     def _is_silent(self, why: str) -> None:

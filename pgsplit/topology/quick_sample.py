@@ -16,8 +16,9 @@ from ..errors import PgSplitError
 from .loop import Loop
 
 if TYPE_CHECKING:
+    from .check import Check
     from .cluster import ClusterManager
-    from .monitor import HealthCheck, Position
+    from .fact import Position
 
 LOOK: Final = 0.5               # seconds between two looks for a server that is silent
 
@@ -26,7 +27,7 @@ LOOK: Final = 0.5               # seconds between two looks for a server that is
 class Question:
     """To one server. *position*: None where the answer is not plain, or has not come in time."""
 
-    check: HealthCheck
+    check: Check
     asked: bool = False
     answered: bool = False
     late: bool = False
@@ -56,7 +57,7 @@ class QuickSample:
     def is_on_its_way(self) -> bool:
         return bool(self._questions)
 
-    def begin(self, checks: Sequence[HealthCheck]) -> bool:
+    def begin(self, checks: Sequence[Check]) -> bool:
         """Ask all of them, the primary first where it is one. False: that cannot be done now, and nothing has been."""
         if self._questions or not checks or not all(check.connection.can_ask_in_loop for check in checks):
             return False

@@ -21,10 +21,10 @@ from gevent.event import Event
 from .. import log
 from ..errors import ConnectionLost, PgSplitError
 from ..split.fence import NEVER, Ring
+from .check import Check
 from .cluster import Cluster, ClusterManager
 from .host import Host
 from .loop import bell_of
-from .monitor import HealthCheck
 from .quick_sample import QuickSample
 
 logger = log.get("pgsplit.sampler")
@@ -93,6 +93,7 @@ class Sampler:
 
     def pick_fresh(self, as_of_ns: int, timeout: float) -> Host | None:
         """The next host, by the cluster's policy, that is fresh as of *as_of_ns*."""
+        self._manager.prepare_samples(self._all_checks())
         return self._fresh_host(as_of_ns) or self.wait(Waiter(as_of_ns, None), timeout)
 
     def want(self, host: Host, fence_ns: int, timeout: float) -> None:
@@ -137,7 +138,7 @@ class Sampler:
         if self._quick is None or self._looks == LOOKS:
             return False
         self._looks += 1
-        checks: list[HealthCheck] = []
+        checks: list[Check] = []
         asks_primary = self._asks_primary(self._manager.rings[self._write])
         if asks_primary:
             check = self._primary_check()
@@ -190,7 +191,7 @@ class Sampler:
         """
         readers = self._manager.cluster(self._read)
         ring = self._manager.rings[self._write]
-        asked: list[HealthCheck] = []
+        asked: list[Check] = []
         if self._asks_primary(ring):
             check = self._primary_check()
             if check is None:
@@ -212,11 +213,19 @@ class Sampler:
             with self._hurry:
                 self._wanted.wait(PAUSE)    # a read that comes meanwhile waits for a sample of its own
 
-    def _primary_check(self) -> HealthCheck | None:
+    def _primary_check(self) -> Check | None:
         """The primary's, where it can be asked."""
         primary = self._manager.primaries.get(self._write)
         check = self._manager.cluster(self._write).checks.get(primary.key) if primary is not None else None
-        return check if check is not None and check.connection.open else None
+        return check if check is not None and check.can_sample() else None
+
+    def _all_checks(self) -> list[Check]:
+        """Of whom samples may be wanted."""
+        primary, readers = self._manager.primaries.get(self._write), self._manager.cluster(self._read)
+        checks = [readers.checks[host.key] for host in readers.usable() if not host.is_primary]
+        if primary is not None and primary.key in (known := self._manager.cluster(self._write).checks):
+            checks.append(known[primary.key])
+        return checks
 
     def _note(self, ring: Ring) -> None:
         self._writes, self._position = ring.newest_lsn != self._position, ring.newest_lsn
@@ -231,12 +240,12 @@ class Sampler:
         """Whether somebody waits for a newer sample of it than there is."""
         return any(waiter.fence_ns >= ring.newest_ns for waiter in self._waiters)
 
-    def _wanted_replicas(self, readers: Cluster) -> list[HealthCheck]:
+    def _wanted_replicas(self, readers: Cluster) -> list[Check]:
         wanted = {waiter.host for waiter in self._waiters}
         checks = [check for check in readers.checks.values() if None in wanted or check.host in wanted]
-        return [check for check in checks if check.connection.open and not check.host.is_primary]
+        return [check for check in checks if not check.host.is_primary and check.can_sample()]
 
-    def _ask(self, checks: list[HealthCheck]) -> None:
+    def _ask(self, checks: list[Check]) -> None:
         """Ask all at once. One that takes too long, or answers otherwise than it should, fails; the others go on."""
         for check in checks:
             check.connection.lock().acquire()
@@ -251,7 +260,7 @@ class Sampler:
             for check in checks:
                 check.connection.lock().release()
 
-    def _do(self, steps: deque[tuple[HealthCheck, Callable[[], None]]]) -> None:
+    def _do(self, steps: deque[tuple[Check, Callable[[], None]]]) -> None:
         """Take *steps*, as far as connections are open, until all are taken or a host has failed."""
         check, do = steps[0]
         try:
@@ -266,7 +275,7 @@ class Sampler:
             steps.popleft()
             check.fail(error)
 
-    def _take(self, check: HealthCheck, t_ns: int) -> None:
+    def _take(self, check: Check, t_ns: int) -> None:
         self._manager.sampled(check.host, check.connection.answer("sample"), t_ns)
 
     def _serve(self) -> None:

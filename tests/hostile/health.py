@@ -10,7 +10,7 @@ from tests.hostile.streams import AUTHENTICATED
 
 
 def is_monitor(startup: bytes) -> bool:
-    return b"pgsplit monitor" in startup
+    return b"pgsplit monitor" in startup or b"pgsplit sampler" in startup
 
 
 def rows(*found: tuple[str | None, ...]) -> bytes:

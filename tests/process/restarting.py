@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from pgsplit.demo.proxy import Proxy
+from pgsplit.demo.server import Server
 from tests.waiting import eventually
 
 
@@ -86,3 +88,33 @@ def generation_of(instance: Instance, session: psycopg.Connection[Any]) -> int:
         if pid in {row["pid"] for row in found}:
             return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
     raise LookupError(f"no worker has a session with pid {pid}")
+
+
+class Connections:
+    """pgsplit's own to *servers*, by application_name, but for those that were there already: `of(server)`."""
+
+    def __init__(self, *servers: Server) -> None:
+        self._before = {server: self._now(server) for server in servers}
+
+    def _now(self, server: Server) -> Counter[str]:
+        rows = server.query("select application_name, count(*) from pg_stat_activity "
+                            "where application_name like 'pgsplit %' group by 1")
+        return Counter({name.removeprefix("pgsplit "): count for name, count in rows})
+
+    def of(self, server: Server) -> Counter[str]:
+        return self._now(server) - self._before[server]
+
+
+def monitor_of(instance: Instance) -> int:
+    """Its pid, once it is there."""
+    return int(eventually(lambda: instance.proxy.client.arbiter("about")["monitor"]))
+
+
+def route(session: psycopg.Connection[Any]) -> str:
+    session.execute("select 1")
+    [word] = session.execute("show pgsplit.last_route").fetchone() or ("",)
+    return str(word)
+
+
+def reads_on_the_replica(session: psycopg.Connection[Any]) -> bool:
+    return route(session).startswith("replica")

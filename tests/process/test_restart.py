@@ -21,7 +21,7 @@ import yaml
 from pgsplit.demo import ports
 from pgsplit.demo.proxy import Proxy
 from pgsplit.demo.waiting import eventually
-from tests.process.restarting import Instance, alive, generation_of
+from tests.process.restarting import Connections, Instance, alive, generation_of, monitor_of, reads_on_the_replica
 
 ROOT = Path(__file__).parents[2]
 ROLE = "scram_user"
@@ -345,12 +345,34 @@ def test_a_broken_configuration_leaves_the_old_one_serving(start):
         eventually(lambda: "has ended before it served: 3; this one goes on" in instance.log)
         assert "cannot listen on 127.0.0.1" in instance.log
     assert sorted(path.name for path in instance.proxy.run_dir.iterdir()) == [
-        "arbiter.pid", "arbiter.sock", "worker-1.sock", "worker-2.sock"]
+        "arbiter.pid", "arbiter.sock", f"monitor-{instance.pid}.sock", "worker-1.sock", "worker-2.sock"]
     instance.proxy.file.write_text(good)
     instance.restart()
     instance.connect().close()
     assert session.execute("select 1").fetchone() == (1,)
     session.close()
+
+
+def test_each_generation_has_a_monitor_of_its_own_to_its_end(cluster, start):
+    connections = Connections(cluster.primary)
+    instance = start(fence_wait="1s", health_interval="500ms")
+    with instance.connect() as session:
+        eventually(lambda: reads_on_the_replica(session))
+        old = monitor_of(instance)
+        instance.restart()
+        new = monitor_of(instance)
+        assert new != old and alive(old)
+        assert reads_on_the_replica(session)                # of the old generation, by its own monitor's word
+        with instance.connect() as other:
+            eventually(lambda: reads_on_the_replica(other))
+            os.kill(old, signal.SIGKILL)                    # whose arbiter replaces it, though it has given way
+            eventually(lambda: connections.of(cluster.primary)["monitor"] == 2)
+            eventually(lambda: reads_on_the_replica(session))
+            assert reads_on_the_replica(other)
+    eventually(lambda: not alive(instance.pids[0]))
+    eventually(lambda: connections.of(cluster.primary)["monitor"] == 1)
+    assert alive(new) and monitor_of(instance) == new
+    assert [path.name for path in instance.proxy.run_dir.glob("monitor-*.sock")] == [f"monitor-{instance.pid}.sock"]
 
 
 def test_a_new_one_that_dies_before_it_serves_changes_nothing(start, tmp_path):
