@@ -27,7 +27,7 @@ from .facts import Facts
 
 logger = log.get("pgsplit.arbiter")
 
-HUNG: Final = 4.0              # seconds without a sign of life until it is killed
+HUNG: Final = 3.0              # seconds without a sign of life until it is killed
 WORKERS: Final = 256           # that may wait to be heard
 NAME: Final = re.compile(r"monitor-\d+\.sock")
 

@@ -120,7 +120,12 @@ class Observer:
 
     def _accept(self) -> None:
         while True:
-            sock, _ = self._listening.accept()
+            try:
+                sock, _ = self._listening.accept()
+            except OSError as error:
+                logger.error("a worker cannot be heard: %s", error.strerror)
+                gevent.sleep(REPORT)
+                continue
             gevent.spawn(self._hear, sock)
 
     def _hear(self, sock: Any) -> None:

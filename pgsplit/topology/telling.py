@@ -20,9 +20,15 @@ class TellingManager(ClusterManager):
         super().__init__(*arguments, **keywords)
 
     def asked_counters(self) -> dict[str, int]:
-        """How often the servers were asked; what that has shown is the workers' to count."""
-        return {name: value for cluster, own in self._own.items()
-                for name, value in own.to_dict(f"cluster.{cluster}").items()}
+        """How often the servers were asked, or could not be reached; what that has shown is the workers' to count."""
+        counts = {name: value for cluster, own in self._own.items()
+                  for name, value in own.to_dict(f"cluster.{cluster}").items()}
+        for cluster in self._clusters.values():
+            failed = {f"cluster.{cluster.name}.{host.name}.upstream_cx_connect_fail": host.cx_connect_fail
+                      for host in cluster.hosts.values()}
+            counts |= failed
+            counts[f"cluster.{cluster.name}.upstream_cx_connect_fail"] = sum(failed.values())
+        return counts
 
     # --- what is told -------------------------------------------------------------------------------------
 

@@ -55,8 +55,9 @@ def test_servers_have_one_monitor_however_many_workers_there_are(cluster: Any, s
         for session in sessions:
             eventually(lambda session=session: reads_on_the_replica(session))
         eventually(lambda: all(row["sessions"] for row in instance.proxy.client.arbiter("workers")))
-        assert connections.of(cluster.standbys[0]) == {"monitor": 1, "sampler": workers}
-        assert connections.of(cluster.primary) == {"monitor": 1, "sampler": workers, "catalogue": workers}
+        eventually(lambda: connections.of(cluster.standbys[0]) == {"monitor": 1, "sampler": workers})
+        eventually(lambda: connections.of(cluster.primary) == {
+            "monitor": 1, "sampler": workers, "catalogue": workers})
     finally:
         for session in sessions:
             session.close()
@@ -157,3 +158,35 @@ def test_what_it_asks_is_counted(start: Start) -> None:
     before = asked("cluster.primary.own.primary.health")
     os.kill(monitor_of(instance), signal.SIGKILL)
     eventually(lambda: asked("cluster.primary.own.primary.health") > before)        # totals never fall
+
+
+def asked(instance: Instance) -> bool:
+    """Whether the present monitor has told of the primary: all workers can use it, and know how far it is."""
+    about, hosts = instance.proxy.client.arbiter("about"), instance.proxy.client.worker(1, "hosts")
+    return bool(about["monitor"]) and any(host["role"] == "primary" and host["healthy"] for host in hosts)
+
+
+def test_hosts_that_it_cannot_reach_are_counted(start: Start) -> None:
+    instance = start(keywords={"replicas": ["127.0.0.1:1"]})
+
+    def failed(name: str) -> int:
+        return int(instance.proxy.client.arbiter("totals").get(f"cluster.replicas.{name}", 0))
+
+    eventually(lambda: failed("127.0.0.1:1.upstream_cx_connect_fail") > 2 and failed("upstream_cx_connect_fail") > 2)
+
+
+def test_a_host_in_maintenance_has_no_connection_of_pgsplit_s(cluster: Any, start: Start) -> None:
+    standby = cluster.standbys[0]
+    connections = Connections(standby)
+    instance = start()
+    with instance.connect() as session:
+        eventually(lambda: reads_on_the_replica(session))
+        eventually(lambda: connections.of(standby) == {"monitor": 1, "sampler": 1})
+        order = {"cluster": "replicas", "host": f"127.0.0.1:{standby.port}"}
+        instance.proxy.client.arbiter("order_host", **order, order="maintenance")
+        eventually(lambda: not connections.of(standby) and not reads_on_the_replica(session))
+        os.kill(monitor_of(instance), signal.SIGKILL)         # the next one knows of the order, too
+        eventually(lambda: asked(instance) and not connections.of(standby))
+        instance.proxy.client.arbiter("order_host", **order, order="ready")
+        eventually(lambda: reads_on_the_replica(session))
+        eventually(lambda: connections.of(standby)["monitor"] == 1)
