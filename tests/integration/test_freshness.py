@@ -150,7 +150,7 @@ def test_while_a_replica_lags_it_serves_who_does_not_write(cluster, table, conne
         session = connect()
         return session if read(session)[1] is REPLICA else None
 
-    before = configurations_read()
+    before = eventually(configurations_read)
     cluster.standbys[0].delay_replay(200)       # it reloads its configuration: a read that meets that is the primary's
     try:
         eventually(lambda: configurations_read() >= before + 2)
