@@ -56,14 +56,15 @@ def described(size: sizing.Size, reserved: int, others: int) -> str:
     allowed = size.connections + reserved + others
     tls = (size.session_memory - sizing.SESSION) // sizing.TLS
     admin = f" + {sizing.ADMIN // sizing.MIB} MiB admin page" if size.admin else ""
-    memory = (f"{sizing.ARBITER // sizing.MIB} MiB arbiter + {size.workers} × {sizing.WORKER // sizing.MIB} MiB "
-              f"workers{admin}"
+    memory = (f"{sizing.ARBITER // sizing.MIB} MiB arbiter + {sizing.MONITOR // sizing.MIB} MiB monitor"
+              f" + {size.workers} × {sizing.WORKER // sizing.MIB} MiB workers{admin}"
               f" + {size.sessions} × {size.session_memory >> 10} KiB sessions")
-    own = size.monitors + size.catalogues + size.passing
+    own = size.monitors + size.samplers + size.catalogues + size.passing
     return f"""\
 Connections that each server must allow (any may become the primary, or the one replica that is left):
   {size.sessions:>7}  sessions: one each
-  {size.monitors:>7}  monitor: {size.workers} workers × {size.naming} clusters that name a server
+  {size.monitors:>7}  monitor: one a node for each of {size.naming} clusters that name a server
+  {size.samplers:>7}  samples: one each of {size.workers} workers
   {size.catalogues:>7}  definitions, at the primary: {size.workers} workers × {size.databases} databases
   {size.passing:>7}  for moments: logins that ask for users, cancels, probes
   {reserved:>7}  reserved (superuser_reserved_connections, reserved_connections)

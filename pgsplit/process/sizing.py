@@ -15,6 +15,7 @@ from .descriptors import OF_A_SESSION, RESERVE
 
 MIB: Final = 1 << 20
 ARBITER: Final = 26 * MIB           # with what workers share
+MONITOR: Final = 17 * MIB
 WORKER: Final = 19 * MIB
 ADMIN: Final = 27 * MIB
 SESSION: Final = 21 << 10           # all of its connections in the clear
@@ -40,8 +41,13 @@ class Size:
 
     @property
     def monitors(self) -> int:
-        """To each server: one a worker and cluster that names it."""
-        return self.workers * self.naming
+        """To each server: one a cluster that names it."""
+        return self.naming
+
+    @property
+    def samplers(self) -> int:
+        """To each server: one a worker, while all have reads that wait for samples."""
+        return self.workers
 
     @property
     def catalogues(self) -> int:
@@ -56,7 +62,7 @@ class Size:
     @property
     def connections(self) -> int:
         """Of one server, at most: any may become the primary, or the one replica that is left."""
-        return self.sessions + self.monitors + self.catalogues + self.passing
+        return self.sessions + self.monitors + self.samplers + self.catalogues + self.passing
 
     @property
     def session_memory(self) -> int:
@@ -66,7 +72,7 @@ class Size:
     @property
     def memory(self) -> int:
         """Bytes, while sessions are idle."""
-        return (ARBITER + self.workers * WORKER + (ADMIN if self.admin else 0)
+        return (ARBITER + MONITOR + self.workers * WORKER + (ADMIN if self.admin else 0)
                 + self.sessions * self.session_memory)
 
     @property

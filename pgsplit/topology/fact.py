@@ -68,6 +68,7 @@ def _ends_one_connection(error: Exception) -> bool:
 class Fact:
     """Of a host that was asked at *asked_ns*: a *failure*, or all the rest. *server*: by what address it knows itself;
     *sees_timelines*: those that it receives, too, as a standby. *protocol*, *declined*: see `Host.logged_in`.
+    *allowed*: connections of those who are not superusers; 0: not known.
     """
 
     asked_ns: int
@@ -79,6 +80,7 @@ class Fact:
     sees_timelines: bool = True
     protocol: int = PROTOCOL_3_0
     declined: bool = False
+    allowed: int = 0
 
 
 def told(fact: Fact) -> dict[str, Any]:
@@ -102,4 +104,4 @@ def fact_of(told: Mapping[str, Any]) -> Fact:
         configuration = Configuration(configuration["loaded"], values, configuration["collations"])
     return Fact(told["asked_ns"], failure and Failure(**failure), position and Position(**position),
                 identity and Identity(**identity), configuration, told["server"], told["sees_timelines"],
-                told["protocol"], told["declined"])
+                told["protocol"], told["declined"], told["allowed"])

@@ -414,7 +414,7 @@ class HealthCheck(Check):
         host.configuration = self.connection.configuration(host.configuration)
         asked_ns = time.monotonic_ns()
         fact = Fact(asked_ns, None, self.connection.sample("health"), host.identity, host.configuration, host.server,
-                    self.connection.sees_timelines, *host.protocol_known)
+                    self.connection.sees_timelines, *host.protocol_known, host.allowed)
         self._answered(fact)
         self._manager.found_out(host, fact)
         if anew and host.behind is None and host.identity is not None:

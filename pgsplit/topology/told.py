@@ -124,7 +124,7 @@ class ToldCheck(Check):
             host.clock.forget()
         if fact.configuration != host.configuration:
             host.configuration = fact.configuration
-        host.server = fact.server
+        host.server, host.allowed = fact.server, fact.allowed
         host.know_protocol(fact.protocol, fact.declined)
         host.monitored = True
         if fact.asked_ns > host.asked_ns:

@@ -30,14 +30,14 @@ def config(text: str) -> Config:
 
 def test_connections_are_the_sum_of_who_makes_them():
     size = Size(100, 4, databases=3, naming=2)
-    assert (size.monitors, size.catalogues, size.passing, size.connections) == (8, 12, 4, 124)
-    assert Size(100, 4, catalogue=False).connections == 108
+    assert (size.monitors, size.samplers, size.catalogues, size.passing, size.connections) == (2, 4, 12, 4, 122)
+    assert Size(100, 4, catalogue=False).connections == 109
     assert size.descriptors == 428
 
 
 def test_memory_grows_with_sessions_workers_and_tls():
     clear = Size(1000, 2, client_tls=False, server_tls=False, admin=False)
-    assert clear.memory == (26 + 2 * 19 << 20) + (1000 * 21 << 10)
+    assert clear.memory == (26 + 17 + 2 * 19 << 20) + (1000 * 21 << 10)
     assert Size(1000, 2, admin=False).memory - clear.memory == 1000 * 3 * 22 << 10
 
 
@@ -50,10 +50,10 @@ def test_a_configuration_says_most_of_it():
 
 def test_what_may_be_wanted_of_each_server():
     two = config(TWO + "max_connections: 50\n")
-    assert wanted(two, "primary", two.cluster("primary").endpoints[0]) == (50, 4 + 4 + 4)
-    assert wanted(two, "replicas", two.cluster("replicas").endpoints[0]) == (50, 4 + 4)
+    assert wanted(two, "primary", two.cluster("primary").endpoints[0]) == (50, 1 + 4 + 4 + 4)
+    assert wanted(two, "replicas", two.cluster("replicas").endpoints[0]) == (50, 1 + 4 + 4)
     one = config(ONE_LIST + "max_connections: 50\n")
-    assert wanted(one, "replicas", one.cluster("replicas").endpoints[0]) == (50, 8 + 4 + 4)
+    assert wanted(one, "replicas", one.cluster("replicas").endpoints[0]) == (50, 2 + 4 + 4 + 4)
     assert wanted(config(TWO), "primary", two.cluster("primary").endpoints[0])[0] == 0
 
 
@@ -64,7 +64,7 @@ def test_the_command_prints_the_sums(tmp_path: Path, capsys: pytest.CaptureFixtu
     file = tmp_path / "pgsplit.yaml"
     file.write_text(ONE_LIST + "max_connections: 10\n")
     assert cli.main(["size", "-c", str(file), "--workers", "1"]) == 0
-    assert "max_connections = 17 in postgresql.conf" in capsys.readouterr().out
+    assert "max_connections = 18 in postgresql.conf" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -103,9 +103,9 @@ def test_check_names_servers_with_too_few_connections(cluster: PrimaryAndStandby
         return done.returncode, done.stderr
 
     assert check(0) == (0, "")
-    assert check(allowed - 6) == (0, "")
-    code, said = check(allowed - 5)
+    assert check(allowed - 7) == (0, "")
+    code, said = check(allowed - 6)
     assert code == 1 and said.count("\n") == 1      # the replica has no reader of definitions
     assert (f"primary: {cluster.primary.address} allows {allowed} connections of users who are not superusers, and "
-            f"{allowed + 1} may be wanted: {allowed - 5} of sessions (max_connections) and 6 of pgsplit's own: raise "
-            f"max_connections there, or set it to {allowed - 6} here") in said
+            f"{allowed + 1} may be wanted: {allowed - 6} of sessions (max_connections) and 7 of pgsplit's own: raise "
+            f"max_connections there, or set it to {allowed - 7} here") in said
