@@ -19,10 +19,12 @@ from ..classify.function_lists import FunctionLists
 from ..config.model import Config, Listener
 from ..errors import PgSplitError, ServerError
 from ..relay.pyrelay import PyRelay
+from ..session.active import ActiveSession
 from ..session.databases import Databases
 from ..session.limits import Limits
 from ..session.registry import Key, Registry
-from ..session.server import ActiveSession, Server, Shared
+from ..session.server import Server
+from ..session.shared import Shared
 from ..session.snapshot import decisions, readable, shown, snapshot, usage_rows
 from ..session.trial import Found, scram_salt, test_login
 from ..stats.counters import ListenerStats

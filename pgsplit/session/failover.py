@@ -24,7 +24,7 @@ from .login import is_away
 from .session import NewPrimary
 
 if TYPE_CHECKING:
-    from .server import ActiveSession
+    from .active import ActiveSession
 
 logger = log.get("pgsplit.failover")
 

@@ -12,7 +12,7 @@ from ..sql.digest import of_text, tidy
 from ..wire.messages import IDLE, IN_TRANSACTION
 
 if TYPE_CHECKING:
-    from .server import ActiveSession
+    from .active import ActiveSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def snapshot(active: ActiveSession, worker: int) -> SessionSnapshot:
         tls=client.tls is not None, upstream_tls=main.tls, pid=active.key[0],
         primary=main.host.name if main.host is not None else "",
         replica=replica.host.name if replica is not None and replica.host is not None else "",
-        no_replica=active.no_replica if replica is None else "",
+        no_replica=active.replica.why_none if replica is None else "",
         replica_pid=replica.session.pid if replica is not None else 0,
         started=active.started, state=state, state_since=moment + since_ns / 1e9 if since_ns else active.started,
         transaction_since=moment + counter.transaction_ns / 1e9 if counter.transaction_ns else None,
