@@ -77,7 +77,12 @@ def test_every_table(cluster, proxy, console):
     assert show(console, "version")[0]["version"].startswith("pgsplit ")
     assert {row["key"] for row in show(console, "config")} >= {"workers", "admin_users"}
     assert {row["reason"] for row in show(console, "routes")}
-    rows = {(row["of"], row["name"]): row for row in show(console, "offload")}
+
+    def offload() -> dict[tuple[str, str], dict[str, str]]:
+        return {(row["of"], row["name"]): row for row in show(console, "offload")}
+
+    eventually(lambda: ("own_replica", "health") in offload())      # what the monitor has asked it tells once a second
+    rows = offload()
     assert int(rows["reads", "all"]["count"]) >= int(rows["reads", "replica"]["count"])
     kept = [row for (of, _), row in rows.items() if of == "kept"]
     assert sum(int(row["count"]) for row in kept) == (

@@ -91,7 +91,7 @@ def test_reads_are_the_primary_s_until_a_killed_one_is_replaced(cluster: Any, st
 
 
 def test_one_that_stands_still_is_not_believed_and_is_replaced(cluster: Any, start: Start, table: str) -> None:
-    instance = start()
+    instance = start(fence_wait="20ms")       # a read that waits until it is back does not notice
     with instance.connect() as session:
         eventually(lambda: reads_on_the_replica(session))
         before = monitor_of(instance)
@@ -111,7 +111,7 @@ def test_one_that_stands_still_is_not_believed_and_is_replaced(cluster: Any, sta
 
 def test_one_that_goes_on_in_time_is_believed_again(start: Start) -> None:
     """What it has told before it stood still is not."""
-    instance = start()
+    instance = start(fence_wait="20ms")       # a read that waits until it is back does not notice
     with instance.connect() as session:
         eventually(lambda: reads_on_the_replica(session))
         pid = monitor_of(instance)
