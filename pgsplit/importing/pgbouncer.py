@@ -16,7 +16,7 @@ from .pgbouncer_databases import Databases
 from .pgbouncer_rules import OF_USER, RULES
 from .pgbouncer_tls import client_tls, server_tls
 from .remarks import Meaning
-from .rules import is_off, number, words
+from .rules import is_off, port_of, words
 from .source import Entry, Read, printable
 
 SECTIONS: Final = ("databases", "pgbouncer", "users", "peers")
@@ -90,12 +90,7 @@ def _listen(source: _Source, wishes: Wishes) -> None:
     draft = source.draft
     addr, port_entry = source.take("listen_addr"), source.take("listen_port")
     directory = source.settings.get("unix_socket_dir")
-    port = "6432"
-    if port_entry is not None:
-        try:
-            port = number(port_entry.value)
-        except ValueError as error:
-            draft.wrong(port_entry, str(error))
+    port = port_of(draft, port_entry, "6432")
     found = [address(host, port) for host in words(addr.value)] if addr is not None else []
     if directory is not None and directory.value.startswith("/"):
         found.append(address(directory.value, port))

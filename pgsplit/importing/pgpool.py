@@ -14,7 +14,7 @@ from .pgpool_backends import backend, read_backends
 from .pgpool_functions import LISTS, functions
 from .pgpool_rules import RULES, is_mode
 from .remarks import Meaning
-from .rules import is_off, is_on, number, words
+from .rules import is_off, is_on, port_of, words
 from .source import Entry, Read, printable
 from .tls import Block, ciphers, curve
 
@@ -56,12 +56,7 @@ def from_pgpool(text: str, file: str, read: Read, pool_passwd: str | None, wishe
 
 def _listen(draft: Draft, settings: dict[str, Entry], wishes: Wishes) -> None:
     addresses, port_entry = settings.get("listen_addresses"), settings.get("port")
-    port = "9999"
-    if port_entry is not None:
-        try:
-            port = number(port_entry.value)
-        except ValueError as error:
-            draft.wrong(port_entry, str(error))
+    port = port_of(draft, port_entry, "9999")
     found = [address(host, port) for host in (words(addresses.value) if addresses is not None else ["localhost"])]
     for name in SOCKETS:
         if name in settings:

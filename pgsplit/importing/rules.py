@@ -59,6 +59,17 @@ def number(text: str) -> str:
     return str(int(text))
 
 
+def port_of(draft: Draft, entry: Entry | None, default: str) -> str:
+    """What *entry* says, where there is one and it is a number."""
+    if entry is None:
+        return default
+    try:
+        return number(entry.value)
+    except ValueError as error:
+        draft.wrong(entry, str(error))
+        return default
+
+
 def duration(unit: str) -> Convert:
     """Of a number that has no unit of its own, *unit* is meant."""
     def convert(text: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgsplit.demo.proxy import Proxy
+from tests.freezing import standing_still
 from tests.process.restarting import Connections, Instance, alive, monitor_of, reads_on_the_replica, route
 from tests.process.test_restart import change
 from tests.waiting import eventually
@@ -95,16 +95,12 @@ def test_one_that_stands_still_is_not_believed_and_is_replaced(cluster: Any, sta
     with instance.connect() as session:
         eventually(lambda: reads_on_the_replica(session))
         before = monitor_of(instance)
-        os.kill(before, signal.SIGSTOP)
-        try:
+        with standing_still(before):
             eventually(lambda: not reads_on_the_replica(session))
             session.execute(f"insert into {table} values (1)")
             with instance.connect() as other:
                 assert other.execute(f"select count(*) from {table}").fetchone() == (1,)
             eventually(lambda: monitor_of(instance) != before)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(before, signal.SIGCONT)
         eventually(lambda: reads_on_the_replica(session))
     assert f"the monitor (pid {before}) is hung" in instance.log and " is out" not in instance.log
 
@@ -114,12 +110,8 @@ def test_one_that_goes_on_in_time_is_believed_again(start: Start) -> None:
     instance = start(fence_wait="20ms")       # a read that waits until it is back does not notice
     with instance.connect() as session:
         eventually(lambda: reads_on_the_replica(session))
-        pid = monitor_of(instance)
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with standing_still(monitor_of(instance)):
             eventually(lambda: not reads_on_the_replica(session))
-        finally:
-            os.kill(pid, signal.SIGCONT)
         eventually(lambda: reads_on_the_replica(session))
 
 
